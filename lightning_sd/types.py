@@ -1,0 +1,126 @@
+"""What travels through a training step, in the order in which it comes to be.
+
+``Question`` -> ``Rollout`` (sampled) -> ``Rollout`` with evidence (``Verdict``, ``Critique``)
+-> ``TeacherView``. All are frozen: a stage hands on a new object and never edits the last one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypedDict
+
+
+class Message(TypedDict):
+    """One chat message, as chat templates take it."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """One row of data: what is asked, and what is known about the answer."""
+
+    id: str
+    """Unique and stable between runs; names the row in logs, caches and predictions."""
+    text: str
+    """The bare question, which contexts and critics quote."""
+    messages: tuple[Message, ...]
+    """The student's whole prompt, ending with the user's turn that holds the question."""
+    reference: str | None = None
+    """A worked reference solution."""
+    answer: str | None = None
+    """The final answer alone."""
+    attempt: str | None = None
+    """An attempt stored with the data (offline mode)."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Whatever else the task needs to judge an answer, or a context wants to show."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a task's verifier says of one completion."""
+
+    reward: float
+    """What policy gradients maximise, usually 0 or 1."""
+    correct: bool
+    """Whether the final answer is right; the metrics count this."""
+    answer: str | None = None
+    """The final answer that was read out of the completion, normalised; None: none was found."""
+    feedback: str | None = None
+    """The environment's own words about this completion (an error text), if it has any."""
+
+
+@dataclass(frozen=True)
+class Critique:
+    """A critic's repaired version of one attempt (methods of the step-aligned paper, cases A-D)."""
+
+    text: str
+    """The repaired solution, in the attempt's own words; empty if refused."""
+    case: str
+    """A: right as it stands. B: right, a step was missing. C: cut off. D: wrong."""
+    copied: tuple[int, ...] = ()
+    """Numbers of the attempt's steps that stand in the critique unchanged, counted from 1."""
+    changed: tuple[int, ...] = ()
+    """Numbers of the steps that stand there in another form."""
+    added: tuple[int, ...] = ()
+    """Numbers of the steps that the attempt does not have."""
+    refused: str | None = None
+    """Why the critique must not be used; None: it may be."""
+    tokens: int = 0
+    """Tokens that the critic wrote."""
+    seconds: float = 0.0
+    """Its share of the critic's time."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One sampled completion of one question, and the evidence gathered about it."""
+
+    question: Question
+    ids: tuple[int, ...]
+    """The completion's token ids, the end-of-turn token included if it was sampled."""
+    text: str
+    """The same, decoded without special tokens."""
+    group: int
+    """Which question of the batch this answers: rollouts of one group are siblings."""
+    finished: bool = True
+    """Whether the model ended the completion itself; False: cut off at the length limit."""
+    logprobs: tuple[float, ...] | None = None
+    """Log-probability of each id under the policy that sampled it (the old policy)."""
+    verdict: Verdict | None = None
+    critique: Critique | None = None
+    siblings: tuple[Rollout, ...] = field(default=(), repr=False, compare=False)
+    """The other rollouts of the group, with their evidence but without siblings of their own."""
+
+
+@dataclass(frozen=True)
+class TeacherView:
+    """What the self-teacher sees before it scores one rollout's completion."""
+
+    messages: tuple[Message, ...]
+    cut: Mapping[str, int] = field(default_factory=dict)
+    """Tokens cut from each field so that the prompt fits its limit."""
+
+
+def with_siblings(rollouts: Sequence[Rollout]) -> list[Rollout]:
+    """Give each rollout the others of its group.
+
+    Args:
+        rollouts: A batch, any order.
+
+    Returns:
+        The same rollouts in the same order, ``siblings`` filled.
+    """
+    groups: dict[int, list[Rollout]] = {}
+    for rollout in rollouts:
+        groups.setdefault(rollout.group, []).append(replace(rollout, siblings=()))
+    seen: dict[int, int] = {}
+    result = []
+    for rollout in rollouts:
+        own = seen.get(rollout.group, 0)
+        seen[rollout.group] = own + 1
+        others = groups[rollout.group]
+        result.append(replace(rollout, siblings=tuple(others[:own] + others[own + 1 :])))
+    return result

@@ -1,4 +1,4 @@
-"""Where the student (or a critic) comes from: a name, a folder, a GGUF file, or a module in memory."""
+"""Where a model comes from: a name, a folder, a GGUF file, or a module in memory."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class PretrainedModel(ModelSource):
             raise ValueError(f"dtype={self.dtype!r}: choose one of {get_args(DType)}.")
         if self.quantization not in (None, *get_args(Quantization)):
             raise ValueError(
-                f"quantization={self.quantization!r}: choose one of {get_args(Quantization)} or none."
+                f"quantization={self.quantization!r}: choose one of {get_args(Quantization)}."
             )
 
     def path(self) -> Path | None:
@@ -129,7 +129,7 @@ class PretrainedModel(ModelSource):
             return str(path.parent), {"gguf_file": path.name}
         return str(path), {}
 
-    def _prepare(self, model: nn.Module) -> nn.Module:
+    def _prepare(self, model: Any) -> nn.Module:
         disable_dropout(model)
         if self.quantization and self.lora:
             _need("peft", "lora")
@@ -141,12 +141,13 @@ class PretrainedModel(ModelSource):
         if self.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
             model.enable_input_require_grads()
-        return model.train()
+        trained: nn.Module = model.train()
+        return trained
 
 
 @dataclass(frozen=True)
 class LoadedModel(ModelSource):
-    """A model that is already in memory. Checkpoints do not describe it: pass it again to resume."""
+    """A model in memory. Checkpoints do not describe it: pass it again to resume."""
 
     model: nn.Module
     """Anything that takes ``input_ids`` and gives ``.logits`` as transformers' models do."""
@@ -183,7 +184,7 @@ def disable_dropout(model: nn.Module) -> None:
         if isinstance(module, nn.Dropout):
             module.p = 0.0
         if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0
+            setattr(module, "attention_dropout", 0.0)  # noqa: B010 - no such field on nn.Module
 
 
 def add_lora(model: nn.Module, lora: LoRA) -> nn.Module:

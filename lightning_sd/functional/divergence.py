@@ -1,0 +1,246 @@
+"""Divergences between student and teacher over the vocabulary, with their gradients written out.
+
+Legend: S student, T teacher, ``..V`` the vocabulary (or the categories that stand for it).
+
+The gradient with respect to the student's logits is formed together with the value. That halves
+the tensors alive at once, and where student and teacher agree it is exactly zero, which autograd
+through ``log_softmax`` only reaches up to rounding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+Kind = Literal["forward_kl", "reverse_kl", "js"]
+Support = Literal["student", "teacher"]
+
+LOG_FLOOR = -1e4
+"""Log-probability given to a token that is masked out (logit -inf): its probability is still 0."""
+TAIL_LOG_CEILING = -1e-7
+"""Upper bound of the log of the top-k mass, so that the tail's log-probability stays finite."""
+
+
+@dataclass(frozen=True)
+class DivergenceSpec:
+    """Which divergence, over which part of the vocabulary.
+
+    Raises:
+        ValueError: A setting out of range.
+    """
+
+    kind: Kind = "forward_kl"
+    beta: float = 0.5
+    """Weight of the teacher in the mixture; only Jensen-Shannon reads it."""
+    top_k: int | None = None
+    """Compare on k tokens instead of the whole vocabulary."""
+    support: Support = "student"
+    """Whose k most likely tokens."""
+    tail: bool = True
+    """Put all other tokens into one more category; False: renormalise on the k tokens."""
+    element_clip: float | None = None
+    """Upper bound for each (token, vocabulary) element before the sum over the vocabulary."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("forward_kl", "reverse_kl", "js"):
+            raise ValueError(f"kind={self.kind!r}: choose forward_kl, reverse_kl or js.")
+        if self.kind == "js" and not 0 < self.beta < 1:
+            raise ValueError(
+                f"beta={self.beta}: Jensen-Shannon needs 0 < beta < 1. It is no path between the "
+                "two KLs (it vanishes at both ends): ask for forward_kl or reverse_kl by name."
+            )
+        if self.top_k is not None and self.top_k < (1 if self.tail else 2):
+            raise ValueError(
+                f"top_k={self.top_k} with tail={self.tail}: at least 1 with a tail, 2 without one."
+            )
+        if self.support not in ("student", "teacher"):
+            raise ValueError(f"support={self.support!r}: choose student or teacher.")
+        if self.element_clip is not None and self.element_clip <= 0:
+            raise ValueError(f"element_clip={self.element_clip}: must be above 0, or none.")
+
+
+class DivergenceResult(NamedTuple):
+    """Per-token results, each of shape ``[...]`` (the logits' shape without the vocabulary)."""
+
+    value: Tensor
+    """The divergence in nats; differentiable with respect to the student's logits."""
+    student_logprobs: Tensor
+    """Student's log-probability of the sampled token (full vocabulary), no gradient."""
+    teacher_logprobs: Tensor
+    """The teacher's, likewise."""
+    entropy: Tensor
+    """The student's entropy in nats over the full vocabulary, no gradient."""
+
+
+def divergence(
+    student_logits: Tensor, teacher_logits: Tensor, ids: Tensor, spec: DivergenceSpec
+) -> DivergenceResult:
+    """Divergence of the student from the teacher at each position.
+
+    ``forward_kl`` is KL(T || S), ``reverse_kl`` is KL(S || T), ``js`` is
+    ``beta KL(T || M) + (1 - beta) KL(S || M)`` with ``M = beta T + (1 - beta) S``
+    (the generalised Jensen-Shannon divergence of GKD, arXiv 2306.13649).
+
+    Args:
+        student_logits: ``[..., vocab]``; computed on in float32 or wider.
+        teacher_logits: ``[..., vocab]``; gets no gradient.
+        ids: ``[...]``, the sampled tokens, only for the log-probabilities returned.
+        spec: Which divergence.
+
+    Returns:
+        Value, sampled-token log-probabilities and entropy, each ``[...]``.
+
+    Raises:
+        ValueError: Logits of different shapes (another vocabulary), or ids that do not fit them.
+
+    Example:
+        >>> s = torch.tensor([[0.8, 0.2]]).log()
+        >>> t = torch.tensor([[0.5, 0.5]]).log()
+        >>> forward = divergence(s, t, torch.tensor([0]), DivergenceSpec("forward_kl"))
+        >>> round(forward.value.item(), 4)
+        0.2231
+    """
+    if student_logits.shape != teacher_logits.shape or ids.shape != student_logits.shape[:-1]:
+        raise ValueError(
+            f"student_logits {tuple(student_logits.shape)}, teacher_logits "
+            f"{tuple(teacher_logits.shape)} and ids {tuple(ids.shape)} do not fit: logits must be "
+            "[..., vocab] of one vocabulary, ids [...]."
+        )
+    return DivergenceResult(*_Divergence.apply(student_logits, teacher_logits.detach(), ids, spec))
+
+
+class _Divergence(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, student_logits: Tensor, teacher_logits: Tensor, ids: Tensor, spec: DivergenceSpec
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        logs = log_probs(student_logits)
+        logt = log_probs(teacher_logits)
+        at = ids.unsqueeze(-1)
+        student_lp, teacher_lp = logs.gather(-1, at).squeeze(-1), logt.gather(-1, at).squeeze(-1)
+        probs = logs.exp()
+        entropy = -torch.linalg.vecdot(probs, logs)
+        if spec.top_k is None or (spec.top_k >= logs.shape[-1] and not spec.tail):
+            value, grad = value_and_grad(logs, logt, probs, spec)
+        else:
+            value, grad = _on_top_k(logs, logt, probs, spec)
+        ctx.save_for_backward(grad)
+        ctx.dtype = student_logits.dtype
+        ctx.mark_non_differentiable(student_lp, teacher_lp, entropy)
+        return value, student_lp, teacher_lp, entropy
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        (grad,) = ctx.saved_tensors
+        return (grad * grads[0].unsqueeze(-1)).to(ctx.dtype), None, None, None
+
+
+def log_probs(logits: Tensor) -> Tensor:
+    """Log-softmax over the last axis in float32 or wider, with -inf raised to a finite floor."""
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    return torch.log_softmax(wide, -1).clamp_(min=LOG_FLOOR)
+
+
+def value_and_grad(
+    logs: Tensor, logt: Tensor, probs: Tensor, spec: DivergenceSpec
+) -> tuple[Tensor, Tensor]:
+    """Divergence over given categories, and its gradient with respect to the student's logits.
+
+    Args:
+        logs: ``[..., categories]``, the student's log-probabilities.
+        logt: ``[..., categories]``, the teacher's.
+        probs: ``[..., categories]``, ``logs.exp()``.
+        spec: Kind, beta and element clip are read.
+
+    Returns:
+        Value ``[...]`` and gradient ``[..., categories]``.
+    """
+    if spec.kind == "forward_kl":
+        return _forward_kl(logs, logt, probs, spec.element_clip)
+    if spec.kind == "reverse_kl":
+        return _reverse_kl(logs, logt, probs, spec.element_clip)
+    return _js(logs, logt, probs, spec.beta, spec.element_clip)
+
+
+def _forward_kl(
+    logs: Tensor, logt: Tensor, probs: Tensor, clip: float | None
+) -> tuple[Tensor, Tensor]:
+    teacher = logt.exp()
+    if clip is None:
+        return torch.linalg.vecdot(teacher, logt - logs), probs - teacher
+    element = teacher * (logt - logs)
+    kept = element <= clip
+    lost = torch.where(kept, 0.0, teacher).sum(-1, keepdim=True)
+    return element.clamp(max=clip).sum(-1), probs * (1 - lost) - teacher * kept
+
+
+def _reverse_kl(
+    logs: Tensor, logt: Tensor, probs: Tensor, clip: float | None
+) -> tuple[Tensor, Tensor]:
+    gap = logs - logt
+    element = probs * gap
+    if clip is None:
+        value = element.sum(-1)
+        return value, element - probs * value.unsqueeze(-1)
+    kept = element <= clip
+    element_kept = element * kept
+    lost = torch.where(kept, 0.0, probs).sum(-1, keepdim=True)
+    grad = element_kept - probs * element_kept.sum(-1, keepdim=True)
+    return element.clamp(max=clip).sum(-1), grad + probs * lost - probs * ~kept
+
+
+def _js(
+    logs: Tensor, logt: Tensor, probs: Tensor, beta: float, clip: float | None
+) -> tuple[Tensor, Tensor]:
+    # log(S/M) and log(T/M) from the difference of the logs: exact at 0, stable at both ends.
+    gap = logt - logs
+    low = gap <= 0
+    ratio = torch.expm1(-gap.abs()).mul_(torch.where(low, beta, 1 - beta))
+    log_over_m = torch.log1p(ratio).neg_()
+    log_s_m = torch.where(low, log_over_m, log_over_m - gap)
+    log_t_m = torch.where(low, log_over_m + gap, log_over_m)
+    student = probs * log_s_m
+    element = beta * logt.exp() * log_t_m + (1 - beta) * student
+    if clip is not None:
+        student = student * (element <= clip)
+        element = element.clamp(max=clip)
+    grad = (1 - beta) * (student - probs * student.sum(-1, keepdim=True))
+    return element.sum(-1), grad
+
+
+def _on_top_k(
+    logs: Tensor, logt: Tensor, probs: Tensor, spec: DivergenceSpec
+) -> tuple[Tensor, Tensor]:
+    assert spec.top_k is not None
+    k = min(spec.top_k, logs.shape[-1])
+    top = (logs if spec.support == "student" else logt).topk(k, -1).indices
+    top_s, top_t = logs.gather(-1, top), logt.gather(-1, top)
+    if not spec.tail:
+        top_s, top_t = top_s.log_softmax(-1), top_t.log_softmax(-1)
+        value, grad_top = value_and_grad(top_s, top_t, top_s.exp(), spec)
+        return value, torch.zeros_like(probs).scatter_(-1, top, grad_top)
+    cat_s, cat_t = add_tail(top_s), add_tail(top_t)
+    value, grad_cat = value_and_grad(cat_s, cat_t, cat_s.exp(), spec)
+    # The tail's gradient falls on its members in proportion to their share of it.
+    grad = probs * (grad_cat[..., -1:] * torch.exp(-cat_s[..., -1:]))
+    return value, grad.scatter_(-1, top, grad_cat[..., :-1])
+
+
+def add_tail(top_logprobs: Tensor) -> Tensor:
+    """Append the log-probability of everything outside the top k (SDPO, eq. 11).
+
+    Args:
+        top_logprobs: ``[..., k]``, log-probabilities under the full vocabulary.
+
+    Returns:
+        ``[..., k + 1]``; the tail is finite even when the k tokens hold all the mass.
+
+    Example:
+        >>> add_tail(torch.tensor([[0.7, 0.2]]).log()).exp().round(decimals=4)
+        tensor([[0.7000, 0.2000, 0.1000]])
+    """
+    mass = torch.logsumexp(top_logprobs, -1, keepdim=True).clamp(max=TAIL_LOG_CEILING)
+    return torch.cat([top_logprobs, torch.log(-torch.expm1(mass))], -1)

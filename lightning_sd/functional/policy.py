@@ -1,0 +1,102 @@
+"""Policy-gradient pieces: group advantages, clipped surrogate, sampled-token estimators."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+LOG_RATIO_BOUND = 20.0
+"""Bound on a log-ratio before it is exponentiated."""
+
+
+def group_advantages(
+    rewards: Tensor, groups: Tensor, *, scale: Literal["std", "none"] = "std", eps: float = 1e-4
+) -> Tensor:
+    """Advantage of each rollout over its siblings (GRPO, arXiv 2402.03300; no std: 2503.20783).
+
+    ``(r - mean) / (std + eps)`` with the sample standard deviation of the group; a group of one,
+    or one with equal rewards, gets 0.
+
+    Args:
+        rewards: ``[rollouts]``.
+        groups: ``[rollouts]``, any integers; equal numbers are one group.
+        scale: ``std``, or ``none`` for the mean alone (Dr. GRPO).
+        eps: Added to the standard deviation.
+
+    Returns:
+        ``[rollouts]``.
+
+    Example:
+        >>> group_advantages(torch.tensor([1.0, 0.0, 1.0]), torch.tensor([0, 0, 1]), scale="none")
+        tensor([ 0.5000, -0.5000,  0.0000])
+    """
+    _, index = torch.unique(groups, return_inverse=True)
+    size = torch.bincount(index).to(rewards.dtype)
+    mean = torch.zeros_like(size).index_add_(0, index, rewards) / size
+    centred = rewards - mean[index]
+    if scale == "none":
+        return centred
+    square = torch.zeros_like(size).index_add_(0, index, centred**2)
+    std = (square / (size - 1).clamp(min=1)).sqrt()
+    return centred / (std[index] + eps)
+
+
+def clipped_policy_loss(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    *,
+    clip_low: float = 0.2,
+    clip_high: float = 0.2,
+) -> Tensor:
+    """PPO's clipped surrogate per token, negated so that it is minimised (arXiv 1707.06347, eq. 7).
+
+    Args:
+        logprobs: ``[...]``, the student's log-probability of the sampled token, with gradient.
+        old_logprobs: ``[...]``, the same under the policy that sampled it.
+        advantages: ``[...]``.
+        clip_low: The ratio is clipped below at ``1 - clip_low``.
+        clip_high: and above at ``1 + clip_high`` (DAPO: 0.28).
+
+    Returns:
+        ``[...]``.
+    """
+    ratio = (logprobs - old_logprobs).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND).exp()
+    clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
+    return -torch.minimum(ratio * advantages, clipped * advantages)
+
+
+def importance_weight(logprobs: Tensor, old_logprobs: Tensor, *, clip: float = 2.0) -> Tensor:
+    """Ratio of the current to the sampling policy, clipped from above; carries no gradient.
+
+    Args:
+        logprobs: ``[...]``, current log-probabilities of the sampled tokens.
+        old_logprobs: ``[...]``, those under which they were sampled.
+        clip: Upper bound (SDPO: 2).
+
+    Returns:
+        ``[...]``.
+
+    Example:
+        >>> importance_weight(torch.tensor([0.4, 0.3]).log(), torch.tensor([0.1, 0.2]).log())
+        tensor([2.0000, 1.5000])
+    """
+    log_ratio = (logprobs - old_logprobs).detach()
+    return log_ratio.clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND).exp().clamp(max=clip)
+
+
+def sampled_token_loss(logprobs: Tensor, teacher_logprobs: Tensor) -> Tensor:
+    """Policy gradient on the distillation advantage ``A = log p_T(y) - log p_S(y)``.
+
+    Its gradient is that of reverse KL in expectation over y; its value is no divergence.
+
+    Args:
+        logprobs: ``[...]``, the student's, with gradient.
+        teacher_logprobs: ``[...]``.
+
+    Returns:
+        ``[...]``, ``-A.detach() * logprobs``.
+    """
+    return (logprobs - teacher_logprobs).detach() * logprobs

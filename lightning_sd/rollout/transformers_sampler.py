@@ -1,0 +1,244 @@
+"""Sampling from a transformers model: one prefill a prompt, shared by its G completions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_sd.rollout.base import Completion, Sampler
+
+SHRINK_AT = 0.25
+"""Share of finished rows at which they leave the batch: leaving copies the cache."""
+
+
+@dataclass(frozen=True)
+class TransformersSampler(Sampler):
+    """Samples with the model itself and a key-value cache.
+
+    Raises:
+        ValueError: A setting out of range.
+    """
+
+    max_new_tokens: int = 256
+    """Longest completion; one that reaches it without a stop token counts as cut off."""
+    temperature: float = 1.0
+    """0 is greedy decoding."""
+    top_p: float = 1.0
+    """Sample from the smallest set of tokens that holds this much probability."""
+    top_k: int = 0
+    """Sample from the k most likely tokens; 0: from all."""
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens={self.max_new_tokens}: must be at least 1.")
+        if self.temperature < 0:
+            raise ValueError(f"temperature={self.temperature}: must be 0 (greedy) or above.")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p={self.top_p}: must be above 0 and at most 1.")
+        if self.top_k < 0:
+            raise ValueError(f"top_k={self.top_k}: must be 0 (off) or above.")
+
+    @torch.no_grad()
+    def sample(
+        self,
+        model: nn.Module,
+        prompts: Sequence[Sequence[int]],
+        *,
+        samples: int,
+        stop_ids: Sequence[int],
+        generator: torch.Generator,
+    ) -> list[Completion]:
+        """Sample from each prompt; see :class:`Sampler`."""
+        with rollout_mode(model):
+            state = _Decoding.prefill(model, prompts, samples)
+            rows = _Rows(len(prompts) * samples, next(model.parameters()).device)
+            stops = torch.tensor(list(stop_ids), device=rows.alive.device)
+            for step in range(self.max_new_tokens):
+                ids, logprobs = self.pick(state.logits, generator)
+                done = rows.add(ids, logprobs, stops)
+                if done or step + 1 == self.max_new_tokens:
+                    break
+                keep = rows.shrink()
+                if keep is not None:
+                    state.select(keep)
+                    ids = ids[keep]
+                state.advance(model, ids)
+        return rows.completions(samples)
+
+    def pick(self, logits: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw one token a row.
+
+        Args:
+            logits: ``[rows, vocab]``.
+            generator: Source of randomness, on the logits' device.
+
+        Returns:
+            Ids ``[rows]`` and their log-probabilities before top-k and top-p, ``[rows]``.
+        """
+        logits = logits.float()
+        if self.temperature > 0:
+            logits = logits / self.temperature
+        normaliser = torch.logsumexp(logits, -1)
+        greedy = self.temperature == 0
+        ids = logits.argmax(-1) if greedy else draw(self._filter(logits), generator)
+        return ids, logits.gather(-1, ids.unsqueeze(-1)).squeeze(-1) - normaliser
+
+    def _filter(self, logits: Tensor) -> Tensor:
+        if self.top_k and self.top_k < logits.shape[-1]:
+            least = logits.topk(self.top_k, -1).values[:, -1:]
+            logits = logits.masked_fill(logits < least, -torch.inf)
+        if self.top_p < 1:
+            ordered, order = logits.sort(-1, descending=True)
+            before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
+            drop = torch.zeros_like(before, dtype=torch.bool)
+            drop.scatter_(-1, order, before >= self.top_p)
+            logits = logits.masked_fill(drop, -torch.inf)
+        return logits
+
+
+def draw(logits: Tensor, generator: torch.Generator) -> Tensor:
+    """Sample from softmax(logits) by inverting the cumulative distribution.
+
+    One uniform number a row and one pass over the vocabulary, against one exponential a token in
+    ``torch.multinomial``, which dominates decoding of small models on a CPU.
+
+    Args:
+        logits: ``[rows, vocab]``.
+        generator: On the same device.
+
+    Returns:
+        ``[rows]``.
+    """
+    cumulative = logits.softmax(-1).cumsum(-1)
+    uniform = torch.rand(len(logits), 1, generator=generator, device=logits.device)
+    # Strictly below the total, so that a token without probability is never drawn at the end.
+    level = (uniform * cumulative[:, -1:]).clamp(max=cumulative[:, -1:] * (1 - 2**-22))
+    return torch.searchsorted(cumulative, level, right=True).squeeze(-1)
+
+
+@contextmanager
+def rollout_mode(model: nn.Module) -> Iterator[None]:
+    """Eval mode while sampling, then every submodule's own mode again.
+
+    In train mode with gradient checkpointing transformers drops the key-value cache and decodes
+    wrong tokens without a word (transformers #36051).
+    """
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@dataclass
+class _Decoding:
+    """Everything the next forward pass needs, one entry a live row."""
+
+    logits: Tensor
+    cache: Any
+    mask: Tensor | None
+    positions: Tensor
+
+    @classmethod
+    def prefill(cls, model: nn.Module, prompts: Sequence[Sequence[int]], samples: int) -> _Decoding:
+        from transformers import DynamicCache
+
+        device = next(model.parameters()).device
+        lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
+        longest = int(lengths.max())
+        ids = torch.zeros(len(prompts), longest, dtype=torch.long)
+        for row, prompt in enumerate(prompts):
+            ids[row, longest - len(prompt) :] = torch.tensor(list(prompt))
+        columns = torch.arange(longest, device=device)
+        mask = (columns >= longest - lengths.unsqueeze(1)).long()
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        padded = bool((lengths < longest).any())
+        cache = DynamicCache(config=getattr(model, "config", None))
+        out = model(
+            input_ids=ids.to(device),
+            # Without padding no mask is needed, and attention takes its fast path.
+            attention_mask=mask if padded else None,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        cache.batch_repeat_interleave(samples)
+        return cls(
+            out.logits[:, -1].repeat_interleave(samples, 0),
+            cache,
+            mask.repeat_interleave(samples, 0) if padded else None,
+            lengths.repeat_interleave(samples, 0),
+        )
+
+    def select(self, rows: Tensor) -> None:
+        self.cache.batch_select_indices(rows)
+        self.mask = self.mask if self.mask is None else self.mask[rows]
+        self.positions = self.positions[rows]
+
+    def advance(self, model: nn.Module, ids: Tensor) -> None:
+        if self.mask is not None:
+            self.mask = torch.cat([self.mask, self.mask.new_ones(len(ids), 1)], 1)
+        out = model(
+            input_ids=ids.unsqueeze(1),
+            attention_mask=self.mask,
+            position_ids=self.positions.unsqueeze(1),
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        self.logits, self.positions = out.logits[:, -1], self.positions + 1
+
+
+@dataclass
+class _Rows:
+    """What has been sampled so far; ``live`` maps the rows of the batch to completions."""
+
+    number: int
+    device: torch.device
+    ids: list[Tensor] = field(default_factory=list)
+    logprobs: list[Tensor] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.live = torch.arange(self.number, device=self.device)
+        self.alive = torch.ones(self.number, dtype=torch.bool, device=self.device)
+        self.lengths = torch.zeros(self.number, dtype=torch.long, device=self.device)
+
+    def add(self, ids: Tensor, logprobs: Tensor, stops: Tensor) -> bool:
+        """Take one token a live row; True when every completion is finished."""
+        for store, values in ((self.ids, ids), (self.logprobs, logprobs)):
+            column = torch.zeros(self.number, dtype=values.dtype, device=self.device)
+            column[self.live] = values
+            store.append(column)
+        running = self.alive[self.live]
+        self.lengths[self.live] += running.long()
+        self.alive[self.live] = running & ~torch.isin(ids, stops)
+        return not bool(self.alive.any())
+
+    def shrink(self) -> Tensor | None:
+        """Rows of the batch to keep, if enough of them are finished to be worth a copy."""
+        running = self.alive[self.live]
+        if float((~running).float().mean()) < SHRINK_AT:
+            return None
+        keep = running.nonzero().squeeze(1)
+        self.live = self.live[keep]
+        return keep
+
+    def completions(self, samples: int) -> list[Completion]:
+        ids, logprobs = torch.stack(self.ids, 1).tolist(), torch.stack(self.logprobs, 1).tolist()
+        lengths, alive = self.lengths.tolist(), self.alive.tolist()
+        return [
+            Completion(
+                prompt=row // samples,
+                ids=tuple(ids[row][: lengths[row]]),
+                logprobs=tuple(logprobs[row][: lengths[row]]),
+                finished=not alive[row],
+            )
+            for row in range(self.number)
+        ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lightning_sd.types import Message
 
@@ -34,8 +34,8 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message
             "A prompt must end before the assistant's turn, but the last of "
             f"{len(messages)} messages has role 'assistant'; drop it."
         )
-    ids = tokenizer.apply_chat_template(
-        [dict(message) for message in messages],
+    ids: Any = tokenizer.apply_chat_template(
+        [{"role": message["role"], "content": message["content"]} for message in messages],
         add_generation_prompt=True,
         tokenize=True,
         return_dict=False,  # transformers 5 would give a BatchEncoding

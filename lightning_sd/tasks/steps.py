@@ -25,6 +25,8 @@ class StepTrace:
     """The last answer's body, stripped; None: no answer tag, or nothing behind it."""
     well_formed: bool
     """One or more closed steps numbered from 1, none empty, one closed answer, no text between."""
+    cut_off: bool
+    """Whether the text ends inside a step or inside an answer."""
     spans: tuple[Span, ...]
     """Where each step stands in the text, tags included: ``text[start:end]``."""
     answer_span: Span | None
@@ -62,7 +64,7 @@ def parse_steps(text: str) -> StepTrace:
         >>> parse_steps("<step_1>7+5=2</step_1><step_2>2*").steps
         ('7+5=2', '2*')
     """
-    elements, clean = _elements(text)
+    elements, clean, cut_off = _elements(text)
     steps = [element for element in elements if element.number is not None]
     answers = [element for element in elements if element.number is None]
     well_formed = (
@@ -75,13 +77,14 @@ def parse_steps(text: str) -> StepTrace:
         steps=tuple(step.body for step in steps),
         answer=(answers[-1].body or None) if answers else None,
         well_formed=well_formed,
+        cut_off=cut_off,
         spans=tuple((step.start, step.end) for step in steps),
         answer_span=(answers[-1].start, answers[-1].end) if answers else None,
     )
 
 
-def _elements(text: str) -> tuple[list[_Element], bool]:
-    """All steps and answers in order, and whether nothing but white space stands outside them."""
+def _elements(text: str) -> tuple[list[_Element], bool, bool]:
+    """All steps and answers in order; is the text outside them blank; does it end inside one."""
     elements: list[_Element] = []
     clean = True
     position = 0  # end of the last tag
@@ -108,7 +111,7 @@ def _elements(text: str) -> tuple[list[_Element], bool]:
         current.body = rest
     elif rest:
         clean = False
-    return elements, clean
+    return elements, clean, current is not None
 
 
 def render_steps(steps: Sequence[str], answer: str | None) -> str:

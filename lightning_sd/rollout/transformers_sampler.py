@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -137,6 +138,13 @@ def rollout_mode(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
+def cache_argument(model: Any) -> str:
+    """Name of the argument that takes the key-value cache: transformers 5.24 renamed it."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    known = inspect.signature(inner.forward).parameters
+    return "cache" if "cache" in known else "past_key_values"
+
+
 @dataclass
 class _Decoding:
     """Everything the next forward pass needs, one entry a live row."""
@@ -166,9 +174,9 @@ class _Decoding:
             # Without padding no mask is needed, and attention takes its fast path.
             attention_mask=mask if padded else None,
             position_ids=positions,
-            past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
+            **{cache_argument(model): cache},
         )
         cache.batch_repeat_interleave(samples)
         return cls(
@@ -190,8 +198,8 @@ class _Decoding:
             input_ids=ids.unsqueeze(1),
             attention_mask=self.mask,
             position_ids=self.positions.unsqueeze(1),
-            past_key_values=self.cache,
             use_cache=True,
+            **{cache_argument(model): self.cache},
         )
         self.logits, self.positions = out.logits[:, -1], self.positions + 1
 

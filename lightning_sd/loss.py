@@ -1,0 +1,102 @@
+"""From scores to the loss of a micro-batch, and what each of its tokens had to say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lightning_sd.functional.chunked import chunked_loss
+from lightning_sd.objectives import Objective, Tokens
+from lightning_sd.scoring import Scores
+
+
+@dataclass(frozen=True)
+class LossOutput:
+    """A summed loss, what it was summed over, and its tokens."""
+
+    total: Tensor
+    """Sum over tokens (or of sequence means), a scalar with a graph."""
+    count: float
+    """Tokens (or sequences) in the sum; the global mean divides by all ranks' counts."""
+    token_loss: Tensor
+    """``[tokens]``, no gradient; likewise the following."""
+    student_logprobs: Tensor
+    teacher_logprobs: Tensor | None
+    entropy: Tensor
+
+    @property
+    def advantages(self) -> Tensor | None:
+        """``[tokens]``: log p_T(y) - log p_S(y) of the sampled tokens; None without a teacher."""
+        if self.teacher_logprobs is None:
+            return None
+        return self.teacher_logprobs - self.student_logprobs
+
+
+def objective_loss(
+    objective: Objective,
+    student: Scores,
+    teacher: Scores | None,
+    tokens: Tokens,
+    lengths: Sequence[int],
+) -> LossOutput:
+    """Apply an objective to scored completions, one vocabulary chunk at a time.
+
+    Args:
+        objective: What a token costs.
+        student: Packed scores of ``sum(lengths)`` tokens.
+        teacher: The same tokens under the teacher; None if the objective reads none.
+        tokens: Ids and whatever else, packed in the same order.
+        lengths: Tokens of each completion; empty completions count for nothing.
+
+    Returns:
+        The loss as a sum with its count, and per-token values.
+
+    Raises:
+        ValueError: Student, teacher and tokens are of different lengths.
+    """
+    number = sum(lengths)
+    sizes = {student.hidden.shape[0], len(tokens.ids), number}
+    if teacher is not None:
+        sizes.add(teacher.hidden.shape[0])
+    if len(sizes) > 1:
+        raise ValueError(f"student, teacher, tokens and lengths cover different tokens: {sizes}.")
+    weights, count = _weights(objective, lengths, student.hidden)
+
+    def loss(logits: Tensor, part: slice) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            teacher_logits = None if teacher is None else teacher.logits(part)
+            if teacher_logits is not None and objective.temperature != 1.0:
+                teacher_logits = teacher_logits / objective.temperature
+        if objective.temperature != 1.0:
+            logits = logits / objective.temperature
+        result = objective.token_loss(logits, teacher_logits, tokens.part(part))
+        columns = [result.loss.detach(), result.student_logprobs, result.entropy]
+        if result.teacher_logprobs is not None:
+            columns.append(result.teacher_logprobs)
+        return (result.loss * weights[part]).sum(), torch.stack(columns, -1)
+
+    head = student.head
+    total, kept = chunked_loss(
+        student.hidden,
+        head if head is not None else lambda logits: logits,
+        head.trainable() if head is not None else [],
+        loss,
+        chunk=objective.chunk_tokens,
+    )
+    columns = kept.unbind(-1)
+    return LossOutput(
+        total, count, columns[0], columns[1], columns[3] if len(columns) > 3 else None, columns[2]
+    )
+
+
+def _weights(objective: Objective, lengths: Sequence[int], like: Tensor) -> tuple[Tensor, float]:
+    wide = torch.float64 if like.dtype == torch.float64 else torch.float32
+    if objective.reduction == "token":
+        return torch.ones(sum(lengths), dtype=wide, device=like.device), float(sum(lengths))
+    per_row = torch.tensor(lengths, dtype=wide, device=like.device)
+    repeats = torch.tensor(lengths, device=like.device)
+    weights = per_row.reciprocal().repeat_interleave(repeats)
+    return weights, float(sum(length > 0 for length in lengths))

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypedDict
 
@@ -36,6 +36,23 @@ class Question:
     """An attempt stored with the data (offline mode)."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Whatever else the task needs to judge an answer, or a context wants to show."""
+
+
+class QuestionBatch:
+    """The questions of one batch, which Lightning hands through untouched.
+
+    A bare list of dataclasses would be taken apart by the precision plugins, which refuse frozen
+    ones.
+    """
+
+    def __init__(self, questions: Sequence[Question]) -> None:
+        self.questions = tuple(questions)
+
+    def __iter__(self) -> Iterator[Question]:
+        return iter(self.questions)
+
+    def __len__(self) -> int:
+        return len(self.questions)
 
 
 @dataclass(frozen=True)

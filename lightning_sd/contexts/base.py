@@ -54,6 +54,8 @@ class TeacherContext(Callback):
 
     needs: ClassVar[frozenset[str]] = frozenset()
     """Evidence to be gathered beside the verdict: ``critique`` asks the critic."""
+    gives: ClassVar[bool] = True
+    """Whether it ever gives a view; False: objectives that need a teacher refuse it."""
     template: str
     """Class attribute of subclasses: the default wording."""
     shortened: ClassVar[tuple[str, ...]] = ()

@@ -96,19 +96,20 @@ def draw_questions(split: LabSplit, size: int, *, steps: int, seed: int) -> list
             f"{split}_size={size} is too many: with steps={steps} at most {limit} questions can be "
             "drawn; lower the size or raise steps."
         )
-    rng = random.Random(f"{split}/{steps}/{seed}")
     drawn: dict[str, None] = {}
-    for text in _texts(rng, steps):
+    for text in draw_texts(split, steps, random.Random(f"{split}/{steps}/{seed}")):
         if len(drawn) >= size:
             break
-        if split_of(text) == split:
-            drawn[text] = None
+        drawn[text] = None
     return list(drawn)
 
 
-def _texts(rng: random.Random, steps: int) -> Iterator[str]:
+def draw_texts(split: LabSplit, steps: int, rng: random.Random) -> Iterator[str]:
+    """Draw bare questions of one split without end; they may repeat."""
     while True:
         parts = [str(rng.randrange(MODULUS))]
         for _ in range(steps):
             parts += rng.choice(OPERATORS), str(rng.randrange(MODULUS))
-        yield "".join(parts)
+        text = "".join(parts)
+        if split_of(text) == split:
+            yield text

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 # At most six digits: a model may write any number of them, and int() refuses very long ones.
 _TAG = re.compile(r"<(?P<close>/?)(?:step_(?P<number>[0-9]{1,6})|answer)>")
+# What is left of a closing tag in which the text was cut off.
+_STUMP = re.compile(r"<(?:/[a-z_0-9]*)?$")
 
 Span = tuple[int, int]
 
@@ -108,7 +110,7 @@ def _elements(text: str) -> tuple[list[_Element], bool, bool]:
         position = tag.end()
     rest = text[position:].strip()
     if current is not None:
-        current.body = rest
+        current.body = _STUMP.sub("", rest).rstrip()
     elif rest:
         clean = False
     return elements, clean, current is not None

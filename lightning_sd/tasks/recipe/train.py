@@ -1,0 +1,106 @@
+"""From nothing to trained weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.callbacks import TQDMProgressBar
+from torch.optim.lr_scheduler import OneCycleLR
+from torch.utils.data import DataLoader
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from lightning_sd.models import LoadedModel
+from lightning_sd.supervised import SupervisedModule
+from lightning_sd.tasks.recipe.pupil import Pupil
+from lightning_sd.tasks.recipe.rows import Rows
+from lightning_sd.tasks.recipe.vocabulary import MAX_TOKENS, build_tokenizer
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the weights."""
+
+    seed: int = 0
+    operations: int = 4
+    """Operations a question."""
+    steps: int = 6000
+    """Optimizer steps."""
+    batch_size: int = 64
+    lr: float = 3e-3
+    """Peak of the learning rate, which rises over the first steps and then falls to zero."""
+    width: int = 96
+    layers: int = 3
+    heads: int = 4
+    feed_forward: int = 256
+
+
+def train(recipe: Recipe) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+    """Train the solver.
+
+    Args:
+        recipe: What to train.
+
+    Returns:
+        The model in eval mode and its tokenizer.
+    """
+    seed_everything(recipe.seed)
+    rows = Rows(
+        pupil=Pupil.from_seed(recipe.seed),
+        seed=recipe.seed,
+        steps=recipe.operations,
+        length=recipe.steps * recipe.batch_size,
+        block=recipe.batch_size // 2,
+    )
+    sample = (rows[i] for i in range(2000))
+    tokenizer = build_tokenizer(
+        text for row in sample for text in (row.messages[0]["content"], row.reference or "")
+    )
+    model = _new_model(recipe, tokenizer)
+    module = SupervisedModule(
+        LoadedModel(model, tokenizer),
+        optimizer=partial(torch.optim.AdamW, lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.05),
+        scheduler=partial(
+            OneCycleLR, max_lr=recipe.lr, total_steps=recipe.steps, pct_start=0.05, div_factor=100
+        ),
+    )
+    trainer = Trainer(
+        accelerator="cpu",
+        max_steps=recipe.steps,
+        accumulate_grad_batches=2,
+        gradient_clip_val=1.0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        callbacks=[TQDMProgressBar(refresh_rate=20)],
+    )
+    trainer.fit(module, DataLoader(rows, batch_size=rows.block, collate_fn=list))
+    return model.eval(), tokenizer
+
+
+def _new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    from transformers import GenerationConfig, LlamaConfig
+
+    ends: dict[str, Any] = {
+        "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "bos_token_id": None,
+    }
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=recipe.width,
+            num_hidden_layers=recipe.layers,
+            num_attention_heads=recipe.heads,
+            intermediate_size=recipe.feed_forward,
+            max_position_embeddings=MAX_TOKENS,
+            tie_word_embeddings=True,
+            initializer_range=0.05,
+            **ends,
+        )
+    )
+    model.generation_config = GenerationConfig(do_sample=True, max_new_tokens=96, **ends)
+    return model

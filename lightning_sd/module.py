@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,17 +25,7 @@ from lightning_sd.rollout import Sampler, TransformersSampler
 from lightning_sd.scoring import Scorer, Scores
 from lightning_sd.student import OptimizerCallable, SchedulerCallable, StudentModule
 from lightning_sd.teachers import FrozenTeacher, TeacherWeights
-from lightning_sd.types import Question, Rollout, TeacherView, with_siblings
-
-
-@dataclass(frozen=True)
-class StepOutput:
-    """What a step did, for callbacks: everything detached."""
-
-    rollouts: Sequence[Rollout]
-    views: Sequence[TeacherView | None]
-    advantages: Sequence[tuple[float, ...] | None]
-    """A rollout: log p_T(y_t) - log p_S(y_t) of each token; None where no teacher scored it."""
+from lightning_sd.types import Question, Rollout, StepOutput, TeacherView, with_siblings
 
 
 class SelfDistillModule(StudentModule):
@@ -87,6 +76,7 @@ class SelfDistillModule(StudentModule):
         self.eval_sampler: Sampler = build(eval_sampler) or self.sampler
         self.samples, self.eval_samples, self.seed = samples, eval_samples, seed
         self.teacher_context: TeacherContext | None = None
+        self.predict_needs: frozenset[str] = frozenset()
         self.answer_metrics = answer_metrics(eval_samples)
         self.save_hyperparameters(
             describable(
@@ -310,7 +300,7 @@ class SelfDistillModule(StudentModule):
         rollouts = self.sample(
             list(batch), self.eval_sampler, self.eval_samples, "predict", batch_idx
         )
-        rollouts = self.gather(rollouts, self.needs)
+        rollouts = self.gather(rollouts, self.needs | self.predict_needs)
         views = self.views(rollouts)
         active = [i for i, view in enumerate(views) if view is not None and rollouts[i].ids]
         if not active:

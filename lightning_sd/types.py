@@ -121,6 +121,29 @@ class TeacherView:
     """Tokens cut from each field so that the prompt fits its limit."""
 
 
+class StepOutput:
+    """What a step did, for callbacks; no dataclass, for the same reason as ``QuestionBatch``."""
+
+    def __init__(
+        self,
+        rollouts: Sequence[Rollout],
+        views: Sequence[TeacherView | None],
+        advantages: Sequence[tuple[float, ...] | None],
+    ) -> None:
+        """Collect them; all are one entry a rollout.
+
+        Args:
+            rollouts: With their evidence.
+            views: What the teacher saw; None: no teacher.
+            advantages: log p_T(y_t) - log p_S(y_t) of each token; None where no teacher scored.
+        """
+        self.rollouts, self.views, self.advantages = (
+            tuple(rollouts),
+            tuple(views),
+            tuple(advantages),
+        )
+
+
 def with_siblings(rollouts: Sequence[Rollout]) -> list[Rollout]:
     """Give each rollout the others of its group.
 

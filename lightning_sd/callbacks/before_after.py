@@ -1,0 +1,103 @@
+"""Held-out answers before and after training, in one table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
+
+from lightning_sd.metrics import answer_metrics
+
+if TYPE_CHECKING:
+    from lightning_sd.module import SelfDistillModule
+
+Numbers = dict[str, float]
+
+
+class BeforeAfter(Callback):
+    """Samples k answers to each test question before the first and after the last step.
+
+    The random numbers are the same both times, so what differs is the student alone. Training never
+    sees these questions.
+
+    Args:
+        path: Where to write both rows as JSON as well; None: only the table.
+    """
+
+    def __init__(self, path: str | None = None) -> None:
+        self.path = path
+        self.before: Numbers = {}
+        self.after: Numbers = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure the untrained student; a resumed run keeps what its checkpoint says."""
+        if not self.before:
+            self.before = held_out_answers(trainer, pl_module, "before training")
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure the trained student and print both."""
+        self.after = held_out_answers(trainer, pl_module, "after training")
+        self._show(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The first measurement, so that resuming does not lose it."""
+        return {"before": self.before}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it back."""
+        self.before = dict(state_dict["before"])
+
+    @rank_zero_only
+    def _show(self, trainer: Trainer) -> None:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(title=f"Held-out questions, {trainer.global_step} optimizer steps")
+        for name in ("", *self.before):
+            table.add_column(name.capitalize(), justify="right" if name else "left")
+        table.add_row("before", *(_format(n, v) for n, v in self.before.items()))
+        table.add_row("after", *(_format(n, v) for n, v in self.after.items()), style="bold")
+        Console().print(table)
+        if self.path is not None:
+            Path(self.path).parent.mkdir(parents=True, exist_ok=True)
+            both = {"before": self.before, "after": self.after, "steps": trainer.global_step}
+            Path(self.path).write_text(json.dumps(both, indent=1) + "\n")
+
+
+@torch.no_grad()
+def held_out_answers(trainer: Any, pl_module: Any, when: str) -> Numbers:
+    """Avg@k, Pass@k, Maj@k and length over the data module's test questions.
+
+    Args:
+        trainer: Its data module gives the questions and judges the answers.
+        pl_module: A ``SelfDistillModule``.
+        when: Shown beside the progress bar.
+
+    Returns:
+        Shares between 0 and 1, and the mean length in tokens.
+    """
+    from rich.progress import Progress
+
+    module: SelfDistillModule = pl_module
+    k = module.eval_samples
+    metrics = answer_metrics(k).to(module.device)
+    loader = trainer.datamodule.test_dataloader()
+    with Progress(transient=True, disable=not trainer.is_global_zero) as progress:
+        task = progress.add_task(f"Held-out questions {when}", total=len(loader))
+        for index, batch in enumerate(loader):
+            rollouts = module.answer(batch, index, "eval")
+            for start in range(0, len(rollouts), k):
+                for metric in metrics.values():
+                    metric.update(rollouts[start : start + k])
+            progress.advance(task)
+    found = metrics.compute()
+    order = (f"avg@{k}", f"pass@{k}", f"maj@{k}", "length")
+    return {name: float(found[name]) for name in order}
+
+
+def _format(name: str, value: float) -> str:
+    return f"{value:.1f}" if name == "length" else f"{100 * value:.1f}%"

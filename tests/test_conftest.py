@@ -1,0 +1,28 @@
+"""The shared fixtures keep the promises that other tests build on."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.mark.parametrize("text", ["<step_1>7+5=2</step_1>", "ü → 𝛼\n  two  blanks", ""])
+def test_the_tokenizer_gives_text_back(tokenizer, text: str) -> None:
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_the_template_renders_special_tokens_as_single_ids(tokenizer, tiny_llama) -> None:
+    messages = [{"role": "user", "content": "2+2"}]
+    ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    assert ids == [3, *tokenizer.encode("2+2"), 1, 4]
+    assert len(tokenizer) <= tiny_llama.config.vocab_size
+
+
+def test_models_are_seeded_and_untied_unless_asked(make_llama, make_gpt2) -> None:
+    a, b, c = make_llama(), make_llama(), make_llama(seed=1)
+    assert (a.lm_head.weight == b.lm_head.weight).all()
+    assert not (a.lm_head.weight == c.lm_head.weight).all()
+    assert a.lm_head.weight is not a.model.embed_tokens.weight
+    tied = make_llama(tie_word_embeddings=True)
+    assert tied.lm_head.weight is tied.model.embed_tokens.weight
+    assert make_gpt2().lm_head.weight is not None
+    assert a.training

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -21,7 +21,7 @@ from lightning_sd.loss import LossOutput, objective_loss
 from lightning_sd.metrics import answer_metrics
 from lightning_sd.models import ModelSource
 from lightning_sd.objectives import Distillation, Objective, Tokens
-from lightning_sd.rollout import Sampler, TransformersSampler
+from lightning_sd.rollout import Sampler, TransformersSampler, stored_attempts
 from lightning_sd.scoring import Scorer, Scores
 from lightning_sd.student import OptimizerCallable, SchedulerCallable, StudentModule
 from lightning_sd.teachers import FrozenTeacher, TeacherWeights
@@ -47,10 +47,12 @@ class SelfDistillModule(StudentModule):
         eval_samples: Answers a question there (k of Avg@k).
         optimizer: From parameters to an optimizer. Default: AdamW, learning rate 1e-5.
         scheduler: From the optimizer to a schedule, stepped once an optimizer step.
+        attempts: ``sampled``: train on fresh rollouts (on-policy). ``stored``: on the attempts that
+            stand with the questions (offline), one rollout a question.
         seed: Of sampling; default: the seed of ``seed_everything``, or 0.
 
     Raises:
-        ValueError: Fewer than one sample.
+        ValueError: Fewer than one sample, or an unknown kind of attempts.
     """
 
     def __init__(
@@ -64,17 +66,21 @@ class SelfDistillModule(StudentModule):
         eval_samples: int = 12,
         optimizer: OptimizerCallable | None = None,
         scheduler: SchedulerCallable | None = None,
+        attempts: Literal["sampled", "stored"] = "sampled",
         seed: int | None = None,
     ) -> None:
         super().__init__(model, optimizer, scheduler)
         for name, value in (("samples", samples), ("eval_samples", eval_samples)):
             if value < 1:
                 raise ValueError(f"{name}={value}: must be at least 1.")
+        if attempts not in ("sampled", "stored"):
+            raise ValueError(f"attempts={attempts!r}: choose sampled or stored.")
         self.objective: Objective = build(objective) or Distillation()
         self.teacher: TeacherWeights = build(teacher) or FrozenTeacher()
         self.sampler: Sampler = build(sampler) or TransformersSampler()
         self.eval_sampler: Sampler = build(eval_sampler) or self.sampler
         self.samples, self.eval_samples, self.seed = samples, eval_samples, seed
+        self.attempts = attempts
         self.teacher_context: TeacherContext | None = None
         self.predict_needs: frozenset[str] = frozenset()
         self.answer_metrics = answer_metrics(eval_samples)
@@ -88,6 +94,7 @@ class SelfDistillModule(StudentModule):
                     "samples": samples,
                     "eval_sampler": self.eval_sampler,
                     "eval_samples": eval_samples,
+                    "attempts": attempts,
                     "seed": seed,
                 }
             )
@@ -118,7 +125,10 @@ class SelfDistillModule(StudentModule):
     def training_step(self, batch: Iterable[Question], batch_idx: int) -> dict[str, Any]:
         """One micro-batch: questions in, summed loss out."""
         index = self.trainer.fit_loop.total_batch_idx
-        rollouts = self.sample(list(batch), self.sampler, self.samples, "train", index)
+        if self.attempts == "stored":
+            rollouts = stored_attempts(list(batch), self.tokenizer)
+        else:
+            rollouts = self.sample(list(batch), self.sampler, self.samples, "train", index)
         rollouts = self.gather(rollouts, self.needs)
         views = self.views(rollouts)
         active = [i for i, view in enumerate(views) if view or not self.objective.needs_teacher]

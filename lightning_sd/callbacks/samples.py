@@ -88,6 +88,6 @@ def _log(trainer: Trainer, rows: list[tuple[str, ...]], step: int) -> None:
     for logger in trainer.loggers:
         if hasattr(logger, "log_text"):
             logger.log_text("rollouts", columns=list(COLUMNS), data=[list(row) for row in rows])
-        experiment = getattr(logger, "experiment", None)
+        experiment: Any = getattr(logger, "experiment", None)
         if hasattr(experiment, "add_text"):
             experiment.add_text("rollouts", text, step)

@@ -2,18 +2,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import LlamaConfig, LlamaForCausalLM
+
 from lightning_sd.models import LoadedModel, ModelSource
 from lightning_sd.supervised import SupervisedModule
 from lightning_sd.tasks.recipe.vocabulary import build_tokenizer
 from lightning_sd.types import Question
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
-from transformers import LlamaConfig, LlamaForCausalLM
 
 TOKENIZER = build_tokenizer(["so 7+5 is 2 then now"] * 3)
 ROWS = [
@@ -139,7 +141,7 @@ class Counting(ModelSource):
 
     def load(self) -> tuple[nn.Module, Any]:
         self.loads += 1
-        return new_model().eval(), TOKENIZER  # as from_pretrained gives it
+        return new_model().train(), TOKENIZER
 
 
 def test_the_model_is_loaded_late_once_and_trained_in_train_mode() -> None:
@@ -149,8 +151,18 @@ def test_the_model_is_loaded_late_once_and_trained_in_train_mode() -> None:
     fit(module, ROWS, 5, max_epochs=1)
     fit(module, ROWS, 5, max_epochs=1)
     assert source.loads == 1
-    assert module.student is not None
     assert all(part.training for part in module.student.modules())
+
+
+def test_a_checkpoint_tells_where_its_model_came_from(tmp_path: Path) -> None:
+    new_model().save_pretrained(tmp_path / "model")
+    TOKENIZER.save_pretrained(tmp_path / "model")
+    module = SupervisedModule(str(tmp_path / "model"), partial(torch.optim.SGD, lr=0.1))
+    trainer = fit(module, ROWS, 5, max_epochs=1)
+    assert all(part.training for part in module.student.modules())
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    again = SupervisedModule.load_from_checkpoint(tmp_path / "last.ckpt")
+    torch.testing.assert_close(weights(again), weights(module), rtol=0, atol=0)
 
 
 def test_a_row_without_a_reference_is_named() -> None:
@@ -163,7 +175,6 @@ def test_frozen_weights_are_not_given_to_the_optimizer() -> None:
     module = new_module(optimizer=partial(torch.optim.SGD, lr=0.1))
     for parameter in module.parameters():
         parameter.requires_grad_(False)
-    assert module.student is not None
     norm = module.student.get_parameter("model.norm.weight").requires_grad_(True)
     optimizer = module.configure_optimizers()
     assert [id(p) for group in optimizer.param_groups for p in group["params"]] == [id(norm)]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from lightning_sd.data.chat import encode_prompt
 from lightning_sd.tasks.recipe.vocabulary import build_tokenizer
 from lightning_sd.types import Message

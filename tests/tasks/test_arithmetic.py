@@ -10,6 +10,7 @@ from typing import Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from lightning_sd.tasks.arithmetic import DEFAULT_INSTRUCTION, ArithmeticTask
 from lightning_sd.tasks.base import StepChecked, Task
 from lightning_sd.tasks.expressions import draw_questions, operations, split_of

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from lightning_sd.tasks.steps import StepTrace, compare, parse_steps, render_steps
 
 TWO = "<step_1>7+5=2</step_1><step_2>so 2*3 is 6</step_2><answer>6</answer>"

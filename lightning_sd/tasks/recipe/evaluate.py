@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedTokenizerBase
 
 from lightning_sd.contexts.templates import REFERENCE, STEP_ALIGNED
 from lightning_sd.data.chat import encode_prompt
@@ -18,6 +18,7 @@ from lightning_sd.tasks.scribe import first_wrong_step
 from lightning_sd.tasks.steps import parse_steps
 from lightning_sd.types import Message, Question
 
+MAX_NEW_TOKENS = 96
 _PROMPTS_AT_ONCE = 64
 
 
@@ -35,7 +36,7 @@ class Report:
     majority: float
     """Questions whose most frequent answer is right."""
     malformed: float
-    """Attempts that break the step format or leave a step out."""
+    """Attempts that break the step format, leave a step out or add one."""
     wrong_step: float
     """Failed attempts in which a wrong step is found."""
     with_critique: float
@@ -46,89 +47,82 @@ class Report:
     """Right answers with the reference solution, to the same questions as often."""
 
 
+@dataclass(frozen=True)
+class Solver:
+    """A model, its tokenizer and a source of randomness."""
+
+    model: nn.Module
+    tokenizer: Any
+    generator: torch.Generator
+
+    def answers(self, prompts: Sequence[Sequence[Message]], samples: int) -> list[list[str]]:
+        """Sample ``samples`` answers to each prompt at temperature 1."""
+        sampler = TransformersSampler(max_new_tokens=MAX_NEW_TOKENS)
+        texts: list[str] = []
+        for start in range(0, len(prompts), _PROMPTS_AT_ONCE):
+            some = prompts[start : start + _PROMPTS_AT_ONCE]
+            completions = sampler.sample(
+                self.model,
+                [encode_prompt(self.tokenizer, messages) for messages in some],
+                samples=samples,
+                stop_ids=[self.tokenizer.eos_token_id],
+                generator=self.generator,
+            )
+            ids = [list(completion.ids) for completion in completions]
+            texts += self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return [texts[i : i + samples] for i in range(0, len(texts), samples)]
+
+    def answer_each(self, prompts: Sequence[str]) -> list[str]:
+        """One answer to each prompt, given as the user's words."""
+        messages: list[list[Message]] = [[{"role": "user", "content": p}] for p in prompts]
+        return [texts[0] for texts in self.answers(messages, 1)]
+
+
 def evaluate(
-    model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    task: ArithmeticTask,
-    questions: Sequence[Question],
-    *,
-    samples: int,
-    seed: int,
+    solver: Solver, task: ArithmeticTask, questions: Sequence[Question], *, samples: int
 ) -> Report:
     """Sample and count.
 
     Args:
-        model: The solver.
-        tokenizer: Its tokenizer.
+        solver: Who answers.
         task: Judges and repairs.
         questions: Fresh ones.
         samples: Answers to each.
-        seed: Of the sampling.
+
+    Returns:
+        What was counted.
     """
-    generator = torch.Generator().manual_seed(seed)
-    alone = _answers(model, tokenizer, [q.messages for q in questions], samples, generator)
-    attempts = [(q, text) for q, texts in zip(questions, alone, strict=True) for text in texts]
-    right = [[task.verify(q, a).correct for a in texts] for q, texts in zip(questions, alone, strict=True)]
-    failed = [(q, text) for q, text in attempts if not task.verify(q, text).correct]
-    critiques = [task.repair(q, text).text for q, text in failed]
-    critiqued = _one_each(
-        model,
-        tokenizer,
+    groups = solver.answers([question.messages for question in questions], samples)
+    pairs = [(q, text) for q, texts in zip(questions, groups, strict=True) for text in texts]
+    right = [task.verify(question, text).correct for question, text in pairs]
+    failed = [pair for pair, ok in zip(pairs, right, strict=True) if not ok]
+    asked = [question for question, _ in failed]
+    critiques = [task.repair(question, text).text for question, text in failed]
+    critiqued = solver.answer_each(
         [
             STEP_ALIGNED.format(question=q.text, critique=c)
-            for (q, _), c in zip(failed, critiques, strict=True)
-        ],
-        generator,
+            for q, c in zip(asked, critiques, strict=True)
+        ]
     )
-    referenced = _one_each(
-        model,
-        tokenizer,
-        [REFERENCE.format(question=q.text, reference=q.reference) for q, _ in failed],
-        generator,
+    referenced = solver.answer_each(
+        [REFERENCE.format(question=q.text, reference=q.reference) for q in asked]
     )
     return Report(
         questions=len(questions),
         samples=samples,
-        avg=1 - len(failed) / len(attempts),
-        passed=_mean([any(row) for row in right]),
-        majority=_mean([_majority(task, q, t) for q, t in zip(questions, alone, strict=True)]),
-        malformed=_mean([_malformed(task, text) for _, text in attempts]),
+        avg=_mean(right),
+        passed=_mean([any(right[i : i + samples]) for i in range(0, len(right), samples)]),
+        majority=_mean([_majority(task, q, t) for q, t in zip(questions, groups, strict=True)]),
+        malformed=_mean([_malformed(task, text) for _, text in pairs]),
         wrong_step=_mean([first_wrong_step(q.text, text) is not None for q, text in failed]),
-        with_critique=_mean(
-            [task.verify(q, a).correct for (q, _), a in zip(failed, critiqued, strict=True)]
-        ),
+        with_critique=_mean(_correct(task, asked, critiqued)),
         verbatim=_mean([a == c for a, c in zip(critiqued, critiques, strict=True)]),
-        with_reference=_mean(
-            [task.verify(q, a).correct for (q, _), a in zip(failed, referenced, strict=True)]
-        ),
+        with_reference=_mean(_correct(task, asked, referenced)),
     )
 
 
-def _answers(
-    model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Sequence[Message]],
-    samples: int,
-    generator: torch.Generator,
-) -> list[list[str]]:
-    sampler = TransformersSampler(max_new_tokens=96)
-    texts: list[str] = []
-    for start in range(0, len(prompts), _PROMPTS_AT_ONCE):
-        ids = [encode_prompt(tokenizer, p) for p in prompts[start : start + _PROMPTS_AT_ONCE]]
-        stops = [int(tokenizer.convert_tokens_to_ids("<end>"))]
-        done = sampler.sample(model, ids, samples=samples, stop_ids=stops, generator=generator)
-        texts += tokenizer.batch_decode([c.ids for c in done], skip_special_tokens=True)
-    return [texts[i : i + samples] for i in range(0, len(texts), samples)]
-
-
-def _one_each(
-    model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
-    generator: torch.Generator,
-) -> list[str]:
-    messages: list[list[Message]] = [[{"role": "user", "content": p}] for p in prompts]
-    return [texts[0] for texts in _answers(model, tokenizer, messages, 1, generator)]
+def _correct(task: ArithmeticTask, asked: Sequence[Question], texts: Sequence[str]) -> list[bool]:
+    return [task.verify(q, text).correct for q, text in zip(asked, texts, strict=True)]
 
 
 def _majority(task: ArithmeticTask, question: Question, texts: Sequence[str]) -> bool:

@@ -15,6 +15,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lightning_sd.models import LoadedModel
 from lightning_sd.supervised import SupervisedModule
+from lightning_sd.tasks.recipe.evaluate import MAX_NEW_TOKENS
 from lightning_sd.tasks.recipe.pupil import Pupil
 from lightning_sd.tasks.recipe.rows import Rows
 from lightning_sd.tasks.recipe.vocabulary import MAX_TOKENS, build_tokenizer
@@ -69,7 +70,7 @@ def train(recipe: Recipe) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     )
     trainer = Trainer(
         accelerator="cpu",
-        max_steps=recipe.steps,
+        max_epochs=1,
         accumulate_grad_batches=2,
         gradient_clip_val=1.0,
         logger=False,
@@ -102,5 +103,7 @@ def _new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCa
             **ends,
         )
     )
-    model.generation_config = GenerationConfig(do_sample=True, max_new_tokens=96, **ends)
+    model.generation_config = GenerationConfig(
+        do_sample=True, max_new_tokens=MAX_NEW_TOKENS, **ends
+    )
     return model

@@ -1,0 +1,126 @@
+"""Tasks of the reasoning-gym collection, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, get_args
+
+from lightning_sd.tasks.answers import extract_answer
+from lightning_sd.tasks.base import Split, Task
+from lightning_sd.tasks.instructions import STEP_INSTRUCTION, prompt
+from lightning_sd.types import Question, Verdict
+
+DEFAULT_SIZES = {"train": 1000, "val": 100, "test": 200}
+_SPLITS: tuple[Split, ...] = ("test", "val", "train")
+"""In the order in which they are drawn: more training questions leave the other splits alone."""
+_PATIENCE = 20
+"""Draws a wanted question, before a task is said to have too few different questions."""
+
+
+class ReasoningGymTask(Task):
+    """One reasoning-gym data set: procedural questions, judged by its own scorer.
+
+    The splits are drawn from one seeded stream, no question twice. There are no worked solutions:
+    ``reference`` is None, and a context or critic that wants one gets the bare answer.
+
+    Args:
+        name: Of the data set, such as ``chain_sum`` or ``leg_counting``.
+        sizes: Questions in ``train``, ``val`` and ``test``; what is left out is 1000, 100 and 200.
+        seed: Decides which questions are drawn.
+        config: The data set's own options, such as ``{"max_terms": 4}``.
+        instruction: System message that explains the form of a solution; none: no system message.
+
+    Raises:
+        ImportError: reasoning-gym is not installed.
+        ValueError: An unknown name, split or option, or more questions than there are.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        sizes: dict[str, int] | None = None,
+        seed: int = 0,
+        config: dict[str, Any] | None = None,
+        instruction: str | None = STEP_INSTRUCTION,
+    ) -> None:
+        self.name = name
+        self.sizes = _checked_sizes(sizes or {})
+        self.seed = seed
+        self.config = config
+        self.instruction = instruction
+        self._source = _create(name, seed, config or {})
+        self._questions = self._draw()
+
+    def questions(self, split: Split) -> Sequence[Question]:
+        """The questions of one split; see :class:`Task`."""
+        if split not in self._questions:
+            raise ValueError(f"split={split!r}: choose one of {get_args(Split)}.")
+        return self._questions[split]
+
+    def verify(self, question: Question, completion: str) -> Verdict:
+        """Score the final answer with the data set's scorer; full marks count as correct."""
+        answer = extract_answer(completion)
+        if answer is None:
+            return Verdict(reward=0.0, correct=False)
+        try:
+            reward = float(self._source.score_answer(answer, dict(question.extra["entry"])))
+        except Exception:  # some scorers stumble over answers that do not parse
+            reward = 0.0
+        return Verdict(reward=reward, correct=reward >= 1.0, answer=answer)
+
+    def _draw(self) -> dict[Split, list[Question]]:
+        stream = self._different_questions()
+        drawn: dict[Split, list[Question]] = {}
+        for split in _SPLITS:
+            drawn[split] = list(islice(stream, self.sizes[split]))
+            if len(drawn[split]) < self.sizes[split]:
+                total = sum(map(len, drawn.values()))
+                raise ValueError(
+                    f"sizes={self.sizes}: {self.name!r} has only {total} different questions under "
+                    f"this config; ask for fewer or widen config={self.config!r}."
+                )
+        return drawn
+
+    def _different_questions(self) -> Iterator[Question]:
+        seen: set[str] = set()
+        for index in range(_PATIENCE * sum(self.sizes.values())):
+            entry = self._source[index]
+            if entry["question"] not in seen:
+                seen.add(entry["question"])
+                yield self._question(index, entry)
+
+    def _question(self, index: int, entry: Mapping[str, Any]) -> Question:
+        return Question(
+            id=f"{self.name}/{self.seed}/{index}",
+            text=entry["question"],
+            messages=prompt(entry["question"], self.instruction),
+            answer=None if entry["answer"] is None else str(entry["answer"]),
+            extra={"entry": entry},
+        )
+
+
+def _checked_sizes(sizes: Mapping[str, int]) -> dict[str, int]:
+    for split, size in sizes.items():
+        if split not in DEFAULT_SIZES:
+            raise ValueError(f"sizes: there is no split {split!r}; use {tuple(DEFAULT_SIZES)}.")
+        if size < 1:
+            raise ValueError(f"sizes[{split!r}]={size}: must be at least 1.")
+    return {**DEFAULT_SIZES, **sizes}
+
+
+def _create(name: str, seed: int, config: Mapping[str, Any]) -> Any:
+    try:
+        import reasoning_gym
+        from reasoning_gym.factory import DATASETS
+    except ImportError as error:
+        raise ImportError(
+            'ReasoningGymTask needs reasoning-gym: pip install "lightning_sd[tasks]"'
+        ) from error
+    if name not in DATASETS:
+        raise ValueError(f"name={name!r}: reasoning-gym has {', '.join(sorted(DATASETS))}.")
+    try:
+        # The size only bounds iteration; items are made from seed and index.
+        return reasoning_gym.create_dataset(name, **{**config, "seed": seed, "size": 1})
+    except (TypeError, AssertionError) as error:
+        raise ValueError(f"config={dict(config)!r} does not fit {name!r}: {error}") from error

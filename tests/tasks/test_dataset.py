@@ -1,0 +1,212 @@
+import json
+import pickle
+
+import pytest
+
+from lightning_sd.tasks.dataset import DatasetTask
+
+COLUMNS = {"question": "problem", "answer": "solution"}
+
+
+def rows(n, start=0):
+    return [
+        {"problem": f"What is {i}+1?", "solution": f"It is {i + 1}.\n#### {i + 1}", "row": i}
+        for i in range(start, start + n)
+    ]
+
+
+def write_jsonl(path, items):
+    path.write_text("".join(json.dumps(item) + "\n" for item in items))
+    return str(path)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf")
+    datasets.disable_progress_bars()
+
+
+def as_jsonl(folder):
+    return {"path": write_jsonl(folder / "a.jsonl", rows(60))}
+
+
+def as_format(folder):
+    return {"path": "json", "data_files": write_jsonl(folder / "a.txt", rows(60))}
+
+
+def as_parquet(folder):
+    import datasets
+
+    datasets.Dataset.from_list(rows(60)).to_parquet(str(folder / "a.parquet"))
+    return {"path": str(folder / "a.parquet")}
+
+
+def as_csv(folder):
+    import datasets
+
+    datasets.Dataset.from_list(rows(60)).to_csv(str(folder / "a.csv"))
+    return {"path": str(folder / "a.csv")}
+
+
+def as_folder(folder):
+    (folder / "set").mkdir()
+    write_jsonl(folder / "set" / "train.jsonl", rows(60))
+    return {"path": str(folder / "set")}
+
+
+def as_saved(folder):
+    import datasets
+
+    datasets.Dataset.from_list(rows(60)).save_to_disk(str(folder / "saved"))
+    return {"path": str(folder / "saved")}
+
+
+def split_texts(task):
+    return {s: [q.text for q in task.questions(s)] for s in ("train", "val", "test")}
+
+
+@pytest.mark.parametrize("source", [as_jsonl, as_format, as_parquet, as_csv, as_folder, as_saved])
+def test_every_kind_of_source_gives_the_same_questions(source, tmp_path):
+    task = DatasetTask(
+        **source(tmp_path), columns=COLUMNS, answer_pattern="#### (.+)", val_fraction=0.2
+    )
+    split = split_texts(task)
+    assert sorted(text for texts in split.values() for text in texts) == sorted(
+        row["problem"] for row in rows(60)
+    )
+    assert all(split.values())
+    question = task.questions("train")[0]
+    assert question.answer == str(int(question.text.removeprefix("What is ")[:-3]) + 1)
+    assert task.verify(question, f"<answer>{question.answer}</answer>").correct
+    assert not task.verify(question, "<answer>-1</answer>").correct
+
+
+def test_given_splits_are_kept_and_leaks_removed_from_training(tmp_path):
+    import datasets
+
+    datasets.DatasetDict(
+        {
+            "train": datasets.Dataset.from_list(rows(20)),
+            "dev": datasets.Dataset.from_list(rows(5, start=18)),
+            "final": datasets.Dataset.from_list(rows(5, start=22)),
+        }
+    ).save_to_disk(str(tmp_path / "set"))
+    task = DatasetTask(
+        str(tmp_path / "set"),
+        COLUMNS,
+        splits={"train": "train", "val": "dev", "test": "final"},
+    )
+    split = split_texts(task)
+    assert split["test"] == [row["problem"] for row in rows(5, start=22)]
+    assert split["val"] == [row["problem"] for row in rows(4, start=18)]
+    assert split["train"] == [row["problem"] for row in rows(18)]
+
+
+def test_repeated_questions_never_cross_splits(tmp_path):
+    repeated = [
+        {**row, "problem": text}
+        for row in rows(40)
+        for text in (row["problem"], row["problem"].upper(), row["problem"].replace(" ", "  "))
+    ]
+    task = DatasetTask(
+        write_jsonl(tmp_path / "a.jsonl", repeated), COLUMNS, val_fraction=0.3, test_fraction=0.3
+    )
+    seen = [
+        {" ".join(text.lower().split()) for text in texts} for texts in split_texts(task).values()
+    ]
+    assert sum(map(len, seen)) == 40 == len(set().union(*seen))
+    assert sum(map(len, split_texts(task).values())) == 120
+
+
+def test_the_cut_depends_on_the_question_and_not_on_its_place(tmp_path):
+    forward = DatasetTask(write_jsonl(tmp_path / "a.jsonl", rows(60)), COLUMNS, val_fraction=0.2)
+    backward = DatasetTask(
+        write_jsonl(tmp_path / "b.jsonl", rows(90)[::-1]), COLUMNS, val_fraction=0.2
+    )
+    assert set(split_texts(forward)["test"]) <= set(split_texts(backward)["test"])
+    other = DatasetTask(
+        write_jsonl(tmp_path / "a.jsonl", rows(60)), COLUMNS, val_fraction=0.2, seed=1
+    )
+    assert split_texts(forward)["test"] != split_texts(other)["test"]
+
+
+def test_shares_are_about_right(tmp_path):
+    path = write_jsonl(tmp_path / "a.jsonl", rows(1000))
+    split = split_texts(DatasetTask(path, COLUMNS, val_fraction=0.1, test_fraction=0.2))
+    # Binomial: six standard deviations either side.
+    assert abs(len(split["val"]) - 100) < 57
+    assert abs(len(split["test"]) - 200) < 76
+
+
+def test_columns_fill_the_question(tmp_path):
+    items = [
+        {"q": f"Q{i}", "ref": rf"so \boxed{{{i}}}", "try": f"<answer>{i}</answer>", "key": f"k{i}"}
+        for i in range(60)
+    ]
+    task = DatasetTask(
+        write_jsonl(tmp_path / "a.jsonl", items),
+        {"question": "q", "reference": "ref", "attempt": "try", "id": "key"},
+        val_fraction=0.2,
+        instruction=None,
+    )
+    question = task.questions("train")[0]
+    number = question.text[1:]
+    assert question.reference == rf"so \boxed{{{number}}}"
+    assert question.answer == number
+    assert question.attempt == f"<answer>{number}</answer>"
+    assert question.id == f"k{number}"
+    assert question.messages == ({"role": "user", "content": question.text},)
+
+
+def test_math_judge_is_used(tmp_path):
+    items = [{"problem": f"Half of {i}?", "solution": f"{i}/2"} for i in range(1, 61, 2)]
+    task = DatasetTask(
+        write_jsonl(tmp_path / "a.jsonl", items), COLUMNS, judge="math", val_fraction=0.3
+    )
+    question = task.questions("train")[0]
+    value = int(question.text.removeprefix("Half of ")[:-1]) / 2
+    assert task.verify(question, f"<answer>{value}</answer>").correct
+
+
+def test_sizes_limit_the_splits(tmp_path):
+    path = write_jsonl(tmp_path / "a.jsonl", rows(100))
+    task = DatasetTask(path, COLUMNS, val_fraction=0.2, sizes={"train": 7, "val": 3})
+    assert [len(task.questions(s)) for s in ("train", "val")] == [7, 3]
+    assert len(task.questions("train")[:5]) == 5
+
+
+def test_questions_travel_to_loader_workers(tmp_path):
+    questions = DatasetTask(
+        write_jsonl(tmp_path / "a.jsonl", rows(60)), COLUMNS, val_fraction=0.2
+    ).questions("train")
+    again = pickle.loads(pickle.dumps(questions))
+    assert again[3] == questions[3]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"columns": {"question": "problem", "answer": "answr"}}, "'answr' is no column.*solution"),
+        ({"columns": {"question": "problem"}}, "answer"),
+        ({"columns": {"question": "problem", "anwser": "solution"}}, "no field"),
+        ({"splits": {"train": "train", "val": "dev"}}, "'dev' is no split.*train"),
+        ({"splits": {"val": "train"}}, "which split of the source is `train`"),
+        ({"judge": "maths"}, "judge='maths'"),
+        ({"answer_pattern": "####"}, "one group"),
+        ({"answer_pattern": "@@@ (.+)"}, "no answer was found"),
+        ({"val_fraction": 0.7, "test_fraction": 0.5}, "leave some"),
+        ({"val_fraction": 0.0}, "val split has no questions"),
+        ({"sizes": {"valid": 3}}, "valid"),
+    ],
+)
+def test_bad_options_are_named(tmp_path, change, message):
+    options = {"columns": COLUMNS, "answer_pattern": "#### (.+)", "val_fraction": 0.2, **change}
+    with pytest.raises(ValueError, match=message):
+        DatasetTask(write_jsonl(tmp_path / "a.jsonl", rows(40)), **options)
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        DatasetTask("./nowhere.jsonl", COLUMNS)

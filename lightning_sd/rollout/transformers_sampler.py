@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_sd.rollout.base import Completion, Sampler
+from lightning_sd.rollout.cache import cache_argument, left_pad, new_cache
 
 SHRINK_AT = 0.25
 """Share of finished rows at which they leave the batch: leaving copies the cache."""
@@ -138,13 +138,6 @@ def rollout_mode(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def cache_argument(model: Any) -> str:
-    """Name of the argument that takes the key-value cache: transformers 5.24 renamed it."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    known = inspect.signature(inner.forward).parameters
-    return "cache" if "cache" in known else "past_key_values"
-
-
 @dataclass
 class _Decoding:
     """Everything the next forward pass needs, one entry a live row."""
@@ -156,23 +149,12 @@ class _Decoding:
 
     @classmethod
     def prefill(cls, model: nn.Module, prompts: Sequence[Sequence[int]], samples: int) -> _Decoding:
-        from transformers import DynamicCache
-
         device = next(model.parameters()).device
-        lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
-        longest = int(lengths.max())
-        ids = torch.zeros(len(prompts), longest, dtype=torch.long)
-        for row, prompt in enumerate(prompts):
-            ids[row, longest - len(prompt) :] = torch.tensor(list(prompt))
-        columns = torch.arange(longest, device=device)
-        mask = (columns >= longest - lengths.unsqueeze(1)).long()
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        padded = bool((lengths < longest).any())
-        cache = DynamicCache(config=getattr(model, "config", None))
+        ids, mask, positions = left_pad(prompts, device)
+        cache = new_cache(getattr(model, "config", None))
         out = model(
-            input_ids=ids.to(device),
-            # Without padding no mask is needed, and attention takes its fast path.
-            attention_mask=mask if padded else None,
+            input_ids=ids,
+            attention_mask=mask,
             position_ids=positions,
             use_cache=True,
             logits_to_keep=1,
@@ -182,8 +164,8 @@ class _Decoding:
         return cls(
             out.logits[:, -1].repeat_interleave(samples, 0),
             cache,
-            mask.repeat_interleave(samples, 0) if padded else None,
-            lengths.repeat_interleave(samples, 0),
+            None if mask is None else mask.repeat_interleave(samples, 0),
+            (positions[:, -1] + 1).repeat_interleave(samples, 0),
         )
 
     def select(self, rows: Tensor) -> None:

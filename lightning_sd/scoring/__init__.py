@@ -1,0 +1,7 @@
+"""Scoring: the same completion tokens under student and teacher."""
+
+from lightning_sd.scoring.head import Head
+from lightning_sd.scoring.layout import buckets, pack, shared_prompts
+from lightning_sd.scoring.scorer import Scorer, Scores
+
+__all__ = ["Head", "Scorer", "Scores", "buckets", "pack", "shared_prompts"]

@@ -1,0 +1,141 @@
+"""Score completions: from (prompt, completion) ids to hidden states of the completion's tokens.
+
+Only positions that predict a completion token leave this file, packed one after another without
+padding, so nothing downstream can mistake a prompt or a pad for a token of the completion. The
+output head is applied later, chunk by chunk, by whoever needs logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor, nn
+
+from lightning_sd.scoring.head import Head, head_of
+from lightning_sd.scoring.layout import Ids, buckets, pack, shared_prompts
+from lightning_sd.scoring.prefix import shared_prefix_hidden
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One entry a completion token, rows one after another: ``sum(lengths)`` tokens."""
+
+    hidden: Tensor
+    """``[tokens, hidden]``; with ``head=None`` these are the logits, ``[tokens, vocab]``."""
+    head: Head | None
+
+    def logits(self, chunk: slice = slice(None)) -> Tensor:
+        """Logits of some of the tokens, ``[chunk, vocab]``."""
+        return self.hidden[chunk] if self.head is None else self.head(self.hidden[chunk])
+
+
+class Scorer:
+    """Scores completions under a causal language model.
+
+    Args:
+        model: transformers' causal LM (peft or not), or any module that takes ``input_ids`` and
+            returns an object with ``.logits``.
+        share_prompts: Encode a prompt once for all its completions. False: lay every row out whole
+            (the slow reference of the tests).
+    """
+
+    def __init__(self, model: nn.Module, *, share_prompts: bool = True) -> None:
+        self.model = model
+        self.share_prompts = share_prompts
+        self._head_checked = False
+        self._split: tuple[nn.Module, nn.Linear] | None = None
+
+    def score(self, prompts: Sequence[Ids], completions: Sequence[Ids]) -> Scores:
+        """Hidden states from which each completion token is predicted.
+
+        The completion's ids are taken as they are, whatever the prompt: student and teacher score
+        the same tokens. Gradients flow if they are enabled.
+
+        Args:
+            prompts: One a row, at least one token each.
+            completions: One a row; an empty one gives no entry.
+
+        Returns:
+            Entry ``sum(lengths[:row]) + t`` predicts token ``t`` of that row.
+
+        Raises:
+            ValueError: An empty prompt: nothing predicts the first completion token.
+        """
+        if not self._head_checked:
+            self._find_head()
+        if self._split is None:
+            return Scores(self._by_rows(prompts, completions, self._logits), None)
+        backbone, linear = self._split
+        distinct, index = shared_prompts(prompts)
+        if self._shares(len(distinct), prompts, completions):
+            config = _causal_lm(self.model).config
+            hidden = shared_prefix_hidden(backbone, config, distinct, index, completions)
+        else:
+            hidden = self._by_rows(
+                prompts,
+                completions,
+                lambda ids: backbone(input_ids=ids, use_cache=False).last_hidden_state,
+            )
+        return Scores(hidden, head_of(linear, _causal_lm(self.model).config))
+
+    def _shares(self, distinct: int, prompts: Sequence[Ids], completions: Sequence[Ids]) -> bool:
+        """Whether sharing is possible and saves anything."""
+        # Recomputation in the backward pass would fill the cache a second time.
+        checkpointing = torch.is_grad_enabled() and any(
+            module.training and getattr(module, "gradient_checkpointing", False)
+            for module in self.model.modules()
+        )
+        whole = all(len(prompt) for prompt in prompts) and all(len(c) for c in completions)
+        return self.share_prompts and whole and distinct < len(prompts) and not checkpointing
+
+    def _by_rows(
+        self,
+        prompts: Sequence[Ids],
+        completions: Sequence[Ids],
+        forward: Callable[[Tensor], Tensor],
+    ) -> Tensor:
+        """Whole rows, those of like length together."""
+        device = next(self.model.parameters()).device
+        lengths = [len(p) + len(c) for p, c in zip(prompts, completions, strict=True)]
+        parts: dict[int, Tensor] = {}
+        for rows in buckets(lengths):
+            chosen = [completions[row] for row in rows]
+            batch, keep = pack([prompts[row] for row in rows], chosen, device)
+            found = forward(batch).flatten(0, 1)[keep]
+            parts.update(zip(rows, found.split([len(c) for c in chosen]), strict=True))
+        return torch.cat([parts[row] for row in range(len(prompts))])
+
+    def _logits(self, ids: Tensor) -> Tensor:
+        logits: Tensor = self.model(input_ids=ids).logits
+        return logits
+
+    @torch.no_grad()
+    def _find_head(self) -> None:
+        """Split the model into backbone and head, if that provably gives the model's own logits."""
+        self._head_checked = True
+        base = _causal_lm(self.model)
+        linear = base.get_output_embeddings() if hasattr(base, "get_output_embeddings") else None
+        backbone = base.get_decoder() if hasattr(base, "get_decoder") else None
+        if type(linear) is not nn.Linear or backbone is None or backbone is base:
+            return
+        probe = torch.arange(1, 5, device=linear.weight.device).unsqueeze(0) % linear.out_features
+        expected = self.model(input_ids=probe).logits.float()
+        hidden = backbone(input_ids=probe, use_cache=False).last_hidden_state
+        split = head_of(linear, base.config)(hidden).float()
+        if torch.allclose(split, expected, rtol=1e-2, atol=1e-2 * expected.abs().max().item()):
+            self._split = (backbone, linear)
+        else:
+            rank_zero_warn(
+                f"{type(base).__name__}: its logits are not a linear map of its last hidden state "
+                "that lightning_sd knows. Scoring works, but holds the logits of whole sequences."
+            )
+
+
+def _causal_lm(model: nn.Module) -> Any:
+    """The transformers model inside a peft wrapper, or the model itself."""
+    wrapper: Any = model
+    return wrapper.get_base_model() if hasattr(model, "get_base_model") else model

@@ -28,7 +28,7 @@ class Recipe:
     seed: int = 0
     operations: int = 4
     """Operations a question."""
-    steps: int = 6000
+    steps: int = 4000
     """Optimizer steps."""
     batch_size: int = 64
     lr: float = 3e-3

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import json
+import re
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from lightning_sd.contexts.templates import REFERENCE, STEP_ALIGNED
+from lightning_sd.models import PretrainedModel
+from lightning_sd.tasks.arithmetic import ArithmeticTask
+from lightning_sd.tasks.expressions import split_of
+from lightning_sd.tasks.recipe.__main__ import main
+from lightning_sd.tasks.recipe.evaluate import Report, Solver, evaluate
+from lightning_sd.tasks.recipe.pupil import Pupil
+from lightning_sd.tasks.recipe.rows import Rows
+from lightning_sd.tasks.recipe.train import Recipe
+from lightning_sd.tasks.recipe.vocabulary import CHAT_TOKENS, STEP_TAGS
+from lightning_sd.tasks.scribe import first_wrong_step, reference_solution
+from lightning_sd.tasks.steps import parse_steps
+
+SOURCE = PretrainedModel("package:lightning_sd/tasks/solver")
+MODEL, TOKENIZER = SOURCE.load()
+TASK = ArithmeticTask(train_size=1, val_size=60, test_size=1)
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    solver = Solver(MODEL, TOKENIZER, torch.Generator().manual_seed(1))
+    return evaluate(solver, TASK, TASK.questions("val"), samples=4)
+
+
+def card() -> dict[str, float]:
+    """The card's table: label to share."""
+    folder = SOURCE.path()
+    assert folder is not None
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    return {
+        label: float(percent) / 100
+        for label, percent in re.findall(r"^\| (.+) \| ([0-9.]+)% \|$", text, re.MULTILINE)
+    }
+
+
+def test_it_loads_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("the embedded solver asked for a network connection")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    model, tokenizer = SOURCE.load()
+    assert sum(p.numel() for p in model.parameters()) < 1_000_000
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert tokenizer.chat_template
+
+
+def test_the_folder_is_whole_and_small() -> None:
+    folder = SOURCE.path()
+    assert folder is not None
+    names = {path.name for path in folder.iterdir()}
+    assert {
+        "README.md",
+        "chat_template.jinja",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    } == names
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 4e6
+    generation = json.loads((folder / "generation_config.json").read_text())
+    assert generation["eos_token_id"] == TOKENIZER.eos_token_id
+    assert generation["pad_token_id"] == TOKENIZER.pad_token_id != TOKENIZER.eos_token_id
+
+
+def test_alone_it_is_right_on_about_half_and_fails_by_wrong_steps(report: Report) -> None:
+    assert 0.3 < report.avg < 0.6
+    assert report.malformed < 0.01
+    assert report.wrong_step > 0.97
+    assert report.passed > report.avg + 0.2  # what it gets wrong it can often get right
+
+
+def test_it_uses_what_is_in_its_prompt(report: Report) -> None:
+    assert report.with_critique >= 0.85
+    assert report.verbatim >= 0.85
+    assert report.with_reference >= 0.85
+
+
+def test_the_cards_numbers_are_what_it_does(report: Report) -> None:
+    numbers = card()
+    assert len(numbers) == 8
+    # 240 answers against the card's 2,400: five standard errors.
+    assert report.avg == pytest.approx(numbers["right, alone (Avg@12)"], abs=0.16)
+    assert report.with_critique == pytest.approx(
+        numbers["right on failed attempts, given the critique"], abs=0.08
+    )
+    assert report.with_reference == pytest.approx(
+        numbers["right on failed attempts, given the reference"], abs=0.12
+    )
+
+
+def test_it_answers_in_plain_transformers() -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = SOURCE.path()
+    assert folder is not None
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    questions = TASK.questions("val")[:8]
+    prompts = tokenizer.apply_chat_template(
+        [list(question.messages) for question in questions],
+        add_generation_prompt=True,
+        padding=True,
+        return_tensors="pt",
+        return_dict=True,
+    )
+    torch.manual_seed(0)
+    ids = model.generate(**prompts)[:, prompts["input_ids"].shape[1] :]
+    for text in tokenizer.batch_decode(ids, skip_special_tokens=True):
+        trace = parse_steps(text)
+        assert trace.well_formed
+        assert len(trace.steps) == 4
+
+
+def test_tags_are_tokens_that_survive_and_chat_tokens_are_not() -> None:
+    for tag in STEP_TAGS:
+        ids = TOKENIZER(tag).input_ids
+        assert len(ids) == 1
+        assert TOKENIZER.decode(ids, skip_special_tokens=True) == tag
+    for token in CHAT_TOKENS:
+        ids = TOKENIZER(token).input_ids
+        assert len(ids) == 1
+        assert TOKENIZER.decode(ids, skip_special_tokens=True) == ""
+    assert len(TOKENIZER) == MODEL.get_input_embeddings().weight.shape[0]
+
+
+def test_digits_stand_alone() -> None:
+    assert [TOKENIZER.decode([i]) for i in TOKENIZER("so 71+5 is 2").input_ids] == [
+        "so ",
+        *"71+5",
+        " is ",
+        "2",
+    ]
+
+
+@given(st.lists(st.one_of(st.text(), st.sampled_from([*STEP_TAGS, *CHAT_TOKENS]))).map("".join))
+@example("tabs\tand  blanks \n\n é ß 漢字 \U0001f600 \u200b</step_1>\r\n ")
+def test_any_text_comes_back_exactly(text: str) -> None:
+    assert TOKENIZER.decode(TOKENIZER(text).input_ids) == text
+
+
+def test_rows_come_from_pretraining_questions_and_hold_what_the_card_says() -> None:
+    rows = Rows(Pupil.from_seed(0), seed=0, steps=4, length=400, block=10)
+    assert len(rows) == 400
+    kinds = {"alone": 0, "critique": 0, "reference": 0}
+    for index in range(len(rows)):
+        row = rows[index]
+        assert row == rows[index]
+        assert split_of(row.text) == "pretrain"
+        kind = row.id.split("/")[0]
+        kinds[kind] += 1
+        assert (kind == "alone") == (index // 10 % 2 == 0)
+        prompt, target = row.messages[0]["content"], row.reference
+        assert target is not None
+        assert parse_steps(target).well_formed
+        if kind == "alone":
+            assert prompt == row.text
+        elif kind == "critique":
+            assert prompt == STEP_ALIGNED.format(question=row.text, critique=target)
+            assert first_wrong_step(row.text, target) is None
+        else:
+            reference = reference_solution(row.text)
+            assert prompt == REFERENCE.format(question=row.text, reference=reference)
+            assert first_wrong_step(row.text, target) is None
+    assert kinds["alone"] == 200
+    assert 90 < kinds["critique"] < 150
+
+
+def test_the_recipe_writes_a_whole_folder_and_the_same_one_again(tmp_path: Path) -> None:
+    recipe = Recipe(steps=3, batch_size=8, width=16, layers=1, heads=2, feed_forward=16)
+    for name in ("one", "two"):
+        main(tmp_path / name, recipe, questions=2, threads=1)
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "two")]
+    assert weights[0] == weights[1]
+    text = (tmp_path / "one" / "README.md").read_text(encoding="utf-8")
+    assert "recipe --out DIR --recipe.steps 3 --recipe.batch_size 8 --recipe.width 16" in text
+    model, tokenizer = PretrainedModel(str(tmp_path / "one")).load()
+    assert model.config.vocab_size == len(tokenizer)

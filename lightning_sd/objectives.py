@@ -6,6 +6,7 @@ batch and how the vocabulary is chunked is the same for all and stands in :mod:`
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal
@@ -79,8 +80,8 @@ class Objective(ABC):
     def __post_init__(self) -> None:
         if self.reduction not in ("token", "sequence"):
             raise ValueError(f"reduction={self.reduction!r}: choose token or sequence.")
-        if self.temperature <= 0:
-            raise ValueError(f"temperature={self.temperature}: must be above 0.")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature={self.temperature}: must be above 0, finite.")
         if self.chunk_tokens < 1:
             raise ValueError(f"chunk_tokens={self.chunk_tokens}: must be at least 1.")
 
@@ -142,7 +143,7 @@ class Distillation(Objective):
         super().__post_init__()
         for name in ("token_clip", "importance_clip"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
+            if value is not None and not value > 0:
                 raise ValueError(f"{name}={value}: must be above 0, or none.")
         _ = self.spec
 
@@ -198,7 +199,7 @@ class PolicyGradient(Objective):
         super().__post_init__()
         if self.scale not in ("std", "none"):
             raise ValueError(f"scale={self.scale!r}: choose std or none.")
-        if not 0 <= self.clip_low < 1 or self.clip_high < 0:
+        if not (0 <= self.clip_low < 1 and self.clip_high >= 0):
             raise ValueError(
                 f"clip_low={self.clip_low}, clip_high={self.clip_high}: needs 0 <= clip_low < 1 "
                 "and clip_high >= 0."
@@ -244,5 +245,7 @@ def sampled_logprobs(logits: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
     logprobs = -torch.nn.functional.cross_entropy(wide, ids, reduction="none")
     with torch.no_grad():
         logs = log_probs(wide)
-        entropy = -torch.linalg.vecdot(logs.exp(), logs)
+        # Autocast would sum the products in half precision.
+        with torch.autocast(logs.device.type, enabled=False):
+            entropy = -torch.linalg.vecdot(logs.exp(), logs)
     return logprobs, entropy

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 Logits = Callable[[Tensor], Tensor]
 """``[chunk, hidden]`` to ``[chunk, vocab]``, differentiable."""
@@ -53,9 +54,14 @@ class _Chunked(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         wants = grad_enabled and (hidden.requires_grad or bool(params))
         grad_hidden = torch.zeros_like(hidden) if wants else None
-        grad_params = [torch.zeros_like(p) for p in params] if wants else []
+        # In float32 or wider: chunks added up in bfloat16 soon stop adding anything.
+        grad_params = [
+            torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32))
+            for p in (params if wants else ())
+        ]
         totals, kept = [], []
-        for start in range(0, hidden.shape[0], chunk):
+        # No tokens are one empty chunk, so that a zero still reaches every weight.
+        for start in range(0, max(hidden.shape[0], 1), chunk):
             part = slice(start, min(start + chunk, hidden.shape[0]))
             with torch.set_grad_enabled(wants):
                 leaf = hidden[part].detach().requires_grad_(wants)
@@ -67,12 +73,15 @@ class _Chunked(torch.autograd.Function):
                 grad_hidden[part] = grads[0]
                 for sum_, grad in zip(grad_params, grads[1:], strict=True):
                     sum_ += grad
-        ctx.save_for_backward(*([grad_hidden, *grad_params] if grad_hidden is not None else []))
+        if grad_hidden is not None:
+            sums = (sum_.to(p.dtype) for sum_, p in zip(grad_params, params, strict=True))
+            ctx.save_for_backward(grad_hidden, *sums)
         out_kept = torch.cat(kept)
         ctx.mark_non_differentiable(out_kept)
         return torch.stack(totals).sum(), out_kept
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         hidden, *params = ctx.saved_tensors
         scale = grads[0]

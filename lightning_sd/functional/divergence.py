@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 Kind = Literal["forward_kl", "reverse_kl", "js"]
 Support = Literal["student", "teacher"]
@@ -58,7 +59,7 @@ class DivergenceSpec:
             )
         if self.support not in ("student", "teacher"):
             raise ValueError(f"support={self.support!r}: choose student or teacher.")
-        if self.element_clip is not None and self.element_clip <= 0:
+        if self.element_clip is not None and not self.element_clip > 0:
             raise ValueError(f"element_clip={self.element_clip}: must be above 0, or none.")
 
 
@@ -122,17 +123,20 @@ class _Divergence(torch.autograd.Function):
         at = ids.unsqueeze(-1)
         student_lp, teacher_lp = logs.gather(-1, at).squeeze(-1), logt.gather(-1, at).squeeze(-1)
         probs = logs.exp()
-        entropy = -torch.linalg.vecdot(probs, logs)
-        if spec.top_k is None or (spec.top_k >= logs.shape[-1] and not spec.tail):
-            value, grad = value_and_grad(logs, logt, probs, spec)
-        else:
-            value, grad = _on_top_k(logs, logt, probs, spec)
+        # Autocast would sum the products below in half precision.
+        with torch.autocast(logs.device.type, enabled=False):
+            entropy = -torch.linalg.vecdot(probs, logs)
+            if spec.top_k is None or (spec.top_k >= logs.shape[-1] and not spec.tail):
+                value, grad = value_and_grad(logs, logt, probs, spec)
+            else:
+                value, grad = _on_top_k(logs, logt, probs, spec)
         ctx.save_for_backward(grad)
         ctx.dtype = student_logits.dtype
         ctx.mark_non_differentiable(student_lp, teacher_lp, entropy)
         return value, student_lp, teacher_lp, entropy
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         (grad,) = ctx.saved_tensors
         return (grad * grads[0].unsqueeze(-1)).to(ctx.dtype), None, None, None
@@ -198,7 +202,9 @@ def _js(
     # log(S/M) and log(T/M) from the difference of the logs: exact at 0, stable at both ends.
     gap = logt - logs
     low = gap <= 0
-    ratio = torch.expm1(-gap.abs()).mul_(torch.where(low, beta, 1 - beta))
+    # Two bare numbers would take the default dtype, which `bf16-true` sets to bfloat16.
+    weight = torch.where(low, gap.new_tensor(beta), gap.new_tensor(1 - beta))
+    ratio = torch.expm1(-gap.abs()).mul_(weight)
     log_over_m = torch.log1p(ratio).neg_()
     log_s_m = torch.where(low, log_over_m, log_over_m - gap)
     log_t_m = torch.where(low, log_over_m + gap, log_over_m)
@@ -224,8 +230,11 @@ def _on_top_k(
         return value, torch.zeros_like(probs).scatter_(-1, top, grad_top)
     cat_s, cat_t = add_tail(top_s), add_tail(top_t)
     value, grad_cat = value_and_grad(cat_s, cat_t, cat_s.exp(), spec)
-    # The tail's gradient falls on its members in proportion to their share of it.
-    grad = probs * (grad_cat[..., -1:] * torch.exp(-cat_s[..., -1:]))
+    # The tail's gradient falls on its members by their share of it, summed afresh: the tail's own
+    # probability may be floored, and in float32 it is only known to about 1e-7.
+    rest = probs.scatter(-1, top, 0.0)
+    share = rest.sum(-1, keepdim=True).clamp(min=torch.finfo(probs.dtype).tiny)
+    grad = rest.mul_(grad_cat[..., -1:] / share)
     return value, grad.scatter_(-1, top, grad_cat[..., :-1])
 
 

@@ -1,0 +1,7 @@
+"""Frozen critics: who writes the step-aligned critiques."""
+
+from lightning_sd.critics.base import Critic, CritiqueRequest
+from lightning_sd.critics.lm import LMCritic
+from lightning_sd.critics.rule import RuleCritic
+
+__all__ = ["Critic", "CritiqueRequest", "LMCritic", "RuleCritic"]

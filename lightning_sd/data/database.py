@@ -1,0 +1,120 @@
+"""SQLite connections that are safe between processes, threads and forks."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_BUSY_SECONDS = 120.0
+_PAGE_CACHE_KIB = 16 * 1024
+
+
+class Database:
+    """One SQLite file in WAL mode; every process and thread has a connection of its own.
+
+    WAL needs shared memory, so all users of a file must be on one machine and the file on a local
+    disk: with several nodes, keep one file a node and merge them.
+
+    Args:
+        path: The file; its folder is made if it is missing.
+        tables: SQL that makes the tables if they are missing.
+        version: Version of the tables.
+
+    Raises:
+        ValueError: The file is no such database, or of another version.
+    """
+
+    def __init__(self, path: Path, *, tables: str, version: int) -> None:
+        self.path = path
+        self._tables, self._version = tables, version
+        self._local = threading.local()
+        # A connection must not be used, nor closed, in a process that it was not made in: closing
+        # it there would checkpoint and delete the parent's write-ahead log.
+        self._inherited: list[sqlite3.Connection] = []
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._create()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "tables": self._tables, "version": self._version}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["path"], tables=state["tables"], version=state["version"])  # type: ignore[misc]
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """This thread's connection, in autocommit mode."""
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is not None and self._local.pid != os.getpid():
+            self._inherited.append(connection)
+            connection = None
+        if connection is None:
+            connection = self._connect()
+            self._local.connection, self._local.pid = connection, os.getpid()
+        return connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that is written whole or not at all.
+
+        It takes the write lock at once: one that began by reading could not wait for it later.
+        """
+        connection = self.connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+        except BaseException:
+            connection.rollback()
+            raise
+        connection.commit()
+
+    def close(self) -> None:
+        """Close this thread's connection; the next use opens another."""
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is not None and self._local.pid == os.getpid():
+            connection.close()
+            self._local.connection = None
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
+        # NORMAL survives the death of any process; only a power cut may lose the last moments.
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute(f"PRAGMA cache_size=-{_PAGE_CACHE_KIB}")
+        return connection
+
+    def _create(self) -> None:
+        """Make the tables, also when several processes come first at the same moment."""
+        deadline = time.monotonic() + _BUSY_SECONDS
+        while True:
+            try:
+                self._try_create()
+                return
+            except sqlite3.OperationalError as error:
+                # The switch to WAL does not wait for other connections, it fails.
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+            except sqlite3.DatabaseError as error:
+                raise ValueError(f"{self.path} is no critique cache: {error}.") from error
+
+    def _try_create(self) -> None:
+        found = self.connection.execute("PRAGMA user_version").fetchone()[0]
+        if found == self._version:
+            return
+        strange = self.connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if found or strange:
+            raise ValueError(
+                f"{self.path} holds tables of version {found}, this program writes version "
+                f"{self._version}. Name another file or folder."
+            )
+        self.connection.execute("PRAGMA journal_mode=WAL")
+        with self.writing() as connection:
+            if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+                for statement in self._tables.split(";"):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version={self._version}")

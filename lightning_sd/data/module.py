@@ -1,0 +1,248 @@
+"""The data module: questions in, and the evidence about rollouts of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from lightning_sd.critics.base import Critic, CritiqueRequest
+from lightning_sd.data.cache import CritiqueCache
+from lightning_sd.data.loader import ResumableLoader
+from lightning_sd.data.plan import EvalPlan, TrainPlan
+from lightning_sd.data.prefill import PrefillReport, prefill
+from lightning_sd.data.service import CritiqueService, OnRefusal
+from lightning_sd.hparams import build, describable
+from lightning_sd.tasks.base import Split, Task
+from lightning_sd.types import Question, Rollout
+
+Evidence = Literal["critique"]
+
+
+class CritiqueDataModule(LightningDataModule):
+    """Questions of a task, verdicts on answers to them, and critiques through a cache on disk.
+
+    Any LightningModule may use it: the loaders give lists of :class:`Question`, and
+    ``trainer.datamodule.evidence(rollouts, needs)`` judges and criticises what was sampled. The
+    critic is no part of the LightningModule, so it is in no checkpoint.
+
+    Args:
+        task: Gives the questions and judges answers.
+        critic: Writes critiques; none: verdicts only.
+        cache_dir: Folder of the critique cache, on a local disk; other runs may share it.
+        batch_size: Training questions a step and process.
+        eval_batch_size: Most questions a batch in validation, test and predict.
+        num_workers: Processes that load questions ahead.
+        seed: Decides the order of the training questions.
+        on_refusal: What becomes of a critique that must not be used. ``drop``: the rollout has no
+            teacher. ``reference``: the reference solution takes its place. ``retry``: the critic is
+            told why and asked once more, then as ``drop``.
+
+    Raises:
+        ValueError: An option out of range.
+    """
+
+    predict_split: Split = "test"
+    """Whose questions ``predict`` answers."""
+
+    def __init__(
+        self,
+        task: Task,
+        critic: Critic | None = None,
+        cache_dir: str = ".cache/critiques",
+        batch_size: int = 8,
+        eval_batch_size: int = 32,
+        num_workers: int = 0,
+        seed: int = 0,
+        on_refusal: OnRefusal = "drop",
+    ) -> None:
+        super().__init__()
+        for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
+            if value < 1:
+                raise ValueError(f"{name}={value}: must be at least 1.")
+        if num_workers < 0:
+            raise ValueError(f"num_workers={num_workers}: must be 0 or more.")
+        if on_refusal not in get_args(OnRefusal):
+            raise ValueError(f"on_refusal={on_refusal!r}: choose one of {get_args(OnRefusal)}.")
+        self.task: Task = build(task)
+        self.critic: Critic | None = build(critic)
+        self.cache_dir = cache_dir
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self.on_refusal: OnRefusal = on_refusal
+        self._service: CritiqueService | None = None
+        self._judged: Counter[str] = Counter()
+        arguments = {
+            "task": self.task,
+            "critic": self.critic,
+            "cache_dir": cache_dir,
+            "batch_size": batch_size,
+            "eval_batch_size": eval_batch_size,
+            "num_workers": num_workers,
+            "seed": seed,
+            "on_refusal": on_refusal,
+        }
+        self.save_hyperparameters(describable(arguments), logger=False)
+
+    def setup(self, stage: str) -> None:
+        """Show the critic its task and open the cache, once.
+
+        Raises:
+            TypeError: A critic that cannot work with this task.
+        """
+        if self.critic is not None and self._service is None:
+            self.critic.setup(self.task)
+            cache = CritiqueCache(Path(self.cache_dir))
+            self._service = CritiqueService(self.critic, cache, self.on_refusal)
+
+    @property
+    def train_questions(self) -> Sequence[Question]:
+        """The training questions, in the task's order."""
+        return self.task.questions("train")
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Shuffled batches; a checkpoint remembers the position within the epoch."""
+        questions = self.train_questions
+        rank, world_size = self._place()
+        overfit = bool(getattr(self.trainer, "overfit_batches", 0))
+        plan = TrainPlan(
+            len(questions), self.batch_size, self.seed, rank, world_size, shuffle=not overfit
+        )
+        return ResumableLoader(
+            questions,
+            plan,
+            num_workers=self.num_workers,
+            epoch_batches=self._epoch_batches(len(plan)),
+        )
+
+    def val_dataloader(self) -> ResumableLoader:
+        """Each validation question once, on one of the processes."""
+        return self._evaluation("val")
+
+    def test_dataloader(self) -> ResumableLoader:
+        """Each test question once, on one of the processes."""
+        return self._evaluation("test")
+
+    def predict_dataloader(self) -> DataLoader[Question]:
+        """Each question of ``predict_split`` once.
+
+        A plain loader: Lightning spreads it over the processes itself, without repeats, and tells
+        prediction writers which rows a batch holds.
+        """
+        return DataLoader(
+            self.task.questions(self.predict_split),  # type: ignore[arg-type]
+            batch_size=self.eval_batch_size,
+            num_workers=self.num_workers,
+            collate_fn=list,
+        )
+
+    def check(self, needs: frozenset[str]) -> None:
+        """Make sure that evidence can be had before anything is sampled.
+
+        Args:
+            needs: What a context asks for.
+
+        Raises:
+            ValueError: No critic, or evidence that this data module does not know.
+        """
+        unknown = sorted(needs - set(get_args(Evidence)))
+        if unknown:
+            raise ValueError(
+                f"The context needs {unknown}, but {type(self).__name__} only gives "
+                f"{get_args(Evidence)} beside the verdicts."
+            )
+        if "critique" in needs and self.critic is None:
+            raise ValueError(
+                "The context needs critiques, but data.critic is none. Set one: RuleCritic for "
+                "tasks that can repair attempts, or LMCritic(model=...)."
+            )
+
+    def evidence(self, rollouts: Sequence[Rollout], needs: frozenset[str]) -> list[Rollout]:
+        """Judge rollouts, and have them criticised if that is needed.
+
+        Args:
+            rollouts: A batch.
+            needs: ``critique`` asks the critic, through the cache.
+
+        Returns:
+            The same rollouts in the same order, ``verdict`` filled, and ``critique`` if needed.
+        """
+        judged = [
+            r if r.verdict else replace(r, verdict=self.task.verify(r.question, r.text))
+            for r in rollouts
+        ]
+        if "critique" not in needs:
+            return judged
+        critiques = self.service.ask([rollout_request(rollout) for rollout in judged])
+        return [replace(r, critique=c) for r, c in zip(judged, critiques, strict=True)]
+
+    def counters(self) -> dict[str, float]:
+        """Cache hits, misses, refusals and costs since the last call; see ``CritiqueService``."""
+        return {} if self._service is None else self._service.counters()
+
+    def critique_all(
+        self, questions: Sequence[Question], *, progress: bool = False
+    ) -> PrefillReport:
+        """Fill the cache with critiques of the attempts that stand with the questions.
+
+        A run that was stopped goes on where it was, for what is cached is not asked again.
+
+        Args:
+            questions: Those without an ``attempt`` are passed over.
+            progress: Show a progress bar.
+
+        Returns:
+            What came of it: cases, refusals, and what could not be had, with the reasons.
+        """
+        self.setup("critique")
+        requests = [
+            self.stored_request(question) for question in questions if question.attempt is not None
+        ]
+        return prefill(self.service, requests, progress=progress)
+
+    def stored_request(self, question: Question) -> CritiqueRequest:
+        """What the critic is asked about the attempt that stands with a question."""
+        attempt = question.attempt or ""
+        return CritiqueRequest(question, attempt, self.task.verify(question, attempt))
+
+    @property
+    def service(self) -> CritiqueService:
+        """The critic behind its cache.
+
+        Raises:
+            RuntimeError: There is no critic, or ``setup`` has not run.
+        """
+        if self._service is None:
+            raise RuntimeError(
+                "There is no critique service: data.critic is none, or setup() has not run."
+            )
+        return self._service
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_service": None}
+
+    def _evaluation(self, split: Split) -> ResumableLoader:
+        questions = self.task.questions(split)
+        rank, world_size = self._place()
+        plan = EvalPlan(len(questions), self.eval_batch_size, rank, world_size)
+        return ResumableLoader(questions, plan, num_workers=self.num_workers)
+
+    def _place(self) -> tuple[int, int]:
+        trainer = self.trainer
+        return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+
+    def _epoch_batches(self, number: int) -> int:
+        limit = self.trainer.limit_train_batches if self.trainer else 1.0
+        return limit if isinstance(limit, int) else int(number * (1.0 if limit is None else limit))
+
+
+def rollout_request(rollout: Rollout) -> CritiqueRequest:
+    """What the critic is asked about one judged rollout."""
+    assert rollout.verdict is not None
+    return CritiqueRequest(rollout.question, rollout.text, rollout.verdict, rollout.finished)

@@ -1,0 +1,112 @@
+"""Which questions stand in which batch of which epoch, on which rank: pure functions of numbers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+
+Batches = list[list[int]]
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """Shuffled batches, all of one size, the same number on each rank.
+
+    One global batch (of ``batch_size * world_size`` questions) is cut into the ranks' batches in
+    order, so that eight questions are the same eight on one rank and on four. Questions that do not
+    fill a global batch are left out of that epoch.
+
+    Raises:
+        ValueError: Fewer questions than one global batch.
+    """
+
+    size: int
+    """Questions."""
+    batch_size: int
+    """Questions a batch and rank."""
+    seed: int = 0
+    """With the epoch it decides the order."""
+    rank: int = 0
+    world_size: int = 1
+    shuffle: bool = True
+    """False: the same order in every epoch."""
+
+    def __post_init__(self) -> None:
+        if self.size < self.batch_size * self.world_size:
+            raise ValueError(
+                f"batch_size={self.batch_size} on {self.world_size} process(es), but there are "
+                f"only {self.size} training questions: not one batch is full. Lower batch_size."
+            )
+
+    def __len__(self) -> int:
+        return self.size // (self.batch_size * self.world_size)
+
+    def batches(self, epoch: int) -> Batches:
+        """This rank's batches of one epoch, as indices of questions.
+
+        Example:
+            >>> TrainPlan(size=5, batch_size=2, shuffle=False).batches(0)
+            [[0, 1], [2, 3]]
+        """
+        order = list(range(self.size))
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(_mixed(self.seed, epoch))
+            order = torch.randperm(self.size, generator=generator).tolist()
+        step = self.batch_size * self.world_size
+        first = self.rank * self.batch_size
+        return [
+            order[start + first : start + first + self.batch_size]
+            for start in range(0, len(self) * step, step)
+        ]
+
+    def facts(self) -> dict[str, int]:
+        """What must be the same for an interrupted epoch to be taken up again."""
+        facts = {name: int(value) for name, value in asdict(self).items()}
+        del facts["rank"]
+        return facts
+
+
+@dataclass(frozen=True)
+class EvalPlan:
+    """Each question once on one rank, in order; ranks differ by one question at most.
+
+    A rank's questions are cut evenly, so that all ranks have the same number of batches (unless
+    batches are of one question, or there are fewer questions than ranks).
+    """
+
+    size: int
+    batch_size: int
+    """Largest batch."""
+    rank: int = 0
+    world_size: int = 1
+
+    def __len__(self) -> int:
+        largest = -(-self.size // self.world_size)
+        return min(-(-largest // self.batch_size), len(self._mine()))
+
+    def batches(self, epoch: int) -> Batches:
+        """This rank's batches, the same in every epoch.
+
+        Example:
+            >>> EvalPlan(size=5, batch_size=2).batches(0)
+            [[0, 1], [2, 3], [4]]
+            >>> [EvalPlan(5, 2, rank, world_size=2).batches(0) for rank in (0, 1)]
+            [[[0, 2], [4]], [[1], [3]]]
+        """
+        mine, number = self._mine(), len(self)
+        sizes = [len(mine) // number + (i < len(mine) % number) for i in range(number)]
+        ends = [sum(sizes[: i + 1]) for i in range(number)]
+        return [list(mine[end - size : end]) for size, end in zip(sizes, ends, strict=True)]
+
+    def facts(self) -> dict[str, int]:
+        """See :meth:`TrainPlan.facts`."""
+        return {"size": self.size, "batch_size": self.batch_size, "world_size": self.world_size}
+
+    def _mine(self) -> range:
+        return range(self.rank, self.size, self.world_size)
+
+
+def _mixed(seed: int, epoch: int) -> int:
+    """One seed from two, such that epoch 1 of seed 0 is not epoch 0 of seed 1."""
+    return (seed * 1_000_003 + epoch * 7_919 + 12_289) % 2**63

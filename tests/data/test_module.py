@@ -1,0 +1,235 @@
+import pickle
+from dataclasses import replace
+
+import lightning.pytorch as pl
+import pytest
+import torch
+
+from lightning_sd.critics import RuleCritic
+from lightning_sd.data.module import CritiqueDataModule, rollout_request
+from lightning_sd.tasks.arithmetic import ArithmeticTask
+from lightning_sd.types import Critique, Verdict
+from tests.data.fakes import EchoCritic, NumberTask, echo, rollout
+
+CRITIQUE = frozenset({"critique"})
+
+
+def data(folder, critic=None, **options):
+    task = options.pop("task", None) or NumberTask()
+    module = CritiqueDataModule(task, critic, str(folder), batch_size=3, **options)
+    module.setup("fit")
+    return module
+
+
+def test_verdicts_are_always_given_and_kept(tmp_path):
+    rollouts = [rollout(1, "1"), rollout(2, "3")]
+    judged = data(tmp_path).evidence(rollouts, frozenset())
+    assert [r.verdict.correct for r in judged] == [True, False]
+    assert all(r.critique is None for r in judged)
+    mine = replace(judged[0], verdict=Verdict(0.5, False))
+    assert data(tmp_path).evidence([mine], frozenset()) == [mine]
+
+
+def test_critiques_of_fresh_rollouts_come_through_the_cache(tmp_path):
+    rollouts = [rollout(i, text) for i in range(3) for text in ("a", "b", "a")]
+    critic = EchoCritic()
+    module = data(tmp_path, critic)
+    found = module.evidence(rollouts, CRITIQUE)
+    assert [r.critique for r in found] == [echo(rollout_request(r)) for r in found]
+    assert [r.text for r in found] == [r.text for r in rollouts]
+    assert len(critic.asked) == 6
+    assert module.counters()["critique_misses"] == 6
+
+    second = EchoCritic()
+    again = data(tmp_path, second)
+    assert again.evidence(rollouts, CRITIQUE) == found
+    assert second.asked == []
+    assert again.counters()["critique_hits"] == 6
+
+
+def test_a_cut_off_attempt_is_another_request(tmp_path):
+    critic = EchoCritic()
+    data(tmp_path, critic).evidence([rollout(1), rollout(1, finished=False)], CRITIQUE)
+    assert [r.finished for r in critic.asked] == [True, False]
+
+
+def test_missing_critic_and_unknown_evidence_are_told_before_training(tmp_path):
+    with pytest.raises(ValueError, match=r"data\.critic is none"):
+        data(tmp_path).check(CRITIQUE)
+    with pytest.raises(ValueError, match="weather"):
+        data(tmp_path, EchoCritic()).check(frozenset({"weather"}))
+    data(tmp_path, EchoCritic()).check(CRITIQUE)
+    data(tmp_path).check(frozenset())
+
+
+def test_a_task_without_rules_is_told_when_set_up(tmp_path):
+    with pytest.raises(TypeError, match=r"RuleCritic.*NumberTask.*LMCritic"):
+        data(tmp_path, RuleCritic())
+
+
+def test_offline_attempts_fill_the_cache_and_serve_training(tmp_path):
+    task = NumberTask(attempts=True)
+    critic = EchoCritic()
+    module = data(tmp_path, critic, task=task)
+    report = module.critique_all(module.train_questions)
+    assert (report.requests, dict(report.cases), report.failed) == (20, {"D": 20}, ())
+    assert len(critic.asked) == 20
+
+    stored = [rollout(i, f"attempt {i}") for i in range(20)]
+    second = EchoCritic()
+    data(tmp_path, second, task=task).evidence(stored, CRITIQUE)
+    assert second.asked == []
+
+
+def test_an_interrupted_run_goes_on(tmp_path):
+    def answer(request):
+        if request.question.id == "9":
+            raise KeyboardInterrupt
+        return echo(request)
+
+    task = NumberTask(attempts=True)
+    first = data(tmp_path, EchoCritic(batch_size=2, answer=answer), task=task)
+    with pytest.raises(KeyboardInterrupt):
+        first.critique_all(first.train_questions)
+    critic = EchoCritic()
+    second = data(tmp_path, critic, task=task)
+    second.critique_all(second.train_questions)
+    assert [r.question.id for r in critic.asked] == [str(i) for i in range(8, 20)]
+
+
+def test_the_report_lists_refusals_and_failures(tmp_path):
+    def answer(request):
+        number = int(request.question.id)
+        if number < 2:
+            return Critique("", "D", refused="empty")
+        return Critique("", "", refused="failed: 503") if number < 5 else echo(request)
+
+    module = data(tmp_path, EchoCritic(answer=answer), task=NumberTask(attempts=True))
+    report = module.critique_all(module.train_questions)
+    assert report.refused == {"empty": 2}
+    assert report.failed == tuple((str(i), "failed: 503") for i in (2, 3, 4))
+
+
+def test_progress_bar_counts_everything(tmp_path, capsys):
+    module = data(tmp_path, EchoCritic(), task=NumberTask(attempts=True))
+    module.critique_all(module.train_questions, progress=True)
+    assert "20/20" in capsys.readouterr().out
+
+
+def test_hyperparameters_are_plain_and_rebuild_the_module(tmp_path):
+    module = CritiqueDataModule(NumberTask(train=5), RuleCritic(), str(tmp_path))
+    hparams = dict(module.hparams)
+    assert hparams["critic"] == {
+        "class_path": "lightning_sd.critics.rule.RuleCritic",
+        "init_args": {},
+    }
+    again = CritiqueDataModule(**hparams)
+    assert dict(again.hparams) == hparams
+    assert len(again.train_questions) == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"eval_batch_size": 0}, "eval_batch_size=0"),
+        ({"num_workers": -1}, "num_workers=-1"),
+        ({"on_refusal": "ignore"}, "on_refusal='ignore'"),
+    ],
+)
+def test_bad_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        CritiqueDataModule(NumberTask(), **options)
+
+
+class Student(pl.LightningModule):
+    """Trains on nothing, but asks for critiques as a real module does."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen = {"train": [], "val": [], "test": [], "predict": []}
+
+    def transfer_batch_to_device(self, batch, device, dataloader_idx):
+        return batch
+
+    def note(self, stage, batch):
+        assert isinstance(batch, list)
+        self.seen[stage] += [q.id for q in batch]
+
+    def training_step(self, batch, batch_idx):
+        self.note("train", batch)
+        source = self.trainer.datamodule
+        found = source.evidence([rollout(int(q.id), "x") for q in batch], CRITIQUE)
+        assert all(r.critique for r in found)
+        self.log_dict(source.counters(), batch_size=1)
+        return self.weight * 1.0
+
+    def validation_step(self, batch, batch_idx):
+        self.note("val", batch)
+
+    def test_step(self, batch, batch_idx):
+        self.note("test", batch)
+
+    def predict_step(self, batch, batch_idx):
+        self.note("predict", batch)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def trainer(folder, **options):
+    return pl.Trainer(
+        default_root_dir=folder,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **options,
+    )
+
+
+class ModelCritic(EchoCritic):
+    """Holds a module, as LMCritic does."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = torch.nn.Linear(3, 3)
+
+
+def test_every_verb_of_the_trainer_sees_its_split_once(tmp_path):
+    student, module = Student(), CritiqueDataModule(NumberTask(), EchoCritic(), str(tmp_path), 3, 2)
+    one = trainer(tmp_path, max_epochs=1)
+    one.fit(student, module)
+    one.test(student, module, verbose=False)
+    one.predict(student, module)
+    assert len(set(student.seen["train"])) == len(student.seen["train"]) == 18
+    assert student.seen["val"][-5:] == [str(1000 + i) for i in range(5)]
+    assert student.seen["test"] == student.seen["predict"] == [str(2000 + i) for i in range(7)]
+    module.predict_split = "val"
+    one.predict(student, module)
+    assert student.seen["predict"][7:] == [str(1000 + i) for i in range(5)]
+
+
+def test_the_critic_is_in_no_checkpoint(tmp_path):
+    student, module = Student(), CritiqueDataModule(NumberTask(), ModelCritic(), str(tmp_path), 3)
+    one = trainer(tmp_path, max_epochs=1)
+    one.fit(student, module)
+    one.save_checkpoint(tmp_path / "a.ckpt")
+    saved = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    assert list(saved["state_dict"]) == ["weight"]
+    assert "Linear" not in str(saved)
+
+
+def test_overfitting_shows_the_same_batches_each_epoch(tmp_path):
+    student, module = Student(), CritiqueDataModule(NumberTask(), EchoCritic(), str(tmp_path), 3)
+    trainer(tmp_path, max_epochs=2, overfit_batches=2).fit(student, module)
+    assert student.seen["train"][:6] == student.seen["train"][6:]
+
+
+def test_pickles_without_its_connections(tmp_path):
+    module = CritiqueDataModule(ArithmeticTask(train_size=5), RuleCritic(), str(tmp_path))
+    module.setup("fit")
+    again = pickle.loads(pickle.dumps(module))
+    again.setup("fit")
+    assert again.service.cache.path == module.service.cache.path

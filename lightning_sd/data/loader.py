@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from torch.utils.data import DataLoader
 
 from lightning_sd.data.plan import Batches
-from lightning_sd.types import Question
+from lightning_sd.types import Question, QuestionBatch
 
 
 class Plan(Protocol):
@@ -62,7 +62,7 @@ class ResumableLoader:
     def __len__(self) -> int:
         return len(self.plan)
 
-    def __iter__(self) -> Iterator[list[Question]]:
+    def __iter__(self) -> Iterator[QuestionBatch]:
         # A generator: nothing happens before the first batch is wanted, because Lightning makes
         # iterators that it never uses.
         self._begin()
@@ -70,7 +70,7 @@ class ResumableLoader:
         loader: DataLoader[Question] = DataLoader(
             self.dataset,  # type: ignore[arg-type]
             batch_sampler=batches,
-            collate_fn=list,
+            collate_fn=QuestionBatch,
             num_workers=self.num_workers,
         )
         for batch in loader:

@@ -19,7 +19,7 @@ from lightning_sd.data.prefill import PrefillReport, prefill
 from lightning_sd.data.service import CritiqueService, OnRefusal
 from lightning_sd.hparams import build, describable
 from lightning_sd.tasks.base import Split, Task
-from lightning_sd.types import Question, Rollout
+from lightning_sd.types import Question, QuestionBatch, Rollout
 
 Evidence = Literal["critique"]
 
@@ -27,7 +27,7 @@ Evidence = Literal["critique"]
 class CritiqueDataModule(LightningDataModule):
     """Questions of a task, verdicts on answers to them, and critiques through a cache on disk.
 
-    Any LightningModule may use it: the loaders give lists of :class:`Question`, and
+    Any LightningModule may use it: the loaders give batches of :class:`Question`, and
     ``trainer.datamodule.evidence(rollouts, needs)`` judges and criticises what was sampled. The
     critic is no part of the LightningModule, so it is in no checkpoint.
 
@@ -139,7 +139,7 @@ class CritiqueDataModule(LightningDataModule):
             self.task.questions(self.predict_split),  # type: ignore[arg-type]
             batch_size=self.eval_batch_size,
             num_workers=self.num_workers,
-            collate_fn=list,
+            collate_fn=QuestionBatch,
         )
 
     def check(self, needs: frozenset[str]) -> None:

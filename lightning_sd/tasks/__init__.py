@@ -2,5 +2,7 @@
 
 from lightning_sd.tasks.arithmetic import ArithmeticTask
 from lightning_sd.tasks.base import Split, StepChecked, Task
+from lightning_sd.tasks.dataset import DatasetTask
+from lightning_sd.tasks.reasoning_gym import ReasoningGymTask
 
-__all__ = ["ArithmeticTask", "Split", "StepChecked", "Task"]
+__all__ = ["ArithmeticTask", "DatasetTask", "ReasoningGymTask", "Split", "StepChecked", "Task"]

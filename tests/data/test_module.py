@@ -8,7 +8,7 @@ import torch
 from lightning_sd.critics import RuleCritic
 from lightning_sd.data.module import CritiqueDataModule, rollout_request
 from lightning_sd.tasks.arithmetic import ArithmeticTask
-from lightning_sd.types import Critique, Verdict
+from lightning_sd.types import Critique, QuestionBatch, Verdict
 from tests.data.fakes import EchoCritic, NumberTask, echo, rollout
 
 CRITIQUE = frozenset({"critique"})
@@ -154,7 +154,7 @@ class Student(pl.LightningModule):
         return batch
 
     def note(self, stage, batch):
-        assert isinstance(batch, list)
+        assert isinstance(batch, QuestionBatch)
         self.seen[stage] += [q.id for q in batch]
 
     def training_step(self, batch, batch_idx):

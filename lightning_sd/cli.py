@@ -27,6 +27,12 @@ import lightning_sd.teachers  # noqa: F401
 from lightning_sd.contexts import TeacherContext
 from lightning_sd.trainer import Trainer
 
+PROGRAM = "python -m lightning_sd"
+DESCRIPTION = (
+    "Self-distillation of language models. Start with: "
+    "python -m lightning_sd fit --config configs/quickstart.yaml"
+)
+
 
 class SelfDistillCLI(LightningCLI):
     """The command line; see ``python -m lightning_sd --help``."""
@@ -109,5 +115,6 @@ def main(args: Sequence[str] | None = None) -> SelfDistillCLI:
         auto_configure_optimizers=False,
         seed_everything_default=1,
         save_config_kwargs={"overwrite": True},
+        parser_kwargs={"prog": PROGRAM, "description": DESCRIPTION},
         args=None if args is None else list(args),
     )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Trainer(pl.Trainer):
-    """``fit``, ``validate``, ``test``, ``predict`` as ever, and ``critique``."""
+    """Lightning's trainer, with ``critique`` beside its own verbs."""
 
     def critique(
         self,

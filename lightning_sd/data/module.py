@@ -17,6 +17,7 @@ from lightning_sd.data.loader import ResumableLoader
 from lightning_sd.data.plan import EvalPlan, TrainPlan
 from lightning_sd.data.prefill import PrefillReport, prefill
 from lightning_sd.data.service import CritiqueService, OnRefusal
+from lightning_sd.data.stored import stored_critique, stored_request
 from lightning_sd.hparams import build, describable
 from lightning_sd.tasks.base import Split, Task
 from lightning_sd.types import Question, QuestionBatch, Rollout
@@ -157,10 +158,11 @@ class CritiqueDataModule(LightningDataModule):
                 f"The context needs {unknown}, but {type(self).__name__} only gives "
                 f"{get_args(Evidence)} beside the verdicts."
             )
-        if "critique" in needs and self.critic is None:
+        if "critique" in needs and self.critic is None and not self._critiques_stand_with_data():
             raise ValueError(
                 "The context needs critiques, but data.critic is none. Set one: RuleCritic for "
-                "tasks that can repair attempts, or LMCritic(model=...)."
+                "tasks that can repair attempts, or LMCritic(model=...); or map a column of the "
+                "data set to `critique`."
             )
 
     def evidence(self, rollouts: Sequence[Rollout], needs: frozenset[str]) -> list[Rollout]:
@@ -179,7 +181,7 @@ class CritiqueDataModule(LightningDataModule):
         ]
         if "critique" not in needs:
             return judged
-        critiques = self.service.ask([rollout_request(rollout) for rollout in judged])
+        critiques = self._critiques([rollout_request(rollout) for rollout in judged])
         return [replace(r, critique=c) for r, c in zip(judged, critiques, strict=True)]
 
     def counters(self) -> dict[str, float]:
@@ -201,15 +203,8 @@ class CritiqueDataModule(LightningDataModule):
             What came of it: cases, refusals, and what could not be had, with the reasons.
         """
         self.setup("critique")
-        requests = [
-            self.stored_request(question) for question in questions if question.attempt is not None
-        ]
+        requests = [stored_request(self.task, q) for q in questions if q.attempt is not None]
         return prefill(self.service, requests, progress=progress)
-
-    def stored_request(self, question: Question) -> CritiqueRequest:
-        """What the critic is asked about the attempt that stands with a question."""
-        attempt = question.attempt or ""
-        return CritiqueRequest(question, attempt, self.task.verify(question, attempt))
 
     @property
     def service(self) -> CritiqueService:
@@ -223,6 +218,17 @@ class CritiqueDataModule(LightningDataModule):
                 "There is no critique service: data.critic is none, or setup() has not run."
             )
         return self._service
+
+    def _critiques(self, requests: Sequence[CritiqueRequest]) -> list[Critique]:
+        """Those that stand with the data, and the critic's for the others."""
+        critiques = [stored_critique(request) for request in requests]
+        open_requests = [r for r, c in zip(requests, critiques, strict=True) if c is None]
+        answers = iter(self.service.ask(open_requests) if open_requests else ())
+        return [next(answers) if critique is None else critique for critique in critiques]
+
+    def _critiques_stand_with_data(self) -> bool:
+        questions = self.train_questions
+        return len(questions) > 0 and "critique" in questions[0].extra
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_service": None}

@@ -13,7 +13,7 @@ from lightning_sd.tasks.sources import load_rows, load_split
 from lightning_sd.tasks.splits import Rows, disjoint_splits
 from lightning_sd.types import Question, Verdict
 
-Field = Literal["question", "reference", "answer", "attempt", "id"]
+Field = Literal["question", "reference", "answer", "attempt", "finished", "critique", "id"]
 
 _SAMPLE = 50
 """Rows whose answers are looked for before training."""
@@ -30,8 +30,9 @@ class DatasetTask(Task):
         path: Hub name, folder, or ``.jsonl``, ``.json``, ``.parquet`` or ``.csv`` file; or the name
             of a format together with ``data_files``.
         columns: Which column holds the ``question`` and, if there is one, the worked ``reference``,
-            the final ``answer``, a stored ``attempt``, a unique ``id``. Without ``answer`` it is
-            read out of the reference.
+            the final ``answer``, a stored ``attempt`` with its ``critique`` and whether it came to
+            its end (``finished``), a unique ``id``. Without ``answer`` it is read out of the
+            reference.
         name: The data set's configuration, such as ``main`` of ``openai/gsm8k``.
         data_files: Files for a path that names a format, as ``load_dataset`` takes them.
         splits: The source's own names of ``train``, ``val`` and ``test``; those it has not are left
@@ -98,6 +99,11 @@ class DatasetTask(Task):
             reference=parts.get("reference"),
             answer=self._answer(parts),
             attempt=parts.get("attempt"),
+            extra={
+                field: row[self.columns[field]]
+                for field in ("finished", "critique")
+                if field in self.columns
+            },
         )
 
     def _answer(self, parts: Mapping[str, str | None]) -> str | None:

@@ -1,6 +1,7 @@
 """A critic that counts, and requests made up from numbers."""
 
 import time
+from dataclasses import replace
 
 from lightning_sd.critics.base import Critic, CritiqueRequest
 from lightning_sd.tasks.base import Task
@@ -35,13 +36,17 @@ def echo(request):
 class NumberTask(Task):
     """``What is 3?`` -> ``3``. No ``repair``."""
 
-    def __init__(self, train=20, val=5, test=7, attempts=False):
+    def __init__(self, train=20, val=5, test=7, attempts=False, extra=None):
         self.train, self.val, self.test, self.attempts = train, val, test, attempts
+        self.extra = extra
 
     def questions(self, split):
         first = {"train": 0, "val": 1000, "test": 2000}[split]
         return [
-            number_question(first + i, f"attempt {i}" if self.attempts else None)
+            replace(
+                number_question(first + i, f"attempt {i}" if self.attempts else None),
+                extra=self.extra or {},
+            )
             for i in range(getattr(self, split))
         ]
 

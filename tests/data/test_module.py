@@ -81,6 +81,45 @@ def test_offline_attempts_fill_the_cache_and_serve_training(tmp_path):
     assert second.asked == []
 
 
+STORED = "<step_1>copy</step_1><answer>1</answer>"
+
+
+def stored_rollouts(task, *texts):
+    question = task.questions("train")[0]
+    return [replace(rollout(0, text), question=question) for text in texts]
+
+
+def test_critiques_that_stand_with_the_data_need_no_critic(tmp_path):
+    task = NumberTask(attempts=True, extra={"critique": STORED})
+    module = data(tmp_path, None, task=task)
+    module.check(CRITIQUE)
+    [found] = module.evidence(stored_rollouts(task, "attempt 0"), CRITIQUE)
+    assert (found.critique.text, found.critique.refused) == (STORED, None)
+
+
+def test_a_stored_critique_is_only_used_for_its_own_attempt(tmp_path):
+    task = NumberTask(attempts=True, extra={"critique": STORED})
+    critic = EchoCritic()
+    module = data(tmp_path, critic, task=task)
+    found = module.evidence(stored_rollouts(task, "other", "attempt 0"), CRITIQUE)
+    assert [r.critique.text for r in found] == ["[other]", STORED]
+    assert [r.attempt for r in critic.asked] == ["other"]
+
+
+def test_a_stored_critique_that_breaks_the_form_is_refused(tmp_path):
+    task = NumberTask(attempts=True, extra={"critique": "Well done!"})
+    [found] = data(tmp_path, None, task=task).evidence(stored_rollouts(task, "attempt 0"), CRITIQUE)
+    assert "no answer" in found.critique.refused
+
+
+def test_stored_attempts_may_be_cut_off(tmp_path):
+    task = NumberTask(attempts=True, extra={"finished": False})
+    critic = EchoCritic()
+    module = data(tmp_path, critic, task=task)
+    module.critique_all(module.train_questions)
+    assert not any(r.finished for r in critic.asked)
+
+
 def test_an_interrupted_run_goes_on(tmp_path):
     def answer(request):
         if request.question.id == "9":

@@ -160,6 +160,14 @@ def test_columns_fill_the_question(tmp_path):
     assert question.messages == ({"role": "user", "content": question.text},)
 
 
+def test_stored_critiques_travel_with_the_question(tmp_path):
+    items = [{**row, "try": "x", "done": False, "words": "y"} for row in rows(60)]
+    columns = {**COLUMNS, "attempt": "try", "finished": "done", "critique": "words"}
+    task = DatasetTask(write_jsonl(tmp_path / "a.jsonl", items), columns, val_fraction=0.2)
+    question = task.questions("train")[0]
+    assert (question.attempt, question.extra) == ("x", {"finished": False, "critique": "y"})
+
+
 def test_math_judge_is_used(tmp_path):
     items = [{"problem": f"Half of {i}?", "solution": f"{i}/2"} for i in range(1, 61, 2)]
     task = DatasetTask(

@@ -1,0 +1,30 @@
+"""Attempts and critiques that stand with the data: the offline mode."""
+
+from __future__ import annotations
+
+from lightning_sd.critics.base import CritiqueRequest
+from lightning_sd.critics.check import checked
+from lightning_sd.tasks.base import Task
+from lightning_sd.types import Critique, Question
+
+
+def stored_request(task: Task, question: Question) -> CritiqueRequest:
+    """What a critic is asked about the attempt that stands with a question.
+
+    ``extra["finished"]`` says whether the attempt came to its end; without it, it did.
+    """
+    attempt = question.attempt or ""
+    finished = bool(question.extra.get("finished", True))
+    return CritiqueRequest(question, attempt, task.verify(question, attempt), finished)
+
+
+def stored_critique(request: CritiqueRequest) -> Critique | None:
+    """The critique that stands with the question (``extra["critique"]``), checked as any other.
+
+    Returns:
+        None: there is none, or the request is about another attempt than the stored one.
+    """
+    text = request.question.extra.get("critique")
+    if text is None or request.attempt != request.question.attempt:
+        return None
+    return checked(str(text), request)

@@ -6,8 +6,6 @@ sample G rollouts a question -> gather evidence -> write what the teacher sees
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -22,7 +20,9 @@ from lightning_sd.metrics import answer_metrics
 from lightning_sd.models import ModelSource
 from lightning_sd.objectives import Distillation, Objective, Tokens
 from lightning_sd.rollout import Sampler, TransformersSampler, stored_attempts
+from lightning_sd.rollout.seeding import batch_generator
 from lightning_sd.scoring import Scorer, Scores
+from lightning_sd.step_report import step_means, step_output
 from lightning_sd.student import OptimizerCallable, SchedulerCallable, StudentModule
 from lightning_sd.teachers import FrozenTeacher, TeacherWeights
 from lightning_sd.types import Question, Rollout, StepOutput, TeacherView, with_siblings
@@ -133,8 +133,12 @@ class SelfDistillModule(StudentModule):
         views = self.views(rollouts)
         active = [i for i, view in enumerate(views) if view or not self.objective.needs_teacher]
         loss = self.loss([rollouts[i] for i in active], [views[i] for i in active], rollouts)
-        self.count_step(rollouts, views, loss)
-        return {"loss": loss.total, "step": self.report(rollouts, views, active, loss)}
+        means = step_means(rollouts, views, loss, needs_teacher=self.objective.needs_teacher)
+        for name, (total, number) in means.items():
+            self.count(name, total, number)
+        for name, value in evidence_source(self.trainer).counters().items():
+            self.count(name, value, 1)
+        return {"loss": loss.total, "step": step_output(rollouts, views, active, loss.advantages)}
 
     def sample(
         self, questions: Sequence[Question], sampler: Sampler, samples: int, stage: str, index: int
@@ -157,7 +161,7 @@ class SelfDistillModule(StudentModule):
             [encode_prompt(self.tokenizer, question.messages) for question in questions],
             samples=samples,
             stop_ids=self.stop_ids,
-            generator=self._generator(stage, index),
+            generator=batch_generator(self.seed, stage, index, self.global_rank, self.device),
         )
         return [
             Rollout(
@@ -230,42 +234,6 @@ class SelfDistillModule(StudentModule):
         none = torch.zeros(0, device=self.device)
         return LossOutput(zero.sum(), 0.0, none, none, none, none)
 
-    def count_step(
-        self, rollouts: Sequence[Rollout], views: Sequence[TeacherView | None], loss: LossOutput
-    ) -> None:
-        """Add this micro-batch to the means that are logged at the optimizer step."""
-        number = len(rollouts)
-        self.count("loss", loss.total, loss.count)
-        self.count("reward", sum(r.verdict.reward for r in rollouts if r.verdict), number)
-        self.count("length", sum(len(r.ids) for r in rollouts), number)
-        self.count("cut_off", sum(not r.finished for r in rollouts), number)
-        self.count("entropy", loss.entropy.sum(), len(loss.entropy))
-        if self.objective.needs_teacher:
-            self.count("has_teacher", sum(view is not None for view in views), number)
-            cut = sum(sum(view.cut.values()) for view in views if view)
-            self.count("context_cut", cut, sum(view is not None for view in views))
-        if loss.advantages is not None:
-            self.count("advantage", loss.advantages.sum(), len(loss.advantages))
-            self.count("advantage_abs", loss.advantages.abs().sum(), len(loss.advantages))
-        for name, value in evidence_source(self.trainer).counters().items():
-            self.count(name, value, 1)
-
-    def report(
-        self,
-        rollouts: Sequence[Rollout],
-        views: Sequence[TeacherView | None],
-        active: Sequence[int],
-        loss: LossOutput,
-    ) -> StepOutput:
-        """Hand the step's rollouts and per-token advantages to the callbacks."""
-        advantages: list[tuple[float, ...] | None] = [None] * len(rollouts)
-        if loss.advantages is not None:
-            lengths = [len(rollouts[i].ids) for i in active]
-            if sum(lengths) == len(loss.advantages):
-                for i, part in zip(active, loss.advantages.split(lengths), strict=True):
-                    advantages[i] = tuple(part.tolist())
-        return StepOutput(rollouts, views, advantages)
-
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, then let the teacher follow (before any checkpoint of this step is written)."""
         super().optimizer_step(*args, **kwargs)
@@ -324,7 +292,7 @@ class SelfDistillModule(StudentModule):
         lengths = [len(row) for row in completions]
         # Any objective that compares the two gives the advantages; the cheapest one will do.
         loss = objective_loss(Distillation(top_k=1), student, teacher, Tokens(ids), lengths)
-        return self.report(rollouts, views, active, loss)
+        return step_output(rollouts, views, active, loss.advantages)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the teacher with the student, and frozen weights out."""
@@ -334,9 +302,3 @@ class SelfDistillModule(StudentModule):
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         """Take the teacher back."""
         self.teacher.load_state_dict(checkpoint["teacher"])
-
-    def _generator(self, stage: str, index: int) -> torch.Generator:
-        base = self.seed if self.seed is not None else int(os.environ.get("PL_GLOBAL_SEED", 0))
-        text = f"{base}/{stage}/{index}/{self.global_rank}"
-        number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
-        return torch.Generator(self.device).manual_seed(number)

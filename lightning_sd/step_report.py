@@ -1,0 +1,73 @@
+"""What a training step has to say: the means that are logged, and the object for callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from lightning_sd.loss import LossOutput
+from lightning_sd.types import Rollout, StepOutput, TeacherView
+
+Means = dict[str, tuple[Tensor | float, float]]
+
+
+def step_means(
+    rollouts: Sequence[Rollout],
+    views: Sequence[TeacherView | None],
+    loss: LossOutput,
+    *,
+    needs_teacher: bool,
+) -> Means:
+    """Sums and counts of a micro-batch.
+
+    Args:
+        rollouts: All of it, judged.
+        views: What the teacher saw of each.
+        loss: Of those that took part.
+        needs_teacher: Whether the objective reads the views.
+
+    Returns:
+        Name to (sum, number of items): loss; reward, length in tokens and share cut off a rollout;
+        entropy, advantage and its absolute value a token in nats; share of rollouts with a teacher,
+        and tokens cut from its context.
+    """
+    number = len(rollouts)
+    means: Means = {
+        "loss": (loss.total, loss.count),
+        "reward": (sum(r.verdict.reward for r in rollouts if r.verdict), number),
+        "length": (sum(len(r.ids) for r in rollouts), number),
+        "cut_off": (sum(not r.finished for r in rollouts), number),
+        "entropy": (loss.entropy.sum(), len(loss.entropy)),
+    }
+    if needs_teacher:
+        seen = [view for view in views if view is not None]
+        means["has_teacher"] = (len(seen), number)
+        means["context_cut"] = (sum(sum(view.cut.values()) for view in seen), len(seen))
+    advantages = loss.advantages
+    if advantages is not None:
+        means["advantage"] = (advantages.sum(), len(advantages))
+        means["advantage_abs"] = (advantages.abs().sum(), len(advantages))
+    return means
+
+
+def step_output(
+    rollouts: Sequence[Rollout],
+    views: Sequence[TeacherView | None],
+    active: Sequence[int],
+    packed: Tensor | None,
+) -> StepOutput:
+    """Hand each rollout its part of the packed advantages.
+
+    Args:
+        rollouts: A batch.
+        views: What the teacher saw of each.
+        active: Which rollouts were scored, in the order of ``packed``.
+        packed: ``[tokens]``, or None if no teacher scored anything.
+    """
+    advantages: list[tuple[float, ...] | None] = [None] * len(rollouts)
+    lengths = [len(rollouts[i].ids) for i in active]
+    if packed is not None and len(packed) == sum(lengths):
+        for i, part in zip(active, packed.split(lengths), strict=True):
+            advantages[i] = tuple(part.tolist())
+    return StepOutput(rollouts, views, advantages)

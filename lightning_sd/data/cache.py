@@ -45,14 +45,15 @@ CREATE TABLE claims (
   key BLOB PRIMARY KEY, owner TEXT NOT NULL, expires REAL NOT NULL) WITHOUT ROWID
 """
 _VALUE = 'text, "case", steps, refused, tokens, seconds, created, asked'
-# An answer stays for ever; a refusal gives way to what came of asking more often.
+# An answer stays for ever; a refusal gives way to an answer, and to one after more questions.
 _INSERT = f"""
 INSERT INTO critiques (key, critic, question, attempt, correct, finished, {_VALUE}, checksum)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET
 text = excluded.text, "case" = excluded."case", steps = excluded.steps, refused = excluded.refused,
 tokens = excluded.tokens, seconds = excluded.seconds, created = excluded.created,
 asked = excluded.asked, checksum = excluded.checksum
-WHERE critiques.refused IS NOT NULL AND excluded.asked > critiques.asked
+WHERE critiques.refused IS NOT NULL
+AND (excluded.refused IS NULL OR excluded.asked > critiques.asked)
 """
 _CHUNK = 500
 """Keys a statement; SQLite's limit was 999 for long."""
@@ -125,31 +126,33 @@ class CritiqueCache:
         self,
         identity: Mapping[str, Any],
         items: Sequence[tuple[CritiqueRequest, Critique]],
-        asked: int | Sequence[int] = 1,
+        *,
+        asked: Sequence[int] | None = None,
+        created: Sequence[float] | None = None,
     ) -> list[Key]:
         """Write many critiques in one transaction: all of them are there afterwards, or none.
 
         Args:
             identity: Of the critic that wrote them.
             items: Each with the request that it answers.
-            asked: How often the critic was asked for them, for all or each.
+            asked: How often the critic was asked for each; default: once.
+            created: When each was written, in seconds since 1970; default: now.
 
         Returns:
-            Their keys. What the cache had already stays as it was, unless it was a refusal and has
-            been asked for more often now.
+            Their keys. What the cache had already stays as it was, unless it was a refusal and this
+            is an answer, or has been asked for more often.
         """
-        counts = [asked] * len(items) if isinstance(asked, int) else list(asked)
+        asked = [1] * len(items) if asked is None else asked
+        created = [time.time()] * len(items) if created is None else created
         digest = identity_digest(identity).hex()
         parts = [request_parts(request) for request, _ in items]
         keys = [request_key(digest, part) for part in parts]
-        now = time.time()
         with self.database.writing() as connection:
             critic = self._critic(digest, identity)
-            for key, part, (request, critique), count in zip(
-                keys, parts, items, counts, strict=True
-            ):
+            for i, (key, part) in enumerate(zip(keys, parts, strict=True)):
+                request, critique = items[i]
+                row = _to_row(critique, created[i], asked[i])
                 place = (critic, self._question(request.question.id, part), part["attempt"])
-                row = _to_row(critique, now, count)
                 verdict = (part["correct"], part["finished"])
                 connection.execute(_INSERT, (key, *place, *verdict, *row, checksum(key, row)))
         return keys
@@ -207,7 +210,7 @@ def checksum(key: Key, row: Sequence[Any]) -> bytes:
     return hashlib.sha256(key + canonical_json(list(row)).encode()).digest()[:8]
 
 
-def _to_row(critique: Critique, now: float, asked: int) -> tuple[Any, ...]:
+def _to_row(critique: Critique, created: float, asked: int) -> tuple[Any, ...]:
     steps = canonical_json([critique.copied, critique.changed, critique.added])
     refused = None if critique.refused is None else clean(critique.refused)
     text = clean(critique.text)
@@ -218,7 +221,7 @@ def _to_row(critique: Critique, now: float, asked: int) -> tuple[Any, ...]:
         refused,
         int(critique.tokens),
         float(critique.seconds),
-        now,
+        created,
         asked,
     )
 

@@ -20,7 +20,7 @@ from lightning_sd.data.service import CritiqueService, OnRefusal
 from lightning_sd.data.stored import stored_critique, stored_request
 from lightning_sd.hparams import build, describable
 from lightning_sd.tasks.base import Split, Task
-from lightning_sd.types import Question, QuestionBatch, Rollout
+from lightning_sd.types import Critique, Question, QuestionBatch, Rollout
 
 Evidence = Literal["critique"]
 

@@ -127,7 +127,7 @@ class CritiqueService:
                 good = [(i, critique) for i, critique in batch if not is_failure(critique)]
                 asked = [before[keys[i]].asked + 1 if keys[i] in before else 1 for i, _ in good]
                 self.cache.put_many(
-                    self.critic.identity(), [(requests[i], c) for i, c in good], asked
+                    self.critic.identity(), [(requests[i], c) for i, c in good], asked=asked
                 )
                 self._count(batch)
                 settled = [

@@ -49,19 +49,28 @@ def test_looks_up_many_and_leaves_out_what_is_missing(tmp_path):
 def test_the_first_answer_stays(tmp_path):
     cache = CritiqueCache(tmp_path)
     [key] = put(cache, [0])
-    cache.put_many(ME, [(request(), Critique("other", "A"))], asked=2)
+    cache.put_many(ME, [(request(), Critique("other", "A"))], asked=[2])
     assert cache.get_many([key])[key].critique == echo(request())
 
 
-def test_a_refusal_gives_way_to_a_later_answer_only(tmp_path):
+def test_a_refusal_gives_way_to_an_answer_or_a_later_refusal(tmp_path):
     cache = CritiqueCache(tmp_path)
-    refused = Critique("", "D", refused="empty")
-    [key] = cache.put_many(ME, [(request(), refused)])
-    cache.put_many(ME, [(request(), Critique("other", "A"))], asked=1)
-    assert cache.get_many([key])[key].critique == refused
-    cache.put_many(ME, [(request(), Critique("better", "D"))], asked=2)
-    assert cache.get_many([key])[key].critique.text == "better"
-    assert cache.get_many([key])[key].asked == 2
+    first, later, answer = (
+        Critique("", "D", refused="empty"),
+        Critique("", "D", refused="no answer"),
+        Critique("good", "D"),
+    )
+
+    def after(critique, asked):
+        [key] = cache.put_many(ME, [(request(), critique)], asked=[asked])
+        entry = cache.get_many([key])[key]
+        return entry.critique, entry.asked
+
+    assert after(first, 1) == (first, 1)
+    assert after(later, 1) == (first, 1)
+    assert after(later, 2) == (later, 2)
+    assert after(answer, 1) == (answer, 1)
+    assert after(later, 9) == (answer, 1)
 
 
 def test_a_failed_write_leaves_nothing(tmp_path):

@@ -1,4 +1,4 @@
-"""What all tests share: no network, two threads, the ``--slow`` option, and tiny models in memory.
+"""What all tests share: no network, one thread, the ``--slow`` option, and tiny models in memory.
 
 A test that changes a model builds its own with ``make_llama`` or ``make_gpt2``; the session's
 ``tiny_llama`` is for tests that only read.
@@ -16,7 +16,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 import torch
 
-torch.set_num_threads(2)
+# The tests' tensors are tiny: a second thread mostly waits (8 times slower on a busy machine).
+torch.set_num_threads(1)
 
 MakeModel = Callable[..., Any]
 

@@ -84,8 +84,10 @@ class Scorer:
 
     def _shares(self, distinct: int, prompts: Sequence[Ids], completions: Sequence[Ids]) -> bool:
         """Whether sharing is possible and saves anything."""
-        # Recomputation in the backward pass would fill the cache a second time.
-        checkpointing = torch.is_grad_enabled() and any(
+        # Recomputation in the backward pass would fill the cache a second time. Without gradients
+        # older transformers drop the cache all the same, and student and teacher should be laid
+        # out alike: then equal prompts give equal numbers to the last bit.
+        checkpointing = any(
             module.training and getattr(module, "gradient_checkpointing", False)
             for module in self.model.modules()
         )

@@ -15,11 +15,13 @@ import torch
 from torch import Tensor
 
 from lightning_sd.functional.divergence import (
+    LOG_FLOOR,
     DivergenceSpec,
     Kind,
     Support,
     divergence,
-    log_probs,
+    softmax_and_lse,
+    widened,
 )
 from lightning_sd.functional.policy import (
     clipped_policy_loss,
@@ -241,11 +243,10 @@ def sampled_logprobs(logits: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Both ``[tokens]``, in float32 or wider.
     """
-    wide = logits if logits.dtype == torch.float64 else logits.float()
+    wide = widened(logits)
     logprobs = -torch.nn.functional.cross_entropy(wide, ids, reduction="none")
-    with torch.no_grad():
-        logs = log_probs(wide)
-        # Autocast would sum the products in half precision.
-        with torch.autocast(logs.device.type, enabled=False):
-            entropy = -torch.linalg.vecdot(logs.exp(), logs)
+    with torch.no_grad(), torch.autocast(wide.device.type, enabled=False):
+        finite = wide.clamp(min=wide.amax(-1, keepdim=True) + LOG_FLOOR)
+        probs, normaliser = softmax_and_lse(finite)
+        entropy = normaliser.squeeze(-1) - torch.linalg.vecdot(probs, finite)
     return logprobs, entropy

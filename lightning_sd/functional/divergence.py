@@ -9,6 +9,7 @@ through ``log_softmax`` only reaches up to rounding.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -20,7 +21,7 @@ Kind = Literal["forward_kl", "reverse_kl", "js"]
 Support = Literal["student", "teacher"]
 
 LOG_FLOOR = -1e4
-"""Log-probability given to a token that is masked out (logit -inf): its probability is still 0."""
+"""Logit below the largest one that is given to a token that is masked out (logit -inf)."""
 TAIL_LOG_CEILING = -1e-7
 """Upper bound of the log of the top-k mass, so that the tail's log-probability stays finite."""
 
@@ -118,22 +119,12 @@ class _Divergence(torch.autograd.Function):
     def forward(
         ctx: Any, student_logits: Tensor, teacher_logits: Tensor, ids: Tensor, spec: DivergenceSpec
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        logs = log_probs(student_logits)
-        logt = log_probs(teacher_logits)
-        at = ids.unsqueeze(-1)
-        student_lp, teacher_lp = logs.gather(-1, at).squeeze(-1), logt.gather(-1, at).squeeze(-1)
-        probs = logs.exp()
-        # Autocast would sum the products below in half precision.
-        with torch.autocast(logs.device.type, enabled=False):
-            entropy = -torch.linalg.vecdot(probs, logs)
-            if spec.top_k is None or (spec.top_k >= logs.shape[-1] and not spec.tail):
-                value, grad = value_and_grad(logs, logt, probs, spec)
-            else:
-                value, grad = _on_top_k(logs, logt, probs, spec)
+        grad = widened(student_logits, copy=True)
+        result = divergence_and_grad_(grad, widened(teacher_logits, copy=True), ids, spec)
         ctx.save_for_backward(grad)
         ctx.dtype = student_logits.dtype
-        ctx.mark_non_differentiable(student_lp, teacher_lp, entropy)
-        return value, student_lp, teacher_lp, entropy
+        ctx.mark_non_differentiable(*result[1:])
+        return result.value, result.student_logprobs, result.teacher_logprobs, result.entropy
 
     @staticmethod
     @once_differentiable
@@ -142,79 +133,124 @@ class _Divergence(torch.autograd.Function):
         return (grad * grads[0].unsqueeze(-1)).to(ctx.dtype), None, None, None
 
 
-def log_probs(logits: Tensor) -> Tensor:
-    """Log-softmax over the last axis in float32 or wider, with -inf raised to a finite floor."""
-    wide = logits if logits.dtype == torch.float64 else logits.float()
-    return torch.log_softmax(wide, -1).clamp_(min=LOG_FLOOR)
+def widened(logits: Tensor, *, copy: bool = False) -> Tensor:
+    """Logits in float32 or wider: everything below is summed in that."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32), copy=copy)
+
+
+def divergence_and_grad_(
+    student: Tensor, teacher: Tensor, ids: Tensor, spec: DivergenceSpec
+) -> DivergenceResult:
+    """The work behind :func:`divergence`, in place: the student's logits become their gradient.
+
+    Args:
+        student: ``[..., vocab]``, float32 or wider; overwritten with d value / d logits.
+        teacher: ``[..., vocab]``, likewise; its content is undefined afterwards.
+        ids: ``[...]``.
+        spec: Which divergence.
+
+    Returns:
+        As :func:`divergence`, without a graph.
+    """
+    # Autocast would sum the products below in half precision.
+    with torch.autocast(student.device.type, enabled=False):
+        result, grad = _compute(student, teacher, ids, spec)
+        if not bool(torch.isfinite(result.value + result.entropy).all()):
+            # Tokens that are masked out (logit -inf): give them a finite, hopeless logit instead.
+            for logits in (student, teacher):
+                logits.clamp_(min=logits.amax(-1, keepdim=True) + LOG_FLOOR)
+            result, grad = _compute(student, teacher, ids, spec)
+        student.copy_(grad)
+    return result
+
+
+def _compute(
+    student: Tensor, teacher: Tensor, ids: Tensor, spec: DivergenceSpec
+) -> tuple[DivergenceResult, Tensor]:
+    probs_s, lse_s = softmax_and_lse(student)
+    probs_t, lse_t = softmax_and_lse(teacher)
+    at = ids.unsqueeze(-1)
+    entropy = lse_s.squeeze(-1) - torch.linalg.vecdot(probs_s, student)
+    if spec.top_k is None or (spec.top_k >= student.shape[-1] and not spec.tail):
+        gap = (teacher - student).sub_(lse_t - lse_s)
+        value, grad = value_and_grad(gap, probs_s, probs_t, spec)
+    else:
+        value, grad = _on_top_k(student - lse_s, teacher - lse_t, probs_s, spec)
+    student_lp, teacher_lp = student.gather(-1, at) - lse_s, teacher.gather(-1, at) - lse_t
+    return DivergenceResult(value, student_lp.squeeze(-1), teacher_lp.squeeze(-1), entropy), grad
+
+
+def softmax_and_lse(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Softmax over the last axis, and the log of its normaliser ``[..., 1]``: one exp pass."""
+    top, where = logits.max(-1, keepdim=True)
+    probs = torch.softmax(logits, -1)
+    return probs, top - probs.gather(-1, where).log_()
 
 
 def value_and_grad(
-    logs: Tensor, logt: Tensor, probs: Tensor, spec: DivergenceSpec
+    gap: Tensor, probs_s: Tensor, probs_t: Tensor, spec: DivergenceSpec
 ) -> tuple[Tensor, Tensor]:
     """Divergence over given categories, and its gradient with respect to the student's logits.
 
+    Everything is written in the gap of the log-probabilities, which is exactly zero where the two
+    agree, and then so are value and gradient.
+
     Args:
-        logs: ``[..., categories]``, the student's log-probabilities.
-        logt: ``[..., categories]``, the teacher's.
-        probs: ``[..., categories]``, ``logs.exp()``.
+        gap: ``[..., categories]``, log T - log S; may be overwritten.
+        probs_s: ``[..., categories]``, the student's probabilities; may be overwritten.
+        probs_t: The teacher's.
         spec: Kind, beta and element clip are read.
 
     Returns:
         Value ``[...]`` and gradient ``[..., categories]``.
     """
     if spec.kind == "forward_kl":
-        return _forward_kl(logs, logt, probs, spec.element_clip)
+        return _forward_kl(gap, probs_s, probs_t, spec.element_clip)
     if spec.kind == "reverse_kl":
-        return _reverse_kl(logs, logt, probs, spec.element_clip)
-    return _js(logs, logt, probs, spec.beta, spec.element_clip)
+        return _reverse_kl(gap, probs_s, spec.element_clip)
+    return _js(gap, probs_s, probs_t, spec.beta, spec.element_clip)
 
 
 def _forward_kl(
-    logs: Tensor, logt: Tensor, probs: Tensor, clip: float | None
+    gap: Tensor, probs_s: Tensor, probs_t: Tensor, clip: float | None
 ) -> tuple[Tensor, Tensor]:
-    teacher = logt.exp()
     if clip is None:
-        return torch.linalg.vecdot(teacher, logt - logs), probs - teacher
-    element = teacher * (logt - logs)
+        return torch.linalg.vecdot(probs_t, gap), probs_s.sub_(probs_t)
+    element = gap.mul_(probs_t)
     kept = element <= clip
-    lost = torch.where(kept, 0.0, teacher).sum(-1, keepdim=True)
-    return element.clamp(max=clip).sum(-1), probs * (1 - lost) - teacher * kept
+    lost = torch.where(kept, 0.0, probs_t).sum(-1, keepdim=True)
+    return element.clamp(max=clip).sum(-1), probs_s * (1 - lost) - probs_t * kept
 
 
-def _reverse_kl(
-    logs: Tensor, logt: Tensor, probs: Tensor, clip: float | None
-) -> tuple[Tensor, Tensor]:
-    gap = logs - logt
-    element = probs * gap
+def _reverse_kl(gap: Tensor, probs_s: Tensor, clip: float | None) -> tuple[Tensor, Tensor]:
     if clip is None:
-        value = element.sum(-1)
-        return value, element - probs * value.unsqueeze(-1)
+        minus = torch.linalg.vecdot(probs_s, gap)
+        return -minus, gap.sub_(minus.unsqueeze(-1)).mul_(probs_s).neg_()
+    element = gap.mul_(probs_s).neg_()
     kept = element <= clip
     element_kept = element * kept
-    lost = torch.where(kept, 0.0, probs).sum(-1, keepdim=True)
-    grad = element_kept - probs * element_kept.sum(-1, keepdim=True)
-    return element.clamp(max=clip).sum(-1), grad + probs * lost - probs * ~kept
+    lost = torch.where(kept, 0.0, probs_s).sum(-1, keepdim=True)
+    grad = element_kept - probs_s * element_kept.sum(-1, keepdim=True)
+    return element.clamp(max=clip).sum(-1), grad + probs_s * lost - probs_s * ~kept
 
 
 def _js(
-    logs: Tensor, logt: Tensor, probs: Tensor, beta: float, clip: float | None
+    gap: Tensor, probs_s: Tensor, probs_t: Tensor, beta: float, clip: float | None
 ) -> tuple[Tensor, Tensor]:
-    # log(S/M) and log(T/M) from the difference of the logs: exact at 0, stable at both ends.
-    gap = logt - logs
-    low = gap <= 0
-    # Two bare numbers would take the default dtype, which `bf16-true` sets to bfloat16.
-    weight = torch.where(low, gap.new_tensor(beta), gap.new_tensor(1 - beta))
-    ratio = torch.expm1(-gap.abs()).mul_(weight)
-    log_over_m = torch.log1p(ratio).neg_()
-    log_s_m = torch.where(low, log_over_m, log_over_m - gap)
-    log_t_m = torch.where(low, log_over_m + gap, log_over_m)
-    student = probs * log_s_m
-    element = beta * logt.exp() * log_t_m + (1 - beta) * student
-    if clip is not None:
-        student = student * (element <= clip)
-        element = element.clamp(max=clip)
-    grad = (1 - beta) * (student - probs * student.sum(-1, keepdim=True))
-    return element.sum(-1), grad
+    # log(S/M) = -log1p(beta (T/S - 1)). Above the bound S is below T's rounding.
+    bound = -math.log(torch.finfo(gap.dtype).eps)
+    log_s_m = gap.clamp_(max=bound).expm1().mul_(beta).log1p_().neg_()
+    log_t_m = gap.add_(log_s_m)
+    if clip is None:
+        of_student = torch.linalg.vecdot(probs_s, log_s_m)
+        value = beta * torch.linalg.vecdot(probs_t, log_t_m) + (1 - beta) * of_student
+        grad = log_s_m.sub_(of_student.unsqueeze(-1)).mul_(probs_s).mul_(1 - beta)
+        return value, grad
+    student = log_s_m.mul_(probs_s)
+    element = beta * probs_t * log_t_m + (1 - beta) * student
+    student = student * (element <= clip)
+    grad = (1 - beta) * (student - probs_s * student.sum(-1, keepdim=True))
+    return element.clamp(max=clip).sum(-1), grad
 
 
 def _on_top_k(
@@ -226,10 +262,10 @@ def _on_top_k(
     top_s, top_t = logs.gather(-1, top), logt.gather(-1, top)
     if not spec.tail:
         top_s, top_t = top_s.log_softmax(-1), top_t.log_softmax(-1)
-        value, grad_top = value_and_grad(top_s, top_t, top_s.exp(), spec)
+        value, grad_top = value_and_grad(top_t - top_s, top_s.exp(), top_t.exp(), spec)
         return value, torch.zeros_like(probs).scatter_(-1, top, grad_top)
     cat_s, cat_t = add_tail(top_s), add_tail(top_t)
-    value, grad_cat = value_and_grad(cat_s, cat_t, cat_s.exp(), spec)
+    value, grad_cat = value_and_grad(cat_t - cat_s, cat_s.exp(), cat_t.exp(), spec)
     # The tail's gradient falls on its members by their share of it, summed afresh: the tail's own
     # probability may be floored, and in float32 it is only known to about 1e-7.
     rest = probs.scatter(-1, top, 0.0)

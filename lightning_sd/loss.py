@@ -9,8 +9,13 @@ import torch
 from torch import Tensor
 
 from lightning_sd.functional.chunked import chunked_loss
-from lightning_sd.objectives import Objective, Tokens
-from lightning_sd.scoring import Scores
+from lightning_sd.functional.divergence import widened
+from lightning_sd.functional.linear import LogitsBuffer, default_chunk, linear_loss
+from lightning_sd.objectives import Objective, TokenLoss, Tokens
+from lightning_sd.scoring import Head, Scores
+
+BLOCK_ELEMENTS = 2**18
+"""Logits that a CPU works on at once: they and their temporaries stay in its second-level cache."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,56 @@ def objective_loss(
     if len(sizes) > 1:
         raise ValueError(f"student, teacher, tokens and lengths cover different tokens: {sizes}.")
     weights, count = _weights(objective, lengths, student.hidden)
+    head = student.head
+    if head is not None and head.softcap is None:
+        total, kept = _by_linear(objective, student, head, teacher, tokens, weights)
+    else:
+        total, kept = _by_autograd(objective, student, teacher, tokens, weights)
+    columns = kept.unbind(-1)
+    return LossOutput(
+        total, count, columns[0], columns[1], columns[3] if len(columns) > 3 else None, columns[2]
+    )
+
+
+def _by_linear(
+    objective: Objective,
+    student: Scores,
+    head: Head,
+    teacher: Scores | None,
+    tokens: Tokens,
+    weights: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """The head is a linear map: no graph over the vocabulary."""
+    at = 1 / objective.temperature
+    teacher_logits = None if teacher is None else ScaledLogits(teacher, at)
+
+    def step(logits: Tensor, part: slice) -> tuple[Tensor, Tensor, Tensor]:
+        other = None if teacher_logits is None else teacher_logits(part)
+        chosen, results, factors = tokens.part(part), [], []
+        for rows in row_blocks(logits):
+            result, factor = objective.loss_and_grad_(
+                logits[rows], None if other is None else other[rows], chosen.part(rows)
+            )
+            results.append(result)
+            factors.append(factor)
+        kept = torch.cat([_columns(result) for result in results])
+        losses = torch.cat([result.loss for result in results])
+        return losses, torch.cat(factors) * weights[part], kept
+
+    return linear_loss(
+        student.hidden,
+        head.weight,
+        head.bias,
+        step,
+        scale=head.scale * at,
+        chunk=objective.chunk_tokens,
+    )
+
+
+def _by_autograd(
+    objective: Objective, student: Scores, teacher: Scores | None, tokens: Tokens, weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Any head, or logits from the model itself."""
 
     def loss(logits: Tensor, part: slice) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
@@ -73,23 +128,53 @@ def objective_loss(
         if objective.temperature != 1.0:
             logits = logits / objective.temperature
         result = objective.token_loss(logits, teacher_logits, tokens.part(part))
-        columns = [result.loss.detach(), result.student_logprobs, result.entropy]
-        if result.teacher_logprobs is not None:
-            columns.append(result.teacher_logprobs)
-        return (result.loss * weights[part]).sum(), torch.stack(columns, -1)
+        return (result.loss * weights[part]).sum(), _columns(result)
 
     head = student.head
-    total, kept = chunked_loss(
+    vocab = student.hidden.shape[-1] if head is None else head.weight.shape[0]
+    return chunked_loss(
         student.hidden,
         head if head is not None else lambda logits: logits,
         head.trainable() if head is not None else [],
         loss,
-        chunk=objective.chunk_tokens,
+        chunk=objective.chunk_tokens or default_chunk(vocab),
     )
-    columns = kept.unbind(-1)
-    return LossOutput(
-        total, count, columns[0], columns[1], columns[3] if len(columns) > 3 else None, columns[2]
-    )
+
+
+class ScaledLogits:
+    """A teacher's logits, chunk by chunk, in float32 or wider and free to be overwritten.
+
+    Args:
+        scores: The teacher's.
+        scale: Of the logits.
+    """
+
+    def __init__(self, scores: Scores, scale: float) -> None:
+        self.scores, self.scale = scores, scale
+        head = scores.head
+        self._buffer = None
+        if head is not None and head.softcap is None:
+            self._buffer = LogitsBuffer(head.weight, head.bias, head.scale * scale)
+
+    def __call__(self, part: slice) -> Tensor:
+        """``[chunk, vocab]``; valid until the next call."""
+        if self._buffer is not None:
+            return self._buffer.logits(self.scores.hidden[part])
+        return widened(self.scores.logits(part), copy=True).mul_(self.scale)
+
+
+def row_blocks(logits: Tensor) -> list[slice]:
+    """Rows to be worked on at once: on a CPU no more than its caches hold, elsewhere all."""
+    rows = len(logits)
+    size = max(1, BLOCK_ELEMENTS // logits.shape[-1]) if logits.device.type == "cpu" else rows
+    return [slice(start, min(start + size, rows)) for start in range(0, max(rows, 1), max(size, 1))]
+
+
+def _columns(result: TokenLoss) -> Tensor:
+    columns = [result.loss.detach(), result.student_logprobs, result.entropy]
+    if result.teacher_logprobs is not None:
+        columns.append(result.teacher_logprobs)
+    return torch.stack(columns, -1)
 
 
 def _weights(objective: Objective, lengths: Sequence[int], like: Tensor) -> tuple[Tensor, float]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -16,10 +16,12 @@ from torch import Tensor
 
 from lightning_sd.functional.divergence import (
     LOG_FLOOR,
+    DivergenceResult,
     DivergenceSpec,
     Kind,
     Support,
     divergence,
+    divergence_and_grad_,
     softmax_and_lse,
     widened,
 )
@@ -76,15 +78,15 @@ class Objective(ABC):
     tokens first, then over completions."""
     temperature: float = 1.0
     """Logits of student and teacher are divided by it."""
-    chunk_tokens: int = 512
-    """Tokens whose ``[tokens, vocab]`` logits are held at once."""
+    chunk_tokens: int | None = None
+    """Tokens whose ``[tokens, vocab]`` logits are held at once; None: about 64 MiB of logits."""
 
     def __post_init__(self) -> None:
         if self.reduction not in ("token", "sequence"):
             raise ValueError(f"reduction={self.reduction!r}: choose token or sequence.")
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature={self.temperature}: must be above 0, finite.")
-        if self.chunk_tokens < 1:
+        if self.chunk_tokens is not None and self.chunk_tokens < 1:
             raise ValueError(f"chunk_tokens={self.chunk_tokens}: must be at least 1.")
 
     @property
@@ -112,6 +114,29 @@ class Objective(ABC):
             teacher_logits: The same under the teacher; None if :attr:`needs_teacher` is False.
             tokens: ``[tokens]`` each.
         """
+
+    def loss_and_grad_(
+        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tokens
+    ) -> tuple[TokenLoss, Tensor]:
+        """The same without a graph, the student's logits overwritten with the loss's gradient.
+
+        Objectives that know their gradient override it; this is autograd.
+
+        Args:
+            student_logits: ``[tokens, vocab]``, float32 or wider, without a graph.
+            teacher_logits: Likewise; may be overwritten.
+            tokens: ``[tokens]`` each.
+
+        Returns:
+            What :meth:`token_loss` gives, and by what each token's gradient is still to be
+            multiplied, ``[tokens]``.
+        """
+        with torch.enable_grad():
+            leaf = student_logits.detach().clone().requires_grad_()
+            result = self.token_loss(leaf, teacher_logits, tokens)
+            (grad,) = torch.autograd.grad(result.loss.sum(), leaf)
+        student_logits.copy_(grad)
+        return replace(result, loss=result.loss.detach()), torch.ones_like(result.loss)
 
 
 @dataclass(frozen=True)
@@ -162,14 +187,29 @@ class Distillation(Objective):
         """The divergence at each token; see :class:`Objective`."""
         assert teacher_logits is not None
         result = divergence(student_logits, teacher_logits, tokens.ids, self.spec)
-        loss = result.value
+        return self._clipped(result, tokens)[0]
+
+    def loss_and_grad_(
+        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tokens
+    ) -> tuple[TokenLoss, Tensor]:
+        """With the gradient that the divergence forms anyway; see :class:`Objective`."""
+        assert teacher_logits is not None
+        result = divergence_and_grad_(student_logits, teacher_logits, tokens.ids, self.spec)
+        return self._clipped(result, tokens)
+
+    def _clipped(self, result: DivergenceResult, tokens: Tokens) -> tuple[TokenLoss, Tensor]:
+        """Clip and weight whole tokens: the loss, and what that does to its gradient."""
+        loss, factor = result.value, torch.ones_like(result.value)
         if self.token_clip is not None:
+            factor = (loss <= self.token_clip).to(loss.dtype)
             loss = loss.clamp(max=self.token_clip)
         if self.importance_clip is not None and tokens.old_logprobs is not None:
-            loss = loss * importance_weight(
+            weight = importance_weight(
                 result.student_logprobs, tokens.old_logprobs, clip=self.importance_clip
             )
-        return TokenLoss(loss, result.student_logprobs, result.teacher_logprobs, result.entropy)
+            loss, factor = loss * weight, factor * weight
+        terms = (result.student_logprobs, result.teacher_logprobs, result.entropy)
+        return TokenLoss(loss, *terms), factor
 
 
 @dataclass(frozen=True)

@@ -119,9 +119,7 @@ def export(path: str | Path, out: str | Path) -> int:
     Raises:
         FileNotFoundError: There is no cache.
     """
-    import pyarrow as pa  # type: ignore[import-untyped]
-    import pyarrow.parquet as pq  # type: ignore[import-untyped]
-
+    pa, pq = _arrow()
     cache, number = open_cache(path), 0
     schema = _schema(pa)
     Path(out).parent.mkdir(parents=True, exist_ok=True)
@@ -147,9 +145,7 @@ def import_(path: str | Path, source: str | Path) -> int:
         FileNotFoundError: There is no such file.
         ValueError: The file lacks a column.
     """
-    import pyarrow as pa  # type: ignore[import-untyped]
-    import pyarrow.parquet as pq  # type: ignore[import-untyped]
-
+    pa, pq = _arrow()
     file = pq.ParquetFile(str(source))
     missing = sorted(set(_schema(pa).names) - set(file.schema_arrow.names))
     if missing:
@@ -175,6 +171,13 @@ def open_cache(path: str | Path) -> CritiqueCache:
 def _usable(cache: CritiqueCache) -> int:
     query = "SELECT count(*) FROM critiques WHERE refused IS NULL"
     return int(cache.database.connection.execute(query).fetchone()[0])
+
+
+def _arrow() -> tuple[Any, Any]:
+    """Imported when needed: it is slow, and ``datasets`` brings it along."""
+    import pyarrow.parquet  # type: ignore[import-untyped]
+
+    return pyarrow, pyarrow.parquet
 
 
 def _schema(pa: Any) -> Any:

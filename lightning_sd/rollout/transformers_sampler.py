@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -37,7 +38,7 @@ class TransformersSampler(Sampler):
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens={self.max_new_tokens}: must be at least 1.")
-        if self.temperature < 0:
+        if not 0 <= self.temperature < math.inf:
             raise ValueError(f"temperature={self.temperature}: must be 0 (greedy) or above.")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p={self.top_p}: must be above 0 and at most 1.")
@@ -116,7 +117,10 @@ def draw(logits: Tensor, generator: torch.Generator) -> Tensor:
         ``[rows]``.
     """
     cumulative = logits.softmax(-1).cumsum(-1)
-    uniform = torch.rand(len(logits), 1, generator=generator, device=logits.device)
+    # Its dtype is named because `bf16-true` makes the default one too coarse for a vocabulary.
+    uniform = torch.rand(
+        len(logits), 1, generator=generator, dtype=cumulative.dtype, device=logits.device
+    )
     # Strictly below the total, so that a token without probability is never drawn at the end.
     level = (uniform * cumulative[:, -1:]).clamp(max=cumulative[:, -1:] * (1 - 2**-22))
     return torch.searchsorted(cumulative, level, right=True).squeeze(-1)

@@ -12,16 +12,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lightning_sd.contexts.templates import REFERENCE, STEP_ALIGNED
-from lightning_sd.models import PretrainedModel
+from lightning_sd.models import LoadedModel, PretrainedModel
 from lightning_sd.tasks.arithmetic import ArithmeticTask
 from lightning_sd.tasks.expressions import split_of
 from lightning_sd.tasks.recipe.__main__ import main
 from lightning_sd.tasks.recipe.evaluate import Report, Solver, evaluate
 from lightning_sd.tasks.recipe.pupil import Pupil
 from lightning_sd.tasks.recipe.rows import Rows
-from lightning_sd.tasks.recipe.train import Recipe
+from lightning_sd.tasks.recipe.train import ContinuingModule, Recipe
 from lightning_sd.tasks.recipe.vocabulary import CHAT_TOKENS, STEP_TAGS
-from lightning_sd.tasks.scribe import first_wrong_step, reference_solution
+from lightning_sd.tasks.scribe import first_wrong_step, reference_solution, repair_attempt
 from lightning_sd.tasks.steps import parse_steps
 
 SOURCE = PretrainedModel("package:lightning_sd/tasks/solver")
@@ -152,31 +152,54 @@ def test_any_text_comes_back_exactly(text: str) -> None:
     assert TOKENIZER.decode(TOKENIZER(text).input_ids) == text
 
 
-def test_rows_come_from_pretraining_questions_and_hold_what_the_card_says() -> None:
-    rows = Rows(Pupil.from_seed(0), seed=0, steps=4, length=400, block=10)
-    assert len(rows) == 400
-    kinds = {"alone": 0, "critique": 0, "reference": 0}
-    for index in range(len(rows)):
-        row = rows[index]
-        assert row == rows[index]
-        assert split_of(row.text) == "pretrain"
-        kind = row.id.split("/")[0]
-        kinds[kind] += 1
-        assert (kind == "alone") == (index // 10 % 2 == 0)
-        prompt, target = row.messages[0]["content"], row.reference
+ROWS = Rows(Pupil.from_seed(0), seed=0, steps=4, length=1000, block=10)
+
+
+def test_rows_are_fixed_and_come_from_pretraining_questions() -> None:
+    assert len(ROWS) == 1000
+    for index in range(100):
+        assert ROWS[index] == ROWS[index]
+        assert split_of(ROWS[index].text) == "pretrain"
+        alone = ROWS[index].id.startswith("alone/")
+        assert alone == (index // 10 % 2 == 0)
+        assert alone == (ROWS[index].messages[0]["content"] == ROWS[index].text)
+
+
+def test_rows_with_a_context_use_it_and_go_on_from_errors() -> None:
+    counts = {"critique": 0, "reference": 0, "continued": 0}
+    for row in (ROWS[i] for i in range(1000) if i // 10 % 2):
+        kind, prompt, target = row.id.split("/")[0], row.messages[0]["content"], row.reference
+        begun = row.extra.get("begun", "")
         assert target is not None
-        assert parse_steps(target).well_formed
-        if kind == "alone":
-            assert prompt == row.text
-        elif kind == "critique":
-            assert prompt == STEP_ALIGNED.format(question=row.text, critique=target)
-            assert first_wrong_step(row.text, target) is None
+        assert parse_steps(begun + target).well_formed
+        counts[kind] += 1
+        if kind == "reference":
+            assert prompt == REFERENCE.format(
+                question=row.text, reference=reference_solution(row.text)
+            )
         else:
-            reference = reference_solution(row.text)
-            assert prompt == REFERENCE.format(question=row.text, reference=reference)
-            assert first_wrong_step(row.text, target) is None
-    assert kinds["alone"] == 200
-    assert 90 < kinds["critique"] < 150
+            critique = repair_attempt(row.text, begun + target).text
+            assert prompt == STEP_ALIGNED.format(question=row.text, critique=critique)
+        wrong = first_wrong_step(row.text, begun + target)
+        assert (wrong is None) == (begun == "")
+        if wrong is not None:
+            counts["continued"] += 1
+            # The wrong result is the last thing that is given; what follows is to be learnt.
+            assert target.startswith(f"</step_{wrong + 1}>")
+            assert first_wrong_step(row.text, begun) == wrong
+    assert 250 < counts["critique"] < 350
+    assert 100 < counts["continued"] < 190  # half of the attempts that fail
+
+
+def test_what_has_begun_is_read_but_not_learnt() -> None:
+    row = next(row for row in map(ROWS.__getitem__, range(10, 1000)) if row.extra)
+    module = ContinuingModule(LoadedModel(MODEL, TOKENIZER))
+    module.configure_model()
+    prompts, targets = module.encode([row])
+    assert TOKENIZER.decode(prompts[0]) == (
+        f"<user>{row.messages[0]['content']}<end><assistant>{row.extra['begun']}"
+    )
+    assert TOKENIZER.decode(targets[0]) == f"{row.reference}<end>"
 
 
 def test_the_recipe_writes_a_whole_folder_and_the_same_one_again(tmp_path: Path) -> None:

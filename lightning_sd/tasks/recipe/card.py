@@ -8,7 +8,7 @@ from pathlib import Path
 from lightning_sd.contexts.templates import REFERENCE, STEP_ALIGNED
 from lightning_sd.tasks.recipe.evaluate import Report
 from lightning_sd.tasks.recipe.pupil import KINDS
-from lightning_sd.tasks.recipe.rows import CRITIQUE_SHARE
+from lightning_sd.tasks.recipe.rows import CONTINUED_SHARE, CRITIQUE_SHARE
 from lightning_sd.tasks.recipe.train import Recipe
 
 _CARD = """\
@@ -21,17 +21,18 @@ pipeline_tag: text-generation
 
 A language model of {parameters:,} parameters ({layers} layers, {width} wide) that solves the lab
 task of lightning_sd, arithmetic modulo 10 in {operations} steps. It was made to be improved: alone
-it gets about half of its questions wrong, always through wrong steps, and it can use a critique or
-a reference solution in its prompt. It is of no use outside this task.
+it gives many wrong answers, by wrong steps, and it can use a critique or a reference solution in
+its prompt. It is of no use outside this task.
 
 ## What went into it
 
 Generated data only, drawn from the task's `pretrain` split, which the task never hands out;
-training, validation and test questions were not in it. Half of the rows, and of the other half
-{critique:.0%} the second and {reference:.0%} the third kind:
+training, validation and test questions were not in it. Half of the rows are of the first kind; of
+the other half, {critique:.0%} are of the second and {reference:.0%} of the third:
 
 1. A bare question, answered by a careless pupil. It knows the 300 facts (digit, operation, digit)
-   unequally well: {kinds}.
+   unequally well:
+   {kinds}.
    Its wrong results are one or two beside the truth, it goes on from them as if they were right,
    and it writes each step in one of 8 notations at random.
 2. A question with the repaired version of a pupil's attempt, answered by that very text:
@@ -39,10 +40,14 @@ training, validation and test questions were not in it. Half of the rows, and of
 3. A question with the reference solution, answered rightly in notations of the solver's own:
    `{referenced}`
 
+Of the rows with a context whose attempt fails, {continued:.0%} begin behind its first wrong result
+and go on as the attempt does. As a teacher of an attempt that has gone wrong, the solver therefore
+objects to the wrong step and not to what follows from it.
+
 ## What it can do
 
-Measured at the end of that run, {samples} answers to each of {questions} questions of the `val`
-split, sampled at temperature 1:
+Measured at the end of the run that made it, {samples} answers to each of {questions} questions of
+the `val` split, sampled at temperature 1:
 
 | | |
 |---|---|
@@ -86,6 +91,7 @@ def write_card(
         parameters=parameters,
         minutes=minutes,
         threads=threads,
+        continued=CONTINUED_SHARE,
         critique=CRITIQUE_SHARE,
         reference=1 - CRITIQUE_SHARE,
         kinds=", ".join(

@@ -1,4 +1,10 @@
-"""The training rows: solving alone, solving with a critique, solving with a reference."""
+"""The training rows: solving alone, solving with a critique, solving with a reference.
+
+A self-teacher scores the student's attempts, also those that have gone wrong. Had it only ever seen
+right solutions behind a critique, then after a wrong step it would ask for the critique's numbers
+whatever stands before them, and the student would learn false facts from it. So a part of the rows
+with a context begins behind an attempt's first wrong result and goes on as the attempt does.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +16,13 @@ from torch.utils.data import Dataset
 from lightning_sd.contexts.templates import REFERENCE, STEP_ALIGNED
 from lightning_sd.tasks.expressions import draw_texts
 from lightning_sd.tasks.recipe.pupil import Pupil, right_solution
-from lightning_sd.tasks.scribe import reference_solution, repair_attempt
+from lightning_sd.tasks.scribe import first_wrong_step, reference_solution, repair_attempt
 from lightning_sd.types import Question
 
 CRITIQUE_SHARE = 0.6
 """Of the rows with a context, the share that shows a critique; the others show a reference."""
+CONTINUED_SHARE = 0.5
+"""Of those rows whose attempt fails, the share that goes on from its first wrong result."""
 
 
 @dataclass(frozen=True)
@@ -40,25 +48,28 @@ class Rows(Dataset[Question]):
     def __getitem__(self, index: int) -> Question:
         rng = random.Random(f"row/{self.seed}/{index}")
         text = next(draw_texts("pretrain", self.steps, rng))
-        kind = "alone"
-        if index // self.block % 2:
-            kind = "critique" if rng.random() < CRITIQUE_SHARE else "reference"
-        if kind == "alone":
-            prompt, target = text, self.pupil.attempt(text, rng)
-        elif kind == "critique":
-            target = repair_attempt(text, self.pupil.attempt(text, rng)).text
-            prompt = STEP_ALIGNED.format(question=text, critique=target)
+        attempt = self.pupil.attempt(text, rng)
+        if index // self.block % 2 == 0:
+            return _row(f"alone/{index}", text, text, attempt)
+        if rng.random() < CRITIQUE_SHARE:
+            target = repair_attempt(text, attempt).text
+            kind, prompt = "critique", STEP_ALIGNED.format(question=text, critique=target)
         else:
             target = right_solution(text, rng)
-            prompt = REFERENCE.format(question=text, reference=reference_solution(text))
-        return row(f"{kind}/{index}", text, prompt, target)
+            reference = reference_solution(text)
+            kind, prompt = "reference", REFERENCE.format(question=text, reference=reference)
+        wrong = first_wrong_step(text, attempt)
+        if wrong is None or rng.random() >= CONTINUED_SHARE:
+            return _row(f"{kind}/{index}", text, prompt, target)
+        cut = attempt.index(f"</step_{wrong + 1}>")
+        return _row(f"{kind}/{index}", text, prompt, attempt[cut:], begun=attempt[:cut])
 
 
-def row(name: str, text: str, prompt: str, target: str | None = None) -> Question:
-    """A question whose prompt is one user's message."""
+def _row(name: str, text: str, prompt: str, target: str, **extra: str) -> Question:
     return Question(
         id=name,
         text=text,
         messages=({"role": "user", "content": prompt},),
         reference=target,
+        extra=extra,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,6 +20,7 @@ from lightning_sd.tasks.recipe.evaluate import MAX_NEW_TOKENS
 from lightning_sd.tasks.recipe.pupil import Pupil
 from lightning_sd.tasks.recipe.rows import Rows
 from lightning_sd.tasks.recipe.vocabulary import MAX_TOKENS, build_tokenizer
+from lightning_sd.types import Question
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,16 @@ class Recipe:
     layers: int = 3
     heads: int = 4
     feed_forward: int = 256
+
+
+class ContinuingModule(SupervisedModule):
+    """Supervised training in which a row's answer may have begun already (``extra["begun"]``)."""
+
+    def encode(self, questions: Sequence[Question]) -> tuple[list[list[int]], list[list[int]]]:
+        """Put what has begun behind the prompt, where it is read but not learnt."""
+        prompts, targets = super().encode(questions)
+        begun = [self.tokenizer(q.extra.get("begun", "")).input_ids for q in questions]
+        return [[*p, *b] for p, b in zip(prompts, begun, strict=True)], targets
 
 
 def train(recipe: Recipe) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
@@ -61,11 +73,15 @@ def train(recipe: Recipe) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
         text for row in sample for text in (row.messages[0]["content"], row.reference or "")
     )
     model = _new_model(recipe, tokenizer)
-    module = SupervisedModule(
+    module = ContinuingModule(
         LoadedModel(model, tokenizer),
         optimizer=partial(torch.optim.AdamW, lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.05),
         scheduler=partial(
-            OneCycleLR, max_lr=recipe.lr, total_steps=recipe.steps, pct_start=0.05, div_factor=100
+            OneCycleLR,
+            max_lr=recipe.lr,
+            total_steps=recipe.steps,
+            pct_start=0.05,
+            cycle_momentum=False,
         ),
     )
     trainer = Trainer(

@@ -103,7 +103,7 @@ def _by_linear(
             factors.append(factor)
         kept = torch.cat([_columns(result) for result in results])
         losses = torch.cat([result.loss for result in results])
-        return losses, torch.cat(factors) * weights[part], kept
+        return losses * weights[part], torch.cat(factors) * weights[part], kept
 
     return linear_loss(
         student.hidden,

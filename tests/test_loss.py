@@ -8,7 +8,14 @@ import torch
 from torch import Tensor
 
 from lightning_sd.loss import LossOutput, objective_loss
-from lightning_sd.objectives import Distillation, Objective, PolicyGradient, SampledToken, Tokens
+from lightning_sd.objectives import (
+    Distillation,
+    Objective,
+    PolicyGradient,
+    SampledToken,
+    TokenLoss,
+    Tokens,
+)
 from lightning_sd.scoring import Head, Scores
 from tests.reference.divergence import Settings, mean_loss
 
@@ -29,12 +36,20 @@ class Batch:
     def lengths(self) -> list[int]:
         return [int(n) for n in self.mask.sum(1)]
 
-    def loss(self, objective: Objective, *, old: bool = False) -> LossOutput:
+    def loss(
+        self, objective: Objective, *, old: bool = False, head: Head | None = None
+    ) -> LossOutput:
+        """The packed loss; with the identity as a head the logits are hidden states."""
         tokens = Tokens(self.ids[self.mask], self.old[self.mask] if old else None)
         student, teacher = self.student[self.mask], self.teacher[self.mask]
         return objective_loss(
-            objective, Scores(student, None), Scores(teacher, None), tokens, self.lengths
+            objective, Scores(student, head), Scores(teacher, head), tokens, self.lengths
         )
+
+
+IDENTITY = Head(torch.eye(VOCAB, dtype=torch.float64))
+CAPPED = Head(IDENTITY.weight, softcap=1e9)
+"""Sends the loss along the way of heads that are not linear."""
 
 
 def random_batch(seed: int = 0) -> Batch:
@@ -69,11 +84,11 @@ SETTINGS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("head", [None, IDENTITY, CAPPED], ids=["logits", "linear", "capped"])
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_mean_and_gradient_equal_the_slow_loop(settings: dict[str, Any], seed: int) -> None:
-    batch = random_batch(seed)
-    output = batch.loss(Distillation(**settings, chunk_tokens=3), old=True)
+def test_mean_and_gradient_equal_the_slow_loop(settings: dict[str, Any], head: Any) -> None:
+    batch = random_batch()
+    output = batch.loss(Distillation(**settings, chunk_tokens=3), old=True, head=head)
     mean = output.total / output.count
     (gradient,) = torch.autograd.grad(mean, batch.student)
     expected = mean_loss(
@@ -85,8 +100,9 @@ def test_mean_and_gradient_equal_the_slow_loop(settings: dict[str, Any], seed: i
         old_logprobs=batch.old,
     )
     (expected_gradient,) = torch.autograd.grad(expected, batch.student)
-    assert mean.item() == pytest.approx(expected.item(), abs=1e-10)
-    torch.testing.assert_close(gradient, expected_gradient, rtol=0, atol=1e-10)
+    atol = 1e-7 if head is CAPPED else 1e-10
+    assert mean.item() == pytest.approx(expected.item(), abs=atol)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize("clip", ["token_clip", "importance_clip"])
@@ -163,22 +179,42 @@ def test_per_token_values_are_those_of_the_tokens(objective: Objective) -> None:
     assert not output.token_loss.requires_grad
 
 
-def heads(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Head, Head]:
+def heads(
+    dtype: torch.dtype = torch.float64, softcap: float | None = None
+) -> tuple[Tensor, Tensor, Head, Head]:
     generator = torch.Generator().manual_seed(3)
     hidden, other = torch.randn(2, 9, HIDDEN, generator=generator, dtype=torch.float64).to(dtype)
     weight, teacher = torch.randn(2, VOCAB, HIDDEN, generator=generator, dtype=torch.float64)
     return (
         hidden.requires_grad_(),
         other,
-        Head(weight.to(dtype).requires_grad_(), scale=0.5, softcap=2.0),
-        Head(teacher.to(dtype), scale=0.5, softcap=2.0),
+        Head(weight.to(dtype).requires_grad_(), scale=0.5, softcap=softcap),
+        Head(teacher.to(dtype), scale=0.5, softcap=softcap),
     )
 
 
-@pytest.mark.parametrize("chunk", [1, 4, 100])
-def test_student_and_teacher_each_have_their_own_head(chunk: int) -> None:
-    hidden, other, student, teacher = heads()
-    objective = Distillation(temperature=1.2, chunk_tokens=chunk)
+class Squared(Objective):
+    """An objective as a user writes it: a cost, and autograd for the rest."""
+
+    def token_loss(
+        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tokens
+    ) -> TokenLoss:
+        assert teacher_logits is not None
+        logs, logt = student_logits.log_softmax(-1), teacher_logits.log_softmax(-1)
+        at = tokens.ids.unsqueeze(-1)
+        student, teacher = logs.gather(-1, at).squeeze(-1), logt.gather(-1, at).squeeze(-1)
+        entropy = -(logs.exp() * logs).sum(-1)
+        return TokenLoss((student - teacher) ** 2, student.detach(), teacher, entropy.detach())
+
+
+@pytest.mark.parametrize("kind", [Distillation, SampledToken, Squared])
+@pytest.mark.parametrize("softcap", [None, 2.0])
+@pytest.mark.parametrize("chunk", [1, 4, 100, None])
+def test_student_and_teacher_each_have_their_own_head(
+    kind: Any, softcap: float | None, chunk: int | None
+) -> None:
+    hidden, other, student, teacher = heads(softcap=softcap)
+    objective = kind(temperature=1.2, chunk_tokens=chunk, reduction="sequence")
     ids = torch.arange(9) % VOCAB
     output = objective_loss(
         objective, Scores(hidden, student), Scores(other, teacher), Tokens(ids), [4, 5]
@@ -186,19 +222,23 @@ def test_student_and_teacher_each_have_their_own_head(chunk: int) -> None:
     gradients = torch.autograd.grad(output.total, [hidden, student.weight])
 
     def logits(states: Tensor, head: Head) -> Tensor:
-        return 2.0 * torch.tanh(0.5 * states @ head.weight.T / 2.0) / 1.2
+        plain = 0.5 * states @ head.weight.T
+        return (plain if softcap is None else softcap * torch.tanh(plain / softcap)) / 1.2
 
     dense = Scores(logits(hidden, student), None), Scores(logits(other, teacher), None)
-    plain = objective_loss(Distillation(), *dense, Tokens(ids), [4, 5])
+    plain = objective_loss(kind(reduction="sequence"), *dense, Tokens(ids), [4, 5])
     expected = torch.autograd.grad(plain.total, [hidden, student.weight])
     torch.testing.assert_close(output.total, plain.total, rtol=0, atol=1e-10)
     for gradient, expected_gradient in zip(gradients, expected, strict=True):
         torch.testing.assert_close(gradient, expected_gradient, rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("softcap", [None, 2.0])
 @pytest.mark.parametrize("objective", [Distillation(), SampledToken(), PolicyGradient()], ids=str)
-def test_autocast_rounds_logits_and_nothing_else(objective: Objective) -> None:
-    hidden, other, student, teacher = heads(torch.float32)
+def test_autocast_rounds_logits_and_nothing_else(
+    objective: Objective, softcap: float | None
+) -> None:
+    hidden, other, student, teacher = heads(torch.float32, softcap)
     tokens = Tokens(torch.arange(9) % VOCAB, advantages=torch.linspace(-1, 1, 9))
     scores = Scores(hidden, student), Scores(other, teacher) if objective.needs_teacher else None
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -211,6 +251,12 @@ def test_autocast_rounds_logits_and_nothing_else(objective: Objective) -> None:
     torch.testing.assert_close(output.entropy, expected.entropy, rtol=1e-5, atol=1e-6)
     exact = objective_loss(objective, *scores, tokens, [4, 5])
     torch.testing.assert_close(output.total, exact.total, rtol=3e-2, atol=3e-2)
+    found = torch.autograd.grad(output.total, [hidden, student.weight])
+    wanted = torch.autograd.grad(exact.total, [hidden, student.weight])
+    for gradient, expected_gradient in zip(found, wanted, strict=True):
+        assert gradient.dtype == torch.float32
+        atol = 3e-2 * expected_gradient.abs().max().item()
+        torch.testing.assert_close(gradient, expected_gradient, rtol=0, atol=atol)
 
 
 def test_weights_of_sequences_are_exact_in_bfloat16() -> None:
@@ -226,12 +272,13 @@ def test_weights_of_sequences_are_exact_in_bfloat16() -> None:
     torch.testing.assert_close(output.total, 2 * output.token_loss[0], rtol=1e-5, atol=0)
 
 
-def test_no_tokens_at_all_are_a_zero_with_a_graph() -> None:
+@pytest.mark.parametrize("head", [None, IDENTITY], ids=["logits", "linear"])
+def test_no_tokens_at_all_are_a_zero_with_a_graph(head: Head | None) -> None:
     batch = random_batch()
     nothing = Batch(
         batch.student, batch.teacher, torch.zeros_like(batch.mask), batch.ids, batch.old
     )
-    output = nothing.loss(Distillation(reduction="sequence"))
+    output = nothing.loss(Distillation(reduction="sequence"), head=head)
     (gradient,) = torch.autograd.grad(output.total, batch.student)
     assert output.total == 0
     assert output.count == 0

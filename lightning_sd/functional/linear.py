@@ -18,8 +18,8 @@ from lightning_sd.functional.divergence import widened
 
 Step = Callable[[Tensor, slice], tuple[Tensor, Tensor, Tensor]]
 """Logits ``[chunk, vocab]`` (float32 or wider) and which tokens they are. Overwrites the logits
-with the gradient of each token's loss, and returns the losses ``[chunk]``, the weight of each token
-in the total ``[chunk]``, and whatever is to be kept of each, ``[chunk, kept]``."""
+with a gradient, and returns each token's share of the total ``[chunk]``, by what its gradient is
+still to be multiplied ``[chunk]``, and whatever is to be kept of each, ``[chunk, kept]``."""
 
 CHUNK_BYTES = 64 * 2**20
 """Size of a chunk's logits, if the chunk is not given in tokens."""
@@ -34,7 +34,7 @@ def linear_loss(
     scale: float = 1.0,
     chunk: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Weighted sum of the losses of tokens whose logits are ``scale * (hidden W^T + b)``.
+    """Sum of the losses of tokens whose logits are ``scale * (hidden W^T + b)``.
 
     Args:
         hidden: ``[tokens, hidden]``.
@@ -78,10 +78,10 @@ class _Linear(torch.autograd.Function):
         for start in range(0, max(hidden.shape[0], 1), chunk):
             part = slice(start, min(start + chunk, hidden.shape[0]))
             logits = buffer.logits(hidden[part])
-            losses, weights, keep = step(logits, part)
-            totals.append((losses * weights).sum())
+            losses, factors, keep = step(logits, part)
+            totals.append(losses.sum())
             kept.append(keep)
-            grads.add(logits, weights * scale, part)
+            grads.add(logits, factors * scale, part)
         ctx.save_for_backward(*grads.finished())
         out_kept = torch.cat(kept)
         ctx.mark_non_differentiable(out_kept)
@@ -142,10 +142,10 @@ class _Grads:
         # Chunks added up in bfloat16 soon stop adding anything.
         return torch.zeros_like(like, dtype=torch.promote_types(like.dtype, torch.float32))
 
-    def add(self, grad: Tensor, weights: Tensor, part: slice) -> None:
-        """Take in one chunk: gradient of each token's loss, and the token's weight."""
+    def add(self, grad: Tensor, factors: Tensor, part: slice) -> None:
+        """Take in one chunk: a gradient a token, and by what it is to be multiplied."""
         hidden, weight, _ = self.source
-        column = weights.unsqueeze(-1).to(grad.dtype)
+        column = factors.unsqueeze(-1).to(grad.dtype)
         if self.hidden is not None:
             self.hidden[part] = (grad.to(weight.dtype) @ weight.detach() * column).to(hidden.dtype)
         if self.weight is not None:

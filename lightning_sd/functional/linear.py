@@ -111,7 +111,7 @@ class LogitsBuffer:
         self._memory: Tensor | None = None
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """``[chunk, hidden]`` to ``[chunk, vocab]``, float32 or wider; valid until the next call."""
+        """``[chunk, hidden]`` to ``[chunk, vocab]``, float32 or wider, until the next call."""
         scaled = hidden if self.scale == 1.0 else hidden * self.scale
         narrow = torch.is_autocast_enabled(hidden.device.type) or self.weight.dtype in (
             torch.bfloat16,

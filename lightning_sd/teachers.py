@@ -53,6 +53,8 @@ class LiveTeacher(TeacherWeights):
 class FrozenTeacher(TeacherWeights):
     """The initial policy. With LoRA: the model with its adapter off, so no copy is held.
 
+    Adapters that already change something are part of the policy, so these are copied.
+
     The copy is not written to checkpoints. It is made anew from the model source, and a
     fingerprint in the checkpoint tells whether that source still gives the same weights.
     """
@@ -62,7 +64,7 @@ class FrozenTeacher(TeacherWeights):
 
     def setup(self, student: nn.Module) -> None:
         """Copy the trainable weights, unless switching the adapter off gives them back."""
-        self._shadow = None if _only_adapters_train(student) else make_shadow(student)
+        self._shadow = None if _adapters_off_is_initial(student) else make_shadow(student)
 
     @contextmanager
     def weights(self, student: Any) -> Iterator[None]:
@@ -138,11 +140,14 @@ class EMATeacher(TeacherWeights):
         Raises:
             ValueError: It belongs to another set of trainable weights.
         """
-        if set(state["shadow"]) != set(self._shadow):
-            odd = sorted(set(state["shadow"]) ^ set(self._shadow))[:3]
+        found = {name: tensor.shape for name, tensor in state.get("shadow", {}).items()}
+        wanted = {name: tensor.shape for name, tensor in self._shadow.items()}
+        if found != wanted:
+            odd = sorted({name for name, _ in found.items() ^ wanted.items()})[:3]
             raise ValueError(
                 f"teacher: the checkpoint's EMA covers other weights than the student trains "
-                f"(for example {odd}). Use the model and LoRA settings with which it was written."
+                f"(for example {odd}). Use the model, the LoRA settings and the kind of teacher "
+                "with which it was written."
             )
         self._shadow = {name: tensor.clone() for name, tensor in state["shadow"].items()}
 
@@ -163,16 +168,16 @@ def make_shadow(student: nn.Module) -> Shadow:
 @contextmanager
 def swapped(student: nn.Module, shadow: Shadow) -> Iterator[None]:
     """Point the student's parameters at the shadow's tensors, then back at their own."""
-    own = {}
+    own: list[tuple[nn.Parameter, Tensor]] = []
     try:
         for name, parameter in trainable(student):
-            own[name] = parameter.data
+            own.append((parameter, parameter.data))
             parameter.data = shadow[name].to(parameter.device, parameter.dtype)
         yield
     finally:
-        for name, parameter in trainable(student):
-            if name in own:
-                parameter.data = own[name]
+        # The very parameters that were swapped: whatever ran inside may have frozen some of them.
+        for parameter, data in own:
+            parameter.data = data
 
 
 def fingerprint(shadow: Shadow, *, sampled: int = 4096) -> str:
@@ -186,6 +191,14 @@ def fingerprint(shadow: Shadow, *, sampled: int = 4096) -> str:
     return digest.hexdigest()
 
 
-def _only_adapters_train(student: nn.Module) -> bool:
-    names = [name for name, _ in trainable(student)]
-    return hasattr(student, "disable_adapter") and all("lora_" in name for name in names)
+def _adapters_off_is_initial(student: nn.Module) -> bool:
+    """Whether only adapters train, and they change nothing yet.
+
+    Not so with adapters that were trained before, or start off zero (PiSSA and the like).
+    """
+    parameters = trainable(student)
+    return (
+        hasattr(student, "disable_adapter")
+        and all("lora_" in name for name, _ in parameters)
+        and not any(p.count_nonzero() for name, p in parameters if "_B." in name)
+    )

@@ -1,9 +1,13 @@
-"""An OpenAI-compatible server on loopback that goes wrong on purpose."""
+"""An OpenAI-compatible server on loopback that goes wrong on purpose.
+
+With ``upstream`` it is a proxy in front of a real one: what does not go wrong is passed on.
+"""
 
 import json
 import socket
 import threading
 import time
+import urllib.request
 from collections import Counter
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,9 +29,9 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, behave):
+    def __init__(self, behave, upstream=None):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.behave = behave
+        self.behave, self.upstream = behave, upstream
         self.lock = threading.Lock()
         self.attempts = Counter()
         self.answered = Counter()
@@ -61,7 +65,10 @@ class Handler(BaseHTTPRequestHandler):
             server.running += 1
             server.most_running = max(server.most_running, server.running)
         try:
-            self.act(server.behave(prompt, attempt), prompt)
+            what = server.behave(prompt, attempt)
+            if what is None and server.upstream:
+                what = forwarded(server.upstream, body)
+            self.act(what, prompt)
         finally:
             with server.lock:
                 server.running -= 1
@@ -121,9 +128,19 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
 
+def forwarded(upstream, body):
+    request = urllib.request.Request(
+        f"{upstream}/chat/completions",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as response:
+        return response.read()
+
+
 @contextmanager
-def serving(behave=lambda prompt, attempt: None):
-    server = Server(behave)
+def serving(behave=lambda prompt, attempt: None, upstream=None):
+    server = Server(behave, upstream)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

@@ -1,0 +1,89 @@
+"""The README's result: the quickstart, and the same with other methods, over several seeds.
+
+    python -m benchmarks.quickstart.run --seeds 1 2 3
+
+Each run is the README's own command with another seed, in a folder of its own. What is reported is
+the mean over seeds and their range; ``results.csv`` holds every run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+CONFIGS = HERE.parent.parent / "configs"
+METHODS = {
+    "step-aligned critique": ("quickstart",),
+    "reference solution": ("quickstart", "reference"),
+    "GRPO": ("quickstart", "grpo"),
+}
+COLUMNS = ("method", "seed", "steps", "minutes", "when", "avg@12", "pass@12", "maj@12", "length")
+
+
+def run(method: str, seed: int) -> list[dict[str, object]]:
+    """One training; its rows before and after."""
+    configs = [w for name in METHODS[method] for w in ("--config", str(CONFIGS / f"{name}.yaml"))]
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.monotonic()
+        subprocess.run(
+            [sys.executable, "-m", "lightning_sd", "fit", *configs, f"--seed_everything={seed}"],
+            check=True,
+            cwd=folder,
+        )
+        minutes = (time.monotonic() - start) / 60
+        found = json.loads((Path(folder) / "out/quickstart/before_after.json").read_text())
+    facts = {"method": method, "seed": seed, "steps": found["steps"], "minutes": round(minutes, 2)}
+    return [{**facts, "when": when, **found[when]} for when in ("before", "after")]
+
+
+def table(rows: list[dict[str, object]]) -> str:
+    """Markdown: means over seeds, and the range of Avg@12."""
+    lines = [
+        "| | seeds | Avg@12 | range | Pass@12 | Maj@12 | length | minutes |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    kinds = [("untrained", "before", None)] + [(m, "after", m) for m in METHODS]
+    for name, when, method in kinds:
+        own = [r for r in rows if r["when"] == when and method in (None, r["method"])]
+        if not own:
+            continue
+        mean = {c: statistics.mean(float(str(r[c])) for r in own) for c in COLUMNS[5:]}
+        each = [100 * float(str(r["avg@12"])) for r in own]
+        minutes = statistics.mean(float(str(r["minutes"])) for r in own) if method else None
+        lines.append(
+            f"| {name} | {len({r['seed'] for r in own})} | {100 * mean['avg@12']:.1f} "
+            f"| {min(each):.1f} to {max(each):.1f} | {100 * mean['pass@12']:.1f} "
+            f"| {100 * mean['maj@12']:.1f} | {mean['length']:.1f} "
+            f"| {'' if minutes is None else f'{minutes:.1f}'} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    args = parser.parse_args()
+    path = HERE / "results.csv"
+    rows: list[dict[str, object]] = []
+    for method in args.methods:
+        for seed in args.seeds:
+            rows += run(method, seed)
+            with path.open("w", newline="") as file:
+                writer = csv.DictWriter(file, COLUMNS)
+                writer.writeheader()
+                writer.writerows(rows)
+    print(table(rows))
+    (HERE / "results.md").write_text(table(rows) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -17,12 +16,13 @@ from lightning_sd.data.loader import ResumableLoader
 from lightning_sd.data.plan import EvalPlan, TrainPlan
 from lightning_sd.data.prefill import PrefillReport, prefill
 from lightning_sd.data.service import CritiqueService, OnRefusal
-from lightning_sd.data.stored import stored_critique, stored_request
+from lightning_sd.data.stored import self_critique, stored_critique, stored_request
 from lightning_sd.hparams import build, describable
 from lightning_sd.tasks.base import Split, Task
 from lightning_sd.types import Critique, Question, QuestionBatch, Rollout
 
 Evidence = Literal["critique"]
+AskAbout = Literal["all", "failed"]
 
 
 class CritiqueDataModule(LightningDataModule):
@@ -43,6 +43,10 @@ class CritiqueDataModule(LightningDataModule):
         on_refusal: What becomes of a critique that must not be used. ``drop``: the rollout has no
             teacher. ``reference``: the reference solution takes its place. ``retry``: the critic is
             told why and asked once more, then as ``drop``.
+        ask_about: ``all`` attempts, or only ``failed`` ones: a right attempt in good form is then
+            its own critique (case A), which costs nothing.
+        ask_every: Ask the critic in every n-th training batch only; in the others what the cache
+            has is used, and the other rollouts have no teacher.
 
     Raises:
         ValueError: An option out of range.
@@ -61,15 +65,20 @@ class CritiqueDataModule(LightningDataModule):
         num_workers: int = 0,
         seed: int = 0,
         on_refusal: OnRefusal = "drop",
+        ask_about: AskAbout = "all",
+        ask_every: int = 1,
     ) -> None:
         super().__init__()
-        for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
+        positive = {"batch_size": batch_size, "eval_batch_size": eval_batch_size}
+        for name, value in {**positive, "ask_every": ask_every}.items():
             if value < 1:
                 raise ValueError(f"{name}={value}: must be at least 1.")
         if num_workers < 0:
             raise ValueError(f"num_workers={num_workers}: must be 0 or more.")
         if on_refusal not in get_args(OnRefusal):
             raise ValueError(f"on_refusal={on_refusal!r}: choose one of {get_args(OnRefusal)}.")
+        if ask_about not in get_args(AskAbout):
+            raise ValueError(f"ask_about={ask_about!r}: choose one of {get_args(AskAbout)}.")
         self.task: Task = build(task)
         self.critic: Critic | None = build(critic)
         self.cache_dir = cache_dir
@@ -77,8 +86,10 @@ class CritiqueDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.on_refusal: OnRefusal = on_refusal
+        self.ask_about: AskAbout = ask_about
+        self.ask_every = ask_every
+        self._batches = 0
         self._service: CritiqueService | None = None
-        self._judged: Counter[str] = Counter()
         arguments = {
             "task": self.task,
             "critic": self.critic,
@@ -88,6 +99,8 @@ class CritiqueDataModule(LightningDataModule):
             "num_workers": num_workers,
             "seed": seed,
             "on_refusal": on_refusal,
+            "ask_about": ask_about,
+            "ask_every": ask_every,
         }
         self.save_hyperparameters(describable(arguments), logger=False)
 
@@ -219,12 +232,29 @@ class CritiqueDataModule(LightningDataModule):
             )
         return self._service
 
+    def state_dict(self) -> dict[str, Any]:
+        """How many training batches were criticised, for ``ask_every``."""
+        return {"batches": self._batches}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take it back."""
+        self._batches = int(state_dict["batches"])
+
     def _critiques(self, requests: Sequence[CritiqueRequest]) -> list[Critique]:
-        """Those that stand with the data, and the critic's for the others."""
-        critiques = [stored_critique(request) for request in requests]
+        """Those that stand with the data or need no critic, and the critic's for the others."""
+        free = self_critique if self.ask_about == "failed" else (lambda request: None)
+        critiques = [stored_critique(request) or free(request) for request in requests]
         open_requests = [r for r, c in zip(requests, critiques, strict=True) if c is None]
-        answers = iter(self.service.ask(open_requests) if open_requests else ())
+        answers = iter(self._answers(open_requests))
         return [next(answers) if critique is None else critique for critique in critiques]
+
+    def _answers(self, requests: Sequence[CritiqueRequest]) -> list[Critique]:
+        training = self.trainer is not None and self.trainer.training
+        asking = not training or self._batches % self.ask_every == 0
+        self._batches += training
+        if not requests:
+            return []
+        return self.service.ask(requests) if asking else self.service.look_up(requests)
 
     def _critiques_stand_with_data(self) -> bool:
         questions = self.train_questions

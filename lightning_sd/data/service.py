@@ -17,7 +17,9 @@ from lightning_sd.types import Critique
 
 OnRefusal = Literal["drop", "reference", "retry"]
 
-COUNTERS = ("hits", "misses", "refused", "fallback", "failed", "tokens")
+NOT_ASKED = Critique(text="", case="", refused="the critic was not asked in this batch")
+
+COUNTERS = ("hits", "misses", "skipped", "refused", "fallback", "failed", "tokens")
 _FLUSH_CRITIQUES = 64
 _FLUSH_SECONDS = 1.0
 _POLL_SECONDS = 0.05
@@ -65,21 +67,40 @@ class CritiqueService:
             One critique a request, in order.
         """
         keys = critique_keys(self.critic.identity(), requests)
-        wanted = dict(zip(keys, requests, strict=True))
-        found = self._settle(wanted, progress or (lambda number: None))
-        critiques = [self._policy(found[key], wanted[key]) for key in keys]
-        self.counts["refused"] += sum(found[key].refused is not None for key in keys)
-        return critiques
+        found = self._settle(
+            dict(zip(keys, requests, strict=True)), progress or (lambda number: None)
+        )
+        return self._handed_out([found[key] for key in keys], requests)
+
+    def look_up(self, requests: Sequence[CritiqueRequest]) -> list[Critique]:
+        """What the cache has; the rest is refused, and the critic is not asked.
+
+        Args:
+            requests: Any number.
+
+        Returns:
+            One critique a request, in order.
+        """
+        keys = critique_keys(self.critic.identity(), requests)
+        found = self._cached(keys)
+        self.counts["hits"] += len(found)
+        self.counts["skipped"] += len(set(keys) - found.keys())
+        return self._handed_out([found.get(key, NOT_ASKED) for key in keys], requests)
 
     def counters(self) -> dict[str, float]:
         """What happened since the last call.
 
         Returns:
-            ``hits`` and ``misses`` of different requests, requests ``refused``, answered with the
-            reference (``fallback``) or ``failed``; ``tokens`` and ``seconds`` of the critic.
+            ``hits`` and ``misses`` of different requests, and those ``skipped``, which nobody was
+            asked about; requests ``refused``, answered with the reference (``fallback``) or
+            ``failed``; ``tokens`` and ``seconds`` of the critic. If there were critiques to use,
+            ``copied``: the share of the attempts' steps that stand in them unchanged.
         """
         counts = {f"critique_{name}": float(self.counts[name]) for name in COUNTERS}
         counts["critique_seconds"] = self.seconds
+        if self.counts["copied"] + self.counts["changed"]:
+            steps = self.counts["copied"] + self.counts["changed"]
+            counts["critique_copied"] = self.counts["copied"] / steps
         self.counts.clear()
         self.seconds = 0.0
         return counts
@@ -141,6 +162,17 @@ class CritiqueService:
         self.counts["failed"] += sum(is_failure(critique) for _, critique in batch)
         self.counts["tokens"] += sum(critique.tokens for _, critique in batch)
         self.seconds += sum(critique.seconds for _, critique in batch)
+
+    def _handed_out(
+        self, critiques: Sequence[Critique], requests: Sequence[CritiqueRequest]
+    ) -> list[Critique]:
+        """Count, and do with refusals as the user chose."""
+        for critique in critiques:
+            self.counts["refused"] += critique.refused is not None
+            if critique.refused is None:
+                self.counts["copied"] += len(critique.copied)
+                self.counts["changed"] += len(critique.changed)
+        return [self._policy(c, r) for c, r in zip(critiques, requests, strict=True)]
 
     def _policy(self, critique: Critique, request: CritiqueRequest) -> Critique:
         reference = request.question.reference

@@ -1,4 +1,4 @@
-"""Attempts and critiques that stand with the data: the offline mode."""
+"""Critiques that need no critic: those that stand with the data, and attempts that are right."""
 
 from __future__ import annotations
 
@@ -28,3 +28,11 @@ def stored_critique(request: CritiqueRequest) -> Critique | None:
     if text is None or request.attempt != request.question.attempt:
         return None
     return checked(str(text), request)
+
+
+def self_critique(request: CritiqueRequest) -> Critique | None:
+    """The attempt itself, if it is right and in good form: what a scribe would copy (case A)."""
+    if not request.verdict.correct:
+        return None
+    critique = checked(request.attempt, request, complete=request.finished)
+    return critique if critique.refused is None else None

@@ -120,6 +120,68 @@ def test_stored_attempts_may_be_cut_off(tmp_path):
     assert not any(r.finished for r in critic.asked)
 
 
+RIGHT = "<step_1>copy</step_1><answer>3</answer>"
+
+
+class TaggedTask(NumberTask):
+    """Answers stand in tags."""
+
+    def verify(self, question, completion):
+        correct = completion.endswith(f"<answer>{question.answer}</answer>")
+        return Verdict(float(correct), correct)
+
+
+def test_right_attempts_need_no_critic_if_only_failed_ones_are_asked_about(tmp_path):
+    rollouts = [rollout(3, RIGHT), rollout(3, "<answer>3</answer>"), rollout(3, "wrong")]
+    critic = EchoCritic()
+    module = data(tmp_path, critic, task=TaggedTask(), ask_about="failed")
+    found = [r.critique for r in module.evidence(rollouts, CRITIQUE)]
+    assert (found[0].text, found[0].case, found[0].copied) == (RIGHT, "A", (1,))
+    # Right but not in the form: the critic writes it anew.
+    assert [r.attempt for r in critic.asked] == ["<answer>3</answer>", "wrong"]
+    assert module.counters()["critique_misses"] == 2
+
+
+def test_the_critic_is_asked_in_every_nth_training_batch(tmp_path):
+    class Asker(Student):
+        def training_step(self, batch, batch_idx):
+            found = self.trainer.datamodule.evidence(
+                [rollout(int(q.id), "x") for q in batch], CRITIQUE
+            )
+            self.seen["train"].append([r.critique.refused is None for r in found])
+            self.seen["test"].append(self.trainer.datamodule.counters())
+            return self.weight * 1.0
+
+    student, critic = Asker(), EchoCritic()
+    module = CritiqueDataModule(NumberTask(train=15), critic, str(tmp_path), 3, ask_every=2)
+    one = trainer(tmp_path, max_epochs=1)
+    one.fit(student, module)
+    asked, skipped = [True] * 3, [False] * 3
+    assert student.seen["train"] == [asked, skipped, asked, skipped, asked]
+    assert len(critic.asked) == 9
+    assert [c["critique_skipped"] for c in student.seen["test"]] == [0, 3, 0, 3, 0]
+
+    # The count is in the checkpoint: the sixth batch is skipped after resuming, too.
+    one.save_checkpoint(tmp_path / "a.ckpt")
+    resumed = Asker()
+    trainer(tmp_path, max_steps=6).fit(
+        resumed,
+        CritiqueDataModule(
+            NumberTask(train=15), EchoCritic(), str(tmp_path / "new"), 3, ask_every=2
+        ),
+        ckpt_path=tmp_path / "a.ckpt",
+    )
+    assert resumed.seen["train"] == [skipped]
+
+
+def test_other_verbs_than_fit_always_ask(tmp_path):
+    critic = EchoCritic()
+    module = data(tmp_path, critic, ask_every=100)
+    for i in range(3):
+        module.evidence([rollout(i)], CRITIQUE)
+    assert len(critic.asked) == 3
+
+
 def test_an_interrupted_run_goes_on(tmp_path):
     def answer(request):
         if request.question.id == "9":
@@ -174,6 +236,8 @@ def test_hyperparameters_are_plain_and_rebuild_the_module(tmp_path):
         ({"eval_batch_size": 0}, "eval_batch_size=0"),
         ({"num_workers": -1}, "num_workers=-1"),
         ({"on_refusal": "ignore"}, "on_refusal='ignore'"),
+        ({"ask_about": "some"}, "ask_about='some'"),
+        ({"ask_every": 0}, "ask_every=0"),
     ],
 )
 def test_bad_options_are_named(options, message):

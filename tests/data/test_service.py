@@ -128,6 +128,32 @@ def test_a_critic_must_answer_every_request(tmp_path):
         service(tmp_path, critic).ask([request()])
 
 
+def test_looking_up_never_asks(tmp_path):
+    critic = EchoCritic()
+    one = service(tmp_path, critic, "reference")
+    one.ask([request(1)])
+    one.counters()
+    known, unknown = one.look_up([request(1), request(2)])
+    assert known == echo(request(1))
+    assert (unknown.text, unknown.refused) == ("It is 2.", None)
+    assert len(critic.asked) == 1
+    counts = one.counters()
+    assert [counts[f"critique_{n}"] for n in ("hits", "misses", "skipped", "fallback")] == [
+        1,
+        0,
+        1,
+        1,
+    ]
+
+
+def test_faithfulness_is_counted(tmp_path):
+    maps = [Critique("a", "A", (1, 2, 3)), Critique("d", "D", (1,), (2,)), refuse()(None)]
+    one = service(tmp_path, EchoCritic(answer=lambda r: maps[int(r.question.id)]))
+    one.ask([request(i) for i in range(3)])
+    assert one.counters()["critique_copied"] == 4 / 5
+    assert "critique_copied" not in one.counters()
+
+
 def test_progress_adds_up(tmp_path):
     numbers = []
     service(tmp_path, EchoCritic()).ask([request(1)])

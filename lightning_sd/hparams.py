@@ -11,7 +11,9 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-PLAIN = (str, int, float, bool, type(None))
+from torch import nn
+
+NUMBERS = (bool, int, float)
 
 
 class NotPlainError(Exception):
@@ -37,21 +39,38 @@ def describe(value: Any) -> Any:
         >>> describe(EMATeacher(0.5))
         {'class_path': 'lightning_sd.teachers.EMATeacher', 'init_args': {'rate': 0.5}}
     """
-    if isinstance(value, PLAIN):
-        return value
+    if value is None or isinstance(value, (str, *NUMBERS)):
+        return _bare(value)
     if isinstance(value, Mapping):
         return {str(key): describe(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [describe(item) for item in value]
     kind = type(value)
-    if not kind.__module__.startswith("torch") and not inspect.isroutine(value):
-        names = [name for name in inspect.signature(kind).parameters if name != "self"]
-        if all(hasattr(value, name) for name in names):
-            return {
-                "class_path": f"{kind.__module__}.{kind.__qualname__}",
-                "init_args": {name: describe(getattr(value, name)) for name in names},
-            }
-    raise NotPlainError(f"{kind.__name__} has no plain description.")
+    names = None if isinstance(value, nn.Module) else _arguments(kind)
+    if names is None or not all(hasattr(value, name) for name in names):
+        raise NotPlainError(f"{kind.__name__} has no plain description.")
+    return {
+        "class_path": f"{kind.__module__}.{kind.__qualname__}",
+        "init_args": {name: describe(getattr(value, name)) for name in names},
+    }
+
+
+def _bare(value: Any) -> Any:
+    """Without the type that numpy or an enum adds, which a checkpoint could not be read with."""
+    for kind in NUMBERS:
+        if isinstance(value, kind):
+            return kind(value)
+    return value if value is None else str.__str__(value)
+
+
+def _arguments(kind: type) -> list[str] | None:
+    """Names of a class's arguments; None: it can't be found again, or made, by its name."""
+    if kind.__module__.split(".")[0] in ("torch", "builtins") or "." in kind.__qualname__:
+        return None
+    try:
+        return list(inspect.signature(kind).parameters)
+    except ValueError:
+        return None
 
 
 def describable(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,14 +85,18 @@ def describable(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def build(value: Any) -> Any:
-    """The component that a description names; anything else as it is.
+    """The components that a description names; anything else as it is.
 
     Example:
         >>> build({"class_path": "lightning_sd.teachers.EMATeacher", "init_args": {}}).rate
         0.01
     """
-    if isinstance(value, Mapping) and "class_path" in value:
-        module, _, name = value["class_path"].rpartition(".")
-        arguments = {key: build(item) for key, item in value.get("init_args", {}).items()}
-        return getattr(importlib.import_module(module), name)(**arguments)
-    return value
+    if isinstance(value, list):
+        return [build(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    if "class_path" not in value:
+        return {key: build(item) for key, item in value.items()}
+    module, _, name = value["class_path"].rpartition(".")
+    arguments = {key: build(item) for key, item in value.get("init_args", {}).items()}
+    return getattr(importlib.import_module(module), name)(**arguments)

@@ -47,6 +47,7 @@ class CritiqueDataModule(LightningDataModule):
             its own critique (case A), which costs nothing.
         ask_every: Ask the critic in every n-th training batch only; in the others what the cache
             has is used, and the other rollouts have no teacher.
+        bucket_by_length: Put questions of like length into one batch, so that less is padded.
 
     Raises:
         ValueError: An option out of range.
@@ -67,6 +68,7 @@ class CritiqueDataModule(LightningDataModule):
         on_refusal: OnRefusal = "drop",
         ask_about: AskAbout = "all",
         ask_every: int = 1,
+        bucket_by_length: bool = False,
     ) -> None:
         super().__init__()
         positive = {"batch_size": batch_size, "eval_batch_size": eval_batch_size}
@@ -88,6 +90,7 @@ class CritiqueDataModule(LightningDataModule):
         self.on_refusal: OnRefusal = on_refusal
         self.ask_about: AskAbout = ask_about
         self.ask_every = ask_every
+        self.bucket_by_length = bucket_by_length
         self._batches = 0
         self._service: CritiqueService | None = None
         arguments = {
@@ -101,6 +104,7 @@ class CritiqueDataModule(LightningDataModule):
             "on_refusal": on_refusal,
             "ask_about": ask_about,
             "ask_every": ask_every,
+            "bucket_by_length": bucket_by_length,
         }
         self.save_hyperparameters(describable(arguments), logger=False)
 
@@ -125,8 +129,15 @@ class CritiqueDataModule(LightningDataModule):
         questions = self.train_questions
         rank, world_size = self._place()
         overfit = bool(getattr(self.trainer, "overfit_batches", 0))
+        lengths = tuple(len(q.text) for q in questions) if self.bucket_by_length else None
         plan = TrainPlan(
-            len(questions), self.batch_size, self.seed, rank, world_size, shuffle=not overfit
+            len(questions),
+            self.batch_size,
+            self.seed,
+            rank,
+            world_size,
+            shuffle=not overfit,
+            lengths=lengths,
         )
         return ResumableLoader(
             questions,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 
 Batches = list[list[int]]
+
+_WINDOW = 16
+"""Global batches within which questions are sorted by length."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class TrainPlan:
     world_size: int = 1
     shuffle: bool = True
     """False: the same order in every epoch."""
+    lengths: tuple[int, ...] | None = None
+    """Of the questions, in any unit. Given, batches hold questions of like length."""
 
     def __post_init__(self) -> None:
         if self.size < self.batch_size * self.world_size:
@@ -55,16 +60,33 @@ class TrainPlan:
             order = torch.randperm(self.size, generator=generator).tolist()
         step = self.batch_size * self.world_size
         first = self.rank * self.batch_size
-        return [
-            order[start + first : start + first + self.batch_size]
-            for start in range(0, len(self) * step, step)
-        ]
+        starts = list(range(0, len(self) * step, step))
+        if self.lengths is not None:
+            order, starts = self._by_length(order[: len(self) * step], starts, epoch)
+        return [order[start + first : start + first + self.batch_size] for start in starts]
+
+    def _by_length(
+        self, order: list[int], starts: list[int], epoch: int
+    ) -> tuple[list[int], list[int]]:
+        """Sort by length within windows of some batches, and shuffle the batches again.
+
+        Windows keep chance in the batches: a question meets others in the next epoch.
+        """
+        assert self.lengths is not None
+        window = _WINDOW * self.batch_size * self.world_size
+        result: list[int] = []
+        for start in range(0, len(order), window):
+            result += sorted(order[start : start + window], key=self.lengths.__getitem__)
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(_mixed(self.seed, epoch) + 1)
+            starts = [starts[i] for i in torch.randperm(len(starts), generator=generator).tolist()]
+        return result, starts
 
     def facts(self) -> dict[str, int]:
         """What must be the same for an interrupted epoch to be taken up again."""
-        facts = {name: int(value) for name, value in asdict(self).items()}
-        del facts["rank"]
-        return facts
+        names = ("size", "batch_size", "seed", "world_size", "shuffle")
+        facts = {name: int(getattr(self, name)) for name in names}
+        return {**facts, "by_length": int(self.lengths is not None)}
 
 
 @dataclass(frozen=True)

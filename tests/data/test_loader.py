@@ -39,6 +39,29 @@ def test_epochs_and_seeds_are_shuffled_differently():
     assert TrainPlan(23, 4, shuffle=False).batches(0) == TrainPlan(23, 4, shuffle=False).batches(1)
 
 
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_buckets_hold_questions_of_like_length(world_size):
+    lengths = tuple((7 * i) % 101 for i in range(200))
+
+    def spread(plans):
+        batches = zip(*(plan.batches(1) for plan in plans), strict=True)
+        steps = [[lengths[i] for batch in step for i in batch] for step in batches]
+        return sum(max(step) - min(step) for step in steps)
+
+    def plans(**options):
+        return [TrainPlan(200, 4, 5, rank, world_size, **options) for rank in range(world_size)]
+
+    assert spread(plans(lengths=lengths)) < 0.3 * spread(plans())
+    seen = [i for plan in plans(lengths=lengths) for batch in plan.batches(1) for i in batch]
+    assert sorted(seen) == list(range(200))
+    first = plans(lengths=lengths)[0]
+    assert first.batches(0) != first.batches(1)
+    # The batches themselves are mixed anew, not only their order.
+    assert not {frozenset(b) for b in first.batches(0)} & {frozenset(b) for b in first.batches(1)}
+    still = plans(lengths=lengths, shuffle=False)[0]
+    assert still.batches(0) == still.batches(1)
+
+
 def test_too_few_questions_for_a_batch():
     with pytest.raises(ValueError, match=r"batch_size=4 on 2 process.*only 7"):
         TrainPlan(7, 4, world_size=2)

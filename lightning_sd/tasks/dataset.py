@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from collections.abc import Sequence
+from typing import Any, get_args
 
-from lightning_sd.tasks.answers import Judge, extract_answer, judge
+from lightning_sd.tasks.answers import Judge
 from lightning_sd.tasks.base import Split, Task
-from lightning_sd.tasks.instructions import STEP_INSTRUCTION, prompt
+from lightning_sd.tasks.instructions import STEP_INSTRUCTION
+from lightning_sd.tasks.rows import RowReader
 from lightning_sd.tasks.sources import load_rows, load_split
 from lightning_sd.tasks.splits import Rows, disjoint_splits
 from lightning_sd.types import Question, Verdict
-
-Field = Literal["question", "reference", "answer", "attempt", "finished", "critique", "id"]
 
 _SAMPLE = 50
 """Rows whose answers are looked for before training."""
@@ -73,56 +71,26 @@ class DatasetTask(Task):
         self.judge = judge
         self.instruction = instruction
         self.seed = seed
-        self._check_options()
+        self._reader = RowReader(columns, answer_pattern, judge, instruction)
+        self._check_splits()
         self._rows = self._load()
 
     def questions(self, split: Split) -> Sequence[Question]:
         """The questions of one split, each built when it is read; see :class:`Task`."""
         if split not in self._rows:
             raise ValueError(f"split={split!r}: choose one of {get_args(Split)}.")
-        return _Questions(self, self._rows[split])
+        return _Questions(self._reader, self._rows[split])
 
     def verify(self, question: Question, completion: str) -> Verdict:
         """Judge the final answer against the row's."""
-        if question.answer is None:
-            return Verdict(reward=0.0, correct=False, answer=extract_answer(completion))
-        return judge(question.answer, completion, self.judge)
-
-    def build(self, row: Mapping[str, Any], fallback_id: str) -> Question:
-        """Make the question of one row."""
-        parts = {field: _text(row[column]) for field, column in self.columns.items()}
-        text = parts["question"] or ""
-        return Question(
-            id=parts.get("id") or fallback_id,
-            text=text,
-            messages=prompt(text, self.instruction),
-            reference=parts.get("reference"),
-            answer=self._answer(parts),
-            attempt=parts.get("attempt"),
-            extra={
-                field: row[self.columns[field]]
-                for field in ("finished", "critique")
-                if field in self.columns
-            },
-        )
-
-    def _answer(self, parts: Mapping[str, str | None]) -> str | None:
-        source = parts["answer"] if "answer" in self.columns else parts.get("reference")
-        if source is None:
-            return None
-        if self.answer_pattern is not None:
-            found = re.findall(self.answer_pattern, source)
-            return found[-1].strip() if found else None
-        if "answer" in self.columns:
-            return extract_answer(source) or source.strip()
-        return extract_answer(source)
+        return self._reader.verify(question, completion)
 
     def _load(self) -> dict[Split, Rows]:
         named = self.splits or {"train": "train"}
         source = load_rows(self.path, name=self.name, data_files=self.data_files)
         rows = {key: load_split(source, own, key, self.path) for key, own in named.items()}
         for key, table in rows.items():
-            self._check_columns(key, table.column_names)
+            self._reader.check_columns(table.column_names, f"{self.path!r} ({key})")
         result = disjoint_splits(
             rows,
             self.columns["question"],
@@ -130,57 +98,23 @@ class DatasetTask(Task):
             sizes=self.sizes or {},
             seed=self.seed,
         )
-        self._check_answers(result["train"])
+        train = result["train"]
+        self._reader.check_answers(train.table[int(i)] for i in train.indices[:_SAMPLE])
         return result
 
-    def _check_options(self) -> None:
-        if self.judge not in get_args(Judge):
-            raise ValueError(f"judge={self.judge!r}: choose one of {get_args(Judge)}.")
-        unknown = set(self.columns) - set(get_args(Field))
-        if unknown:
-            raise ValueError(
-                f"columns: there is no field {sorted(unknown)}; choose among {get_args(Field)}."
-            )
-        if "question" not in self.columns or not {"answer", "reference"} & set(self.columns):
-            raise ValueError(
-                f"columns={self.columns}: map `question`, and `answer` or `reference`, without "
-                "which no completion can be judged."
-            )
-        if self.answer_pattern is not None and re.compile(self.answer_pattern).groups != 1:
-            raise ValueError(
-                f"answer_pattern={self.answer_pattern!r}: it must hold exactly one group, the "
-                "answer, as in '#### (.+)'."
-            )
+    def _check_splits(self) -> None:
         if "train" not in (self.splits or {"train": ""}):
             raise ValueError(f"splits={self.splits}: say which split of the source is `train`.")
         for option in (self.splits or {}, self.sizes or {}):
             if set(option) - set(get_args(Split)):
                 raise ValueError(f"splits, sizes: {option} may only name {get_args(Split)}.")
 
-    def _check_columns(self, split: str, existing: Sequence[str]) -> None:
-        for field, column in self.columns.items():
-            if column not in existing:
-                raise ValueError(
-                    f"columns: {field}: {column!r} is no column of {self.path!r} ({split}); it has "
-                    f"{', '.join(sorted(existing))}."
-                )
-
-    def _check_answers(self, rows: Rows) -> None:
-        """Without answers every completion would count as wrong, silently."""
-        sample = [rows.table[int(i)] for i in rows.indices[:_SAMPLE]]
-        if all(self.build(row, "").answer is None for row in sample):
-            column = self.columns.get("answer") or self.columns["reference"]
-            raise ValueError(
-                f"columns: no answer was found in column {column!r} of the first {len(sample)} "
-                f"training rows; set answer_pattern (now {self.answer_pattern!r}) or map `answer`."
-            )
-
 
 class _Questions(Sequence[Question]):
     """Rows as questions, built when they are read."""
 
-    def __init__(self, task: DatasetTask, rows: Rows) -> None:
-        self._task, self._rows = task, rows
+    def __init__(self, reader: RowReader, rows: Rows) -> None:
+        self._reader, self._rows = reader, rows
 
     def __len__(self) -> int:
         return len(self._rows.indices)
@@ -189,8 +123,4 @@ class _Questions(Sequence[Question]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         row = self._rows.indices[index]
-        return self._task.build(self._rows.table[int(row)], f"{self._rows.source}/{row}")
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
+        return self._reader.build(self._rows.table[int(row)], f"{self._rows.source}/{row}")

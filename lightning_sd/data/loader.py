@@ -1,13 +1,16 @@
-"""A loader that goes on in the middle of an epoch where a checkpoint left it."""
+"""Loaders that go on in the middle of an epoch where a checkpoint left them."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, Protocol
 
 from torch.utils.data import DataLoader
 
 from lightning_sd.data.plan import Batches
+from lightning_sd.tasks.stream import QuestionStream
 from lightning_sd.types import Question, QuestionBatch
 
 
@@ -27,14 +30,73 @@ class Plan(Protocol):
         ...
 
 
-class ResumableLoader:
-    """Batches of questions by a plan, counted as they are handed out.
+class CountedLoader(ABC):
+    """Batches of questions, counted as they are handed out.
 
     Lightning saves and restores loaders that have ``state_dict`` and ``load_state_dict``. It also
     rebuilds every ``torch.utils.data.DataLoader`` with a sampler of its own under DDP, which would
-    lose both the position and the plan; so this is none, but uses one inside. Each pass over it is
-    one epoch, counted here: batches that were prefetched by workers but not handed out yet are not
-    counted, and are loaded again after resuming.
+    lose both the position and the order; so this is none. Each pass over it is one epoch, counted
+    here.
+
+    Args:
+        epoch_batches: Batches after which the trainer ends an epoch.
+    """
+
+    def __init__(self, epoch_batches: int) -> None:
+        self.epoch_batches = epoch_batches
+        self.epoch = 0
+        self.handed_out = 0
+        self._resumed = False
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Batches of a whole epoch."""
+
+    @abstractmethod
+    def remaining(self) -> Iterator[QuestionBatch]:
+        """Batches of this epoch, without the first ``handed_out``."""
+
+    @abstractmethod
+    def facts(self) -> dict[str, int]:
+        """What must be the same for an interrupted epoch to be taken up again."""
+
+    def __iter__(self) -> Iterator[QuestionBatch]:
+        # A generator: nothing happens before the first batch is wanted, because Lightning makes
+        # iterators that it never uses.
+        over = self.handed_out >= min(self.epoch_batches, len(self))
+        if over or (self.handed_out and not self._resumed):
+            self.epoch, self.handed_out = self.epoch + 1, 0
+        self._resumed = False
+        for batch in self.remaining():
+            self.handed_out += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """The epoch, the batches handed out of it, and what must stay the same."""
+        return {"epoch": self.epoch, "handed_out": self.handed_out, **self.facts()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Make the next pass go on where ``state`` was taken.
+
+        Raises:
+            ValueError: The data, batch size, seed or number of processes has changed.
+        """
+        for name, now in self.facts().items():
+            if state.get(name) != now:
+                raise ValueError(
+                    f"The checkpoint's epoch was begun with {name}={state.get(name)}, now it is "
+                    f"{now}: its questions cannot be told from those to come. Resume with the "
+                    "same, or start a new run from the exported weights."
+                )
+        self.epoch, self.handed_out = int(state["epoch"]), int(state["handed_out"])
+        self._resumed = True
+
+
+class ResumableLoader(CountedLoader):
+    """Batches of map-style questions, by a plan.
+
+    Batches that were prefetched by workers but not handed out yet do not count, and are loaded
+    again after resuming.
 
     Args:
         questions: Map-style.
@@ -51,54 +113,91 @@ class ResumableLoader:
         num_workers: int = 0,
         epoch_batches: int | None = None,
     ) -> None:
+        super().__init__(len(plan) if epoch_batches is None else epoch_batches)
         self.dataset = questions
         self.plan = plan
         self.num_workers = num_workers
-        self.epoch_batches = len(plan) if epoch_batches is None else epoch_batches
-        self.epoch = 0
-        self.handed_out = 0
-        self._resumed = False
 
     def __len__(self) -> int:
         return len(self.plan)
 
-    def __iter__(self) -> Iterator[QuestionBatch]:
-        # A generator: nothing happens before the first batch is wanted, because Lightning makes
-        # iterators that it never uses.
-        self._begin()
-        batches = self.plan.batches(self.epoch)[self.handed_out :]
+    def remaining(self) -> Iterator[QuestionBatch]:
+        """See :class:`CountedLoader`."""
         loader: DataLoader[Question] = DataLoader(
             self.dataset,  # type: ignore[arg-type]
-            batch_sampler=batches,
+            batch_sampler=self.plan.batches(self.epoch)[self.handed_out :],
             collate_fn=QuestionBatch,
             num_workers=self.num_workers,
         )
-        for batch in loader:
-            self.handed_out += 1
-            yield batch
+        yield from loader
 
-    def state_dict(self) -> dict[str, int]:
-        """The epoch, the batches handed out of it, and what must stay the same."""
-        return {"epoch": self.epoch, "handed_out": self.handed_out, **self.plan.facts()}
+    def facts(self) -> dict[str, int]:
+        """Those of the plan."""
+        return self.plan.facts()
+
+
+class StreamLoader(CountedLoader):
+    """Batches of a stream of questions; an epoch is so many of them.
+
+    Every rank reads the whole stream and keeps its share of each global batch, so one position is
+    right for all ranks, and a global batch holds the same questions on any number of them.
+
+    Args:
+        stream: Without an end.
+        batch_size: Questions a batch and rank.
+        batches: Of one epoch.
+        rank: This process.
+        world_size: Number of processes.
+        epoch_batches: Batches after which the trainer ends an epoch; default: all.
+    """
+
+    def __init__(
+        self,
+        stream: QuestionStream,
+        batch_size: int,
+        batches: int,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        epoch_batches: int | None = None,
+    ) -> None:
+        if batches < 1:
+            raise ValueError(
+                f"epoch_size: an epoch has not one batch of {batch_size} questions on "
+                f"{world_size} process(es). Raise epoch_size or lower batch_size."
+            )
+        super().__init__(batches if epoch_batches is None else epoch_batches)
+        self.stream = stream
+        self.batch_size, self.batches = batch_size, batches
+        self.rank, self.world_size = rank, world_size
+        self._items: Iterator[Question] | None = None
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def remaining(self) -> Iterator[QuestionBatch]:
+        """See :class:`CountedLoader`."""
+        if self._items is None:
+            self._items = iter(self.stream)
+        first = self.rank * self.batch_size
+        for _ in range(self.handed_out, self.batches):
+            together = list(islice(self._items, self.batch_size * self.world_size))
+            yield QuestionBatch(together[first : first + self.batch_size])
+
+    def facts(self) -> dict[str, int]:
+        """Sizes."""
+        return {
+            "batch_size": self.batch_size,
+            "batches": self.batches,
+            "world_size": self.world_size,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """With the stream's position."""
+        return {**super().state_dict(), "stream": self.stream.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Make the next pass go on where ``state`` was taken.
-
-        Raises:
-            ValueError: The data, batch size, seed or number of processes has changed.
-        """
-        for name, now in self.plan.facts().items():
-            if state.get(name) != now:
-                raise ValueError(
-                    f"The checkpoint's epoch was begun with {name}={state.get(name)}, now it is "
-                    f"{now}: its questions cannot be told from those to come. Resume with the "
-                    "same, or start a new run from the exported weights."
-                )
-        self.epoch, self.handed_out = int(state["epoch"]), int(state["handed_out"])
-        self._resumed = True
-
-    def _begin(self) -> None:
-        over = self.handed_out >= min(self.epoch_batches, len(self.plan))
-        if over or (self.handed_out and not self._resumed):
-            self.epoch, self.handed_out = self.epoch + 1, 0
-        self._resumed = False
+        """With the stream's position."""
+        super().load_state_dict(state)
+        self.stream.load_state_dict(state["stream"])
+        self._items = None

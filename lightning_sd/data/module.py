@@ -12,13 +12,14 @@ from torch.utils.data import DataLoader
 
 from lightning_sd.critics.base import Critic, CritiqueRequest
 from lightning_sd.data.cache import CritiqueCache
-from lightning_sd.data.loader import ResumableLoader
+from lightning_sd.data.loader import CountedLoader, ResumableLoader, StreamLoader
 from lightning_sd.data.plan import EvalPlan, TrainPlan
 from lightning_sd.data.prefill import PrefillReport, prefill
 from lightning_sd.data.service import CritiqueService, OnRefusal
 from lightning_sd.data.stored import self_critique, stored_critique, stored_request
 from lightning_sd.hparams import build, describable
 from lightning_sd.tasks.base import Split, Task
+from lightning_sd.tasks.stream import StreamTask
 from lightning_sd.types import Critique, Question, QuestionBatch, Rollout
 
 Evidence = Literal["critique"]
@@ -124,12 +125,22 @@ class CritiqueDataModule(LightningDataModule):
         """The training questions, in the task's order."""
         return self.task.questions("train")
 
-    def train_dataloader(self) -> ResumableLoader:
+    def train_dataloader(self) -> CountedLoader:
         """Shuffled batches; a checkpoint remembers the position within the epoch."""
-        questions = self.train_questions
         rank, world_size = self._place()
-        overfit = bool(getattr(self.trainer, "overfit_batches", 0))
+        if isinstance(self.task, StreamTask):
+            batches = self.task.epoch_size // (self.batch_size * world_size)
+            return StreamLoader(
+                self.task.stream(),
+                self.batch_size,
+                batches,
+                rank=rank,
+                world_size=world_size,
+                epoch_batches=self._epoch_batches(batches),
+            )
+        questions = self.train_questions
         lengths = tuple(len(q.text) for q in questions) if self.bucket_by_length else None
+        overfit = bool(getattr(self.trainer, "overfit_batches", 0))
         plan = TrainPlan(
             len(questions),
             self.batch_size,
@@ -268,6 +279,8 @@ class CritiqueDataModule(LightningDataModule):
         return self.service.ask(requests) if asking else self.service.look_up(requests)
 
     def _critiques_stand_with_data(self) -> bool:
+        if isinstance(self.task, StreamTask):
+            return "critique" in self.task.columns
         questions = self.train_questions
         return len(questions) > 0 and "critique" in questions[0].extra
 

@@ -29,17 +29,35 @@ def load_rows(path: str, *, name: str | None = None, data_files: Any = None) -> 
     """
     import datasets
 
-    local = Path(path).expanduser()
-    if local.suffix in _FORMATS:
-        if not local.is_file():
-            raise FileNotFoundError(f"path={path!r}: there is no such file.")
-        return datasets.load_dataset(_FORMATS[local.suffix], data_files=str(local))
-    if local.is_dir() and any((local / f).exists() for f in ("dataset_dict.json", "state.json")):
-        return datasets.load_from_disk(str(local))
-    if path.startswith((".", "/", "~")) and not local.exists():
-        raise FileNotFoundError(f"path={path!r}: there is no such file or folder.")
-    where = str(local) if local.exists() else path
+    if _saved(path):
+        return datasets.load_from_disk(str(Path(path).expanduser()))
+    where, data_files = _located(path, data_files)
     return datasets.load_dataset(where, name, data_files=data_files)
+
+
+def open_stream(
+    path: str, *, name: str | None = None, data_files: Any = None, split: str = "train"
+) -> Any:
+    """Open one split of a source without reading it.
+
+    Args:
+        path: See :func:`load_rows`.
+        name: Configuration of the data set.
+        data_files: For a path that names a format.
+        split: The source's own name.
+
+    Returns:
+        A ``datasets.IterableDataset``, whose position can be saved.
+
+    Raises:
+        FileNotFoundError: A path that looks local and is not there.
+    """
+    import datasets
+
+    if _saved(path):
+        return load_split(load_rows(path), split, "train", path).to_iterable_dataset()
+    where, data_files = _located(path, data_files)
+    return datasets.load_dataset(where, name, data_files=data_files, split=split, streaming=True)
 
 
 def load_split(source: Any, own: str, split: str, path: str) -> Any:
@@ -64,3 +82,21 @@ def load_split(source: Any, own: str, split: str, path: str) -> Any:
             f"splits: {split}: {own!r} is no split of {path!r}; it has {', '.join(sorted(source))}."
         )
     return source[own]
+
+
+def _saved(path: str) -> bool:
+    """Whether the path is a folder that ``save_to_disk`` wrote."""
+    local = Path(path).expanduser()
+    return any((local / name).is_file() for name in ("dataset_dict.json", "state.json"))
+
+
+def _located(path: str, data_files: Any) -> tuple[str, Any]:
+    """What ``load_dataset`` takes for a path: a file is a format with data files."""
+    local = Path(path).expanduser()
+    if local.suffix in _FORMATS:
+        if not local.is_file():
+            raise FileNotFoundError(f"path={path!r}: there is no such file.")
+        return _FORMATS[local.suffix], str(local)
+    if path.startswith((".", "/", "~")) and not local.exists():
+        raise FileNotFoundError(f"path={path!r}: there is no such file or folder.")
+    return (str(local) if local.exists() else path), data_files

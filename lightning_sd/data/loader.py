@@ -9,8 +9,9 @@ from typing import Any, Protocol
 
 from torch.utils.data import DataLoader
 
-from lightning_sd.data.plan import Batches
-from lightning_sd.tasks.stream import QuestionStream
+from lightning_sd.data.plan import Batches, TrainPlan
+from lightning_sd.tasks.base import Task
+from lightning_sd.tasks.stream import QuestionStream, StreamTask
 from lightning_sd.types import Question, QuestionBatch
 
 
@@ -201,3 +202,52 @@ class StreamLoader(CountedLoader):
         super().load_state_dict(state)
         self.stream.load_state_dict(state["stream"])
         self._items = None
+
+
+def training_loader(
+    task: Task,
+    *,
+    batch_size: int,
+    seed: int,
+    rank: int = 0,
+    world_size: int = 1,
+    num_workers: int = 0,
+    shuffle: bool = True,
+    bucket_by_length: bool = False,
+    limit: int | float | None = None,
+) -> CountedLoader:
+    """The training questions of a task, as a stream or by a shuffled plan.
+
+    Args:
+        task: Whose questions.
+        batch_size: Questions a batch and process.
+        seed: Of the order.
+        rank: This process.
+        world_size: Number of processes.
+        num_workers: Processes that load ahead, for questions that are no stream.
+        shuffle: False: the same order in every epoch.
+        bucket_by_length: Put questions of like length into one batch.
+        limit: The trainer's ``limit_train_batches``: a number of batches, or a share of them.
+    """
+
+    def ended_after(batches: int) -> int:
+        return limit if isinstance(limit, int) else int(batches * (1.0 if limit is None else limit))
+
+    if isinstance(task, StreamTask):
+        batches = task.epoch_size // (batch_size * world_size)
+        return StreamLoader(
+            task.stream(),
+            batch_size,
+            batches,
+            rank=rank,
+            world_size=world_size,
+            epoch_batches=ended_after(batches),
+        )
+    questions = task.questions("train")
+    lengths = tuple(len(question.text) for question in questions) if bucket_by_length else None
+    plan = TrainPlan(
+        len(questions), batch_size, seed, rank, world_size, shuffle=shuffle, lengths=lengths
+    )
+    return ResumableLoader(
+        questions, plan, num_workers=num_workers, epoch_batches=ended_after(len(plan))
+    )

@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader
 
 from lightning_sd.critics.base import Critic, CritiqueRequest
 from lightning_sd.data.cache import CritiqueCache
-from lightning_sd.data.loader import CountedLoader, ResumableLoader, StreamLoader
-from lightning_sd.data.plan import EvalPlan, TrainPlan
+from lightning_sd.data.loader import CountedLoader, ResumableLoader, training_loader
+from lightning_sd.data.plan import EvalPlan
 from lightning_sd.data.prefill import PrefillReport, prefill
 from lightning_sd.data.service import CritiqueService, OnRefusal
 from lightning_sd.data.stored import self_critique, stored_critique, stored_request
@@ -128,33 +128,16 @@ class CritiqueDataModule(LightningDataModule):
     def train_dataloader(self) -> CountedLoader:
         """Shuffled batches; a checkpoint remembers the position within the epoch."""
         rank, world_size = self._place()
-        if isinstance(self.task, StreamTask):
-            batches = self.task.epoch_size // (self.batch_size * world_size)
-            return StreamLoader(
-                self.task.stream(),
-                self.batch_size,
-                batches,
-                rank=rank,
-                world_size=world_size,
-                epoch_batches=self._epoch_batches(batches),
-            )
-        questions = self.train_questions
-        lengths = tuple(len(q.text) for q in questions) if self.bucket_by_length else None
-        overfit = bool(getattr(self.trainer, "overfit_batches", 0))
-        plan = TrainPlan(
-            len(questions),
-            self.batch_size,
-            self.seed,
-            rank,
-            world_size,
-            shuffle=not overfit,
-            lengths=lengths,
-        )
-        return ResumableLoader(
-            questions,
-            plan,
+        return training_loader(
+            self.task,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            rank=rank,
+            world_size=world_size,
             num_workers=self.num_workers,
-            epoch_batches=self._epoch_batches(len(plan)),
+            shuffle=not getattr(self.trainer, "overfit_batches", 0),
+            bucket_by_length=self.bucket_by_length,
+            limit=self.trainer.limit_train_batches if self.trainer else None,
         )
 
     def val_dataloader(self) -> ResumableLoader:
@@ -296,10 +279,6 @@ class CritiqueDataModule(LightningDataModule):
     def _place(self) -> tuple[int, int]:
         trainer = self.trainer
         return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-
-    def _epoch_batches(self, number: int) -> int:
-        limit = self.trainer.limit_train_batches if self.trainer else 1.0
-        return limit if isinstance(limit, int) else int(number * (1.0 if limit is None else limit))
 
 
 def rollout_request(rollout: Rollout) -> CritiqueRequest:

@@ -209,6 +209,9 @@ def test_the_recipe_writes_a_whole_folder_and_the_same_one_again(tmp_path: Path)
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "two")]
     assert weights[0] == weights[1]
     text = (tmp_path / "one" / "README.md").read_text(encoding="utf-8")
-    assert "recipe --out DIR --recipe.steps 3 --recipe.batch_size 8 --recipe.width 16" in text
+    assert (
+        "recipe --out DIR --threads 1 --recipe.steps 3 --recipe.batch_size 8 --recipe.width 16"
+        in text
+    )
     model, tokenizer = PretrainedModel(str(tmp_path / "one")).load()
     assert model.config.vocab_size == len(tokenizer)

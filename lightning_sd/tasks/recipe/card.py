@@ -99,7 +99,12 @@ def write_card(
         ),
         step_aligned=STEP_ALIGNED.replace("\n", "⏎"),
         referenced=REFERENCE.replace("\n", "⏎"),
-        command=" ".join(["python -m lightning_sd.tasks.recipe --out DIR", *_changes(recipe)]),
+        command=" ".join(
+            [
+                f"python -m lightning_sd.tasks.recipe --out DIR --threads {threads}",
+                *_changes(recipe),
+            ]
+        ),
     )
     (out / "README.md").write_text(text, encoding="utf-8")
 

@@ -1,6 +1,20 @@
 """``python -m lightning_sd``."""
 
-from lightning_sd.cli import main
+import sys
+
+
+def main() -> None:
+    """Look after a critique cache if asked to, else run the Lightning CLI."""
+    words = sys.argv[1:]
+    if words[:1] == ["critique"] and len(words) > 1 and not words[1].startswith("-"):
+        from lightning_sd.cache_cli import main as cache_main
+
+        cache_main(words[1:])
+    else:
+        from lightning_sd.cli import main as cli_main
+
+        cli_main()
+
 
 if __name__ == "__main__":
     main()

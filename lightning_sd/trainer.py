@@ -33,6 +33,8 @@ class Trainer(pl.Trainer):
         written to ``out`` together with their critiques, ready to be trained on as a data set.
 
         A run that was stopped goes on where it was: what the cache holds is not asked again.
+        Caches are looked after by ``critique stats``, ``verify``, ``merge``, ``export``, ``import``
+        and ``filter``.
 
         Args:
             model: The module whose student attempts the questions.

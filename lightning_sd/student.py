@@ -79,12 +79,6 @@ class StudentModule(GlobalMean):
         schedule = {"scheduler": self._scheduler(optimizer), "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
-    def transfer_batch_to_device(
-        self, batch: Any, device: torch.device, dataloader_idx: int
-    ) -> Any:
-        """Questions are text: nothing moves."""
-        return batch
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave out weights that are not trained: their source gives them back."""
         kept = self._kept()

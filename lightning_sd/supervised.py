@@ -12,7 +12,7 @@ from lightning_sd.hparams import describable
 from lightning_sd.models import ModelSource
 from lightning_sd.scoring import Scorer
 from lightning_sd.student import OptimizerCallable, SchedulerCallable, StudentModule
-from lightning_sd.types import Question
+from lightning_sd.types import Question, QuestionBatch
 
 
 class SupervisedModule(StudentModule):
@@ -31,7 +31,7 @@ class SupervisedModule(StudentModule):
     Example::
 
         module = SupervisedModule("HuggingFaceTB/SmolLM2-135M-Instruct")
-        Trainer(max_steps=100).fit(module, DataLoader(questions, collate_fn=list))
+        Trainer(max_steps=100).fit(module, DataLoader(questions, collate_fn=QuestionBatch))
     """
 
     def __init__(
@@ -85,13 +85,13 @@ class SupervisedModule(StudentModule):
         ids = torch.tensor([token for target in targets for token in target], device=logits.device)
         return nn.functional.cross_entropy(logits.float(), ids, reduction="sum"), len(ids)
 
-    def training_step(self, batch: Sequence[Question], batch_idx: int) -> Tensor:
+    def training_step(self, batch: QuestionBatch, batch_idx: int) -> Tensor:
         """The sum over the micro-batch; :class:`~lightning_sd.window.GlobalMean` averages it."""
-        total, tokens = self.loss(batch)
+        total, tokens = self.loss(list(batch))
         self.count("loss", total, tokens)
         return total
 
-    def validation_step(self, batch: Sequence[Question], batch_idx: int) -> None:
+    def validation_step(self, batch: QuestionBatch, batch_idx: int) -> None:
         """Log ``val/loss``, the mean over all target tokens."""
-        total, tokens = self.loss(batch)
+        total, tokens = self.loss(list(batch))
         self.log("val/loss", total / tokens, batch_size=tokens, prog_bar=True, sync_dist=True)

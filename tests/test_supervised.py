@@ -15,7 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from lightning_sd.models import LoadedModel, ModelSource
 from lightning_sd.supervised import SupervisedModule
 from lightning_sd.tasks.recipe.vocabulary import build_tokenizer
-from lightning_sd.types import Question
+from lightning_sd.types import Question, QuestionBatch
 
 TOKENIZER = build_tokenizer(["so 7+5 is 2 then now"] * 3)
 ROWS = [
@@ -65,7 +65,7 @@ def fit(module: SupervisedModule, rows: Sequence[Question], size: int, **kwargs:
         enable_model_summary=False,
         **kwargs,
     )
-    trainer.fit(module, DataLoader(rows, batch_size=size, collate_fn=list))
+    trainer.fit(module, DataLoader(rows, batch_size=size, collate_fn=QuestionBatch))
     return trainer
 
 
@@ -130,7 +130,7 @@ def test_the_logged_losses_are_means_over_tokens() -> None:
         expected / tokens, rel=1e-5
     )
     result = trainer.validate(
-        module, DataLoader(ROWS, batch_size=2, collate_fn=list), verbose=False
+        module, DataLoader(ROWS, batch_size=2, collate_fn=QuestionBatch), verbose=False
     )
     assert result[0]["val/loss"] == pytest.approx(expected / tokens, rel=1e-5)
 

@@ -20,7 +20,7 @@ from lightning_sd.tasks.recipe.evaluate import MAX_NEW_TOKENS
 from lightning_sd.tasks.recipe.pupil import Pupil
 from lightning_sd.tasks.recipe.rows import Rows
 from lightning_sd.tasks.recipe.vocabulary import MAX_TOKENS, build_tokenizer
-from lightning_sd.types import Question
+from lightning_sd.types import Question, QuestionBatch
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def train(recipe: Recipe) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
         enable_model_summary=False,
         callbacks=[TQDMProgressBar(refresh_rate=20)],
     )
-    trainer.fit(module, DataLoader(rows, batch_size=rows.block, collate_fn=list))
+    trainer.fit(module, DataLoader(rows, batch_size=rows.block, collate_fn=QuestionBatch))
     return model.eval(), tokenizer
 
 

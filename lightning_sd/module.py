@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 
+from lightning_sd.checks import check_composition
 from lightning_sd.contexts.base import TeacherContext
 from lightning_sd.data.chat import encode_prompt
 from lightning_sd.evidence import evidence_source
@@ -107,13 +108,8 @@ class SelfDistillModule(StudentModule):
 
     def setup(self, stage: str) -> None:
         """Check what can be checked before anything is sampled."""
-        context = self.teacher_context
-        if stage == "fit" and self.objective.needs_teacher and not getattr(context, "gives", False):
-            raise ValueError(
-                f"objective {type(self.objective).__name__} needs a teacher, but teacher_context "
-                f"is {type(context).__name__}. Choose one that gives a view, such as "
-                "StepAlignedCritique, or the objective PolicyGradient."
-            )
+        if stage == "fit":
+            check_composition(self.objective, self.teacher_context, self.sampler, self.attempts)
         if stage in ("fit", "predict"):
             evidence_source(self.trainer).check(self.needs)
 
@@ -219,14 +215,21 @@ class SelfDistillModule(StudentModule):
 
     def _tokens(self, active: Sequence[Rollout], rollouts: Sequence[Rollout]) -> Tokens:
         ids = torch.tensor([i for r in active for i in r.ids], device=self.device)
-        rewards = torch.tensor([r.verdict.reward if r.verdict else 0.0 for r in rollouts])
+        old = None
+        if self.objective.needs_old_logprobs:
+            known = [value for rollout in active for value in rollout.logprobs or ()]
+            old = torch.tensor(known, dtype=torch.float32, device=self.device)
+        # By name: `bf16-true` sets the default dtype to bfloat16.
+        earned = [r.verdict.reward if r.verdict else 0.0 for r in rollouts]
+        rewards = torch.tensor(earned, dtype=torch.float32)
         groups = torch.tensor([rollout.group for rollout in rollouts])
         advantages = self.objective.advantages(rewards, groups)
         if advantages is None:
-            return Tokens(ids)
+            return Tokens(ids, old)
         of = {id(rollout): a for rollout, a in zip(rollouts, advantages.tolist(), strict=True)}
         spread = [of[id(rollout)] for rollout in active for _ in rollout.ids]
-        return Tokens(ids, advantages=torch.tensor(spread, device=self.device))
+        values = torch.tensor(spread, dtype=torch.float32, device=self.device)
+        return Tokens(ids, old, values)
 
     def _no_loss(self) -> LossOutput:
         """Nothing to learn from: a zero that still reaches every weight, as DDP needs."""

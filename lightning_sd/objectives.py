@@ -94,6 +94,11 @@ class Objective(ABC):
         """Whether rollouts without a teacher's view are left out."""
         return True
 
+    @property
+    def needs_old_logprobs(self) -> bool:
+        """Whether it reads the log-probabilities under which the rollouts were sampled."""
+        return False
+
     def advantages(self, rewards: Tensor, groups: Tensor) -> Tensor | None:
         """Advantage of each rollout from the rewards of its group, if the objective reads one.
 
@@ -164,7 +169,8 @@ class Distillation(Objective):
     token_clip: float | None = None
     """Bound of each token's whole divergence."""
     importance_clip: float | None = None
-    """Weight tokens that an older policy sampled by min(p_S / p_old, this) (SDPO: 2)."""
+    """Weight tokens that an older policy sampled by min(p_S / p_old, this) (SDPO: 2). Needs the
+    sampler's temperature to be this objective's."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -173,6 +179,11 @@ class Distillation(Objective):
             if value is not None and not value > 0:
                 raise ValueError(f"{name}={value}: must be above 0, or none.")
         _ = self.spec
+
+    @property
+    def needs_old_logprobs(self) -> bool:
+        """If they are to be weighted."""
+        return self.importance_clip is not None
 
     @property
     def spec(self) -> DivergenceSpec:
@@ -228,7 +239,11 @@ class SampledToken(Objective):
 
 @dataclass(frozen=True)
 class PolicyGradient(Objective):
-    """Clipped policy gradient on group advantages (GRPO and its relatives); reads no teacher."""
+    """Clipped policy gradient on group advantages (GRPO and its relatives); reads no teacher.
+
+    ``SelfDistillModule`` trains on each rollout once, before the policy that sampled it has moved:
+    there the ratio is exactly 1 and the clips do not act. They do where rollouts are used again.
+    """
 
     clip_low: float = 0.2
     """The ratio to the sampling policy is clipped below at 1 - this."""

@@ -4,7 +4,8 @@ Lightning divides each micro-batch's loss by ``accumulate_grad_batches`` and DDP
 over ranks: a mean of means, in which a token of a short micro-batch weighs more than one of a long
 one. Modules that inherit :class:`GlobalMean` return *sums* from ``training_step``, count what they
 summed over, and have the gradients divided by the global count just before the optimizer reads
-them (after unscaling and before clipping).
+them (after unscaling and before clipping). Callbacks' own ``on_before_optimizer_step`` runs earlier
+still and sees the sum.
 """
 
 from __future__ import annotations

@@ -390,6 +390,51 @@ def test_distillation_without_teacher_is_refused_before_sampling(
         trainer(tmp_path, *contexts).fit(module(make_llama(), tokenizer), datamodule=LabData())
 
 
+def test_importance_clip_reads_the_samplers_probabilities(make_llama, tokenizer, tmp_path):
+    """On-policy the weight is 1 up to rounding; made-up probabilities would show in the loss."""
+    losses = []
+    for clip in (None, 2.0):
+        student = module(
+            make_llama(dtype=torch.float64), tokenizer, objective=Distillation(importance_clip=clip)
+        )
+        run = trainer(tmp_path, ReferenceSolution(), max_steps=1)
+        run.fit(student, datamodule=LabData())
+        losses.append(float(run.callback_metrics["train/loss"]))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+    class Unlikely(TransformersSampler):
+        def sample(self, *args, **kwargs):
+            found = super().sample(*args, **kwargs)
+            return [replace(c, logprobs=tuple(v - 3.0 for v in c.logprobs)) for c in found]
+
+    student = module(
+        make_llama(dtype=torch.float64),
+        tokenizer,
+        objective=Distillation(importance_clip=2.0),
+        sampler=Unlikely(max_new_tokens=12),
+    )
+    run = trainer(tmp_path, ReferenceSolution(), max_steps=1)
+    run.fit(student, datamodule=LabData())
+    assert float(run.callback_metrics["train/loss"]) == pytest.approx(2 * losses[0], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"attempts": "stored"}, "stored"),
+        ({"sampler": TransformersSampler(temperature=0.5)}, "0.5"),
+    ],
+)
+def test_importance_clip_without_probabilities_is_refused(
+    make_llama, tokenizer, tmp_path, settings, named
+):
+    student = module(
+        make_llama(), tokenizer, objective=Distillation(importance_clip=2.0), **settings
+    )
+    with pytest.raises(ValueError, match=named):
+        trainer(tmp_path, ReferenceSolution()).fit(student, datamodule=LabData())
+
+
 def test_no_data_module_is_refused(make_llama, tokenizer, tmp_path):
     with pytest.raises(TypeError, match="CritiqueDataModule"):
         trainer(tmp_path, ReferenceSolution()).fit(

@@ -68,6 +68,13 @@ class TeacherContext(Callback):
             raise ValueError(
                 f"template={self.template!r} of {type(self).__name__} lacks {{question}}."
             )
+        try:
+            _ = self.template.format_map(_AnyField())
+        except (ValueError, IndexError) as error:
+            raise ValueError(
+                f"template={self.template!r} of {type(self).__name__} can't be filled ({error}): "
+                "write literal braces twice, {{ and }}."
+            ) from error
         if max_prompt_tokens is not None and max_prompt_tokens < 1:
             raise ValueError(f"max_prompt_tokens={max_prompt_tokens}: must be at least 1, or none.")
         self.max_prompt_tokens = max_prompt_tokens
@@ -126,6 +133,9 @@ class TeacherContext(Callback):
             if name and over > 0:
                 fields[name], cut[name], over = self._shorten(rollout, fields, name, over)
             if over <= 0:
+                # A context with nothing in it is no context.
+                if cut and not any(fields[field] for field in self.shortened):
+                    return None
                 return TeacherView(self.messages(rollout, fields), cut)
         # The question and the template alone are too long: there is nothing left to cut.
         return None
@@ -146,9 +156,17 @@ class TeacherContext(Callback):
         # Cutting can split differently at the seam, so the length is measured again each time.
         while over > 0 and kept > 0:
             kept = max(0, kept - over)
-            text = self.tokenizer.decode(ids[:kept])
+            # A cut inside a character leaves the mark of an undecodable byte.
+            text = self.tokenizer.decode(ids[:kept]).rstrip("\ufffd")
             over = self._over(rollout, {**fields, name: text})
         return text, len(ids) - kept, over
+
+
+class _AnyField(dict[str, str]):
+    """Stands for any fields, to try a template before there are any."""
+
+    def __missing__(self, key: str) -> str:
+        return ""
 
 
 def fill(template: str, fields: Mapping[str, str]) -> str:

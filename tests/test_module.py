@@ -375,6 +375,15 @@ def test_context_works_in_a_module_that_is_not_ours(tokenizer, tmp_path):
         trainer(tmp_path, ReferenceSolution(), max_steps=1).fit(Lacking(), loader)
 
 
+def test_a_context_is_cut_to_its_limit_in_training(make_llama, tokenizer, tmp_path):
+    """The student, and with it the tokenizer, is loaded only after the callbacks' setup."""
+    student = module(make_llama(), tokenizer)
+    run = trainer(tmp_path, ReferenceSolution(max_prompt_tokens=60), max_steps=1)
+    run.fit(student, datamodule=LabData())
+    assert run.callback_metrics["train/context_cut"] > 0
+    assert run.callback_metrics["train/has_teacher"] == 1
+
+
 def test_two_contexts_are_refused(make_llama, tokenizer, tmp_path):
     with pytest.raises(ValueError, match="Two teacher contexts"):
         trainer(tmp_path, ReferenceSolution(), StepAlignedCritique()).fit(

@@ -22,7 +22,7 @@ class HostsTeacherContext(Protocol):
     """What a LightningModule must offer so that a context can work in it."""
 
     tokenizer: Any
-    """A transformers tokenizer with a chat template, there at the latest after ``setup``."""
+    """A transformers tokenizer with a chat template; it may be loaded after ``setup``."""
     teacher_context: Any
     """None; the callback puts itself here."""
 
@@ -78,7 +78,8 @@ class TeacherContext(Callback):
         if max_prompt_tokens is not None and max_prompt_tokens < 1:
             raise ValueError(f"max_prompt_tokens={max_prompt_tokens}: must be at least 1, or none.")
         self.max_prompt_tokens = max_prompt_tokens
-        self.tokenizer: Any = None
+        self._tokenizer: Any = None
+        self._host: HostsTeacherContext | None = None
 
     @abstractmethod
     def fields(self, rollout: Rollout) -> Mapping[str, str] | None:
@@ -101,6 +102,15 @@ class TeacherContext(Callback):
         """
         return [self._view(rollout) for rollout in rollouts]
 
+    @property
+    def tokenizer(self) -> Any:
+        """The module's, with which prompts are measured; set it to use a context on its own."""
+        return self._host.tokenizer if self._tokenizer is None and self._host else self._tokenizer
+
+    @tokenizer.setter
+    def tokenizer(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check that the module can use a context, and hand it this one.
 
@@ -121,7 +131,8 @@ class TeacherContext(Callback):
                 "one, or write one that composes both."
             )
         host.teacher_context = self
-        self.tokenizer = host.tokenizer
+        # Not its tokenizer yet: Lightning loads models only after every callback's setup.
+        self._host = host
 
     def _view(self, rollout: Rollout) -> TeacherView | None:
         found = self.fields(rollout)

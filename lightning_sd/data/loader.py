@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any, Protocol
-
-from torch.utils.data import DataLoader
 
 from lightning_sd.data.plan import Batches, TrainPlan
 from lightning_sd.tasks.base import Task
@@ -96,13 +96,14 @@ class CountedLoader(ABC):
 class ResumableLoader(CountedLoader):
     """Batches of map-style questions, by a plan.
 
-    Batches that were prefetched by workers but not handed out yet do not count, and are loaded
-    again after resuming.
+    Loading ahead is done by threads: questions are light, and worker processes that are forked
+    from one with threads of its own can hang (Python 3.11 under DDP did so in our tests). Batches
+    that were loaded but not handed out yet do not count, and are loaded again after resuming.
 
     Args:
-        questions: Map-style.
+        questions: Map-style; read by several threads if there are ``num_workers``.
         plan: Which of them stand in which batch; it knows ranks and epochs.
-        num_workers: Processes that load ahead; 0: none.
+        num_workers: Threads that load ahead; 0: none.
         epoch_batches: Batches after which the trainer ends an epoch; default: all.
     """
 
@@ -124,13 +125,24 @@ class ResumableLoader(CountedLoader):
 
     def remaining(self) -> Iterator[QuestionBatch]:
         """See :class:`CountedLoader`."""
-        loader: DataLoader[Question] = DataLoader(
-            self.dataset,  # type: ignore[arg-type]
-            batch_sampler=self.plan.batches(self.epoch)[self.handed_out :],
-            collate_fn=QuestionBatch,
-            num_workers=self.num_workers,
-        )
-        yield from loader
+        batches = self.plan.batches(self.epoch)[self.handed_out :]
+        if not self.num_workers:
+            yield from map(self._load, batches)
+            return
+        pool = ThreadPoolExecutor(self.num_workers, thread_name_prefix="questions")
+        ahead: deque[Future[QuestionBatch]] = deque()
+        try:
+            for indices in batches:
+                ahead.append(pool.submit(self._load, indices))
+                if len(ahead) > 2 * self.num_workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _load(self, indices: Sequence[int]) -> QuestionBatch:
+        return QuestionBatch([self.dataset[i] for i in indices])
 
     def facts(self) -> dict[str, int]:
         """Those of the plan."""
@@ -224,7 +236,7 @@ def training_loader(
         seed: Of the order.
         rank: This process.
         world_size: Number of processes.
-        num_workers: Processes that load ahead, for questions that are no stream.
+        num_workers: Threads that load ahead, for questions that are no stream.
         shuffle: False: the same order in every epoch.
         bucket_by_length: Put questions of like length into one batch.
         limit: The trainer's ``limit_train_batches``: a number of batches, or a share of them.

@@ -39,7 +39,7 @@ class CritiqueDataModule(LightningDataModule):
         cache_dir: Folder of the critique cache, on a local disk; other runs may share it.
         batch_size: Training questions a step and process.
         eval_batch_size: Most questions a batch in validation, test and predict.
-        num_workers: Processes that load questions ahead.
+        num_workers: Threads that load questions ahead.
         seed: Decides the order of the training questions.
         on_refusal: What becomes of a critique that must not be used. ``drop``: the rollout has no
             teacher. ``reference``: the reference solution takes its place. ``retry``: the critic is
@@ -157,7 +157,6 @@ class CritiqueDataModule(LightningDataModule):
         return DataLoader(
             self.task.questions(self.predict_split),  # type: ignore[arg-type]
             batch_size=self.eval_batch_size,
-            num_workers=self.num_workers,
             collate_fn=QuestionBatch,
         )
 

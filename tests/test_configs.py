@@ -15,6 +15,7 @@ METHODS = sorted(set(CONFIGS.glob("*.yaml")) - set(FULL))
 
 TINY = [
     "--trainer.max_steps=1",
+    "--trainer.max_epochs=-1",
     "--trainer.logger=false",
     "--trainer.callbacks=null",
     "--trainer.limit_val_batches=0",

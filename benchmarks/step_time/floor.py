@@ -1,0 +1,152 @@
+"""The matrix products that a step cannot avoid, and nothing else, timed on this machine.
+
+    python -m benchmarks.step_time.floor --shape random32k
+
+Each linear layer of the model is applied to as many tokens as a step needs: every distinct prompt
+once, completions without their last token, the head at completion tokens only. All results go into
+memory that is there already. No attention, norms, softmax, sampling, loss or optimizer; attention's
+own products are timed apart (``attention``) and are in no sum.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.step_time.clock import emit, set_threads
+from benchmarks.step_time.shapes import Context, Shape, add_arguments, chosen, load_model
+
+HEAD_BYTES = (2**25, 2**26, 2**28)
+"""Sizes of a chunk of logits that are tried; the fastest counts."""
+
+
+class Products:
+    """The products of a model's linear layers, one after another."""
+
+    def __init__(self, model: Any) -> None:
+        head = model.get_output_embeddings()
+        linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
+        self.body = [m.weight.detach() for m in linear]
+        self.head = head.weight.detach()
+        self._memory: dict[tuple[str, int], Tensor] = {}
+
+    def memory(self, name: str, rows: int, columns: int) -> Tensor:
+        """The same memory for the same name and size of row."""
+        found = self._memory.get((name, columns))
+        if found is None or len(found) < rows:
+            # Zeros, not empty: its pages must be there before the clock starts.
+            self._memory[name, columns] = found = torch.zeros(rows, columns).normal_()
+        return found[:rows]
+
+    def forward(self, tokens: int) -> None:
+        for weight in self.body:
+            out, width = weight.shape
+            torch.mm(self.memory("x", tokens, width), weight.T, out=self.memory("y", tokens, out))
+
+    def backward(self, tokens: int) -> None:
+        for weight in self.body:
+            out, width = weight.shape
+            x, grad = self.memory("x", tokens, width), self.memory("y", tokens, out)
+            torch.mm(grad, weight, out=self.memory("dx", tokens, width))
+            torch.mm(grad.T, x, out=self.memory("dw", out, width))
+
+    def decode(self, rows: int, steps: int) -> None:
+        vocab, width = self.head.shape
+        x, logits = self.memory("x", rows, width), self.memory("logits", rows, vocab)
+        for _ in range(steps):
+            self.forward(rows)
+            torch.mm(x, self.head.T, out=logits)
+
+    def heads(self, tokens: int, chunk: int) -> None:
+        """The teacher's logits, and the student's with the gradients of hidden states and head."""
+        vocab, width = self.head.shape
+        for start in range(0, tokens, chunk):
+            rows = min(chunk, tokens - start)
+            x, dx = self.memory("x", rows, width), self.memory("dx", rows, width)
+            logits = self.memory("logits", rows, vocab)
+            torch.mm(x, self.head.T, out=self.memory("teacher", rows, vocab))
+            torch.mm(x, self.head.T, out=logits)
+            torch.mm(logits, self.head, out=dx)
+            self.memory("dhead", vocab, width).addmm_(logits.T, x)
+
+
+def fastest(work: Callable[[], None], repeats: int) -> float:
+    """Seconds of the fastest of some runs, after one that does not count."""
+    times = []
+    for _ in range(repeats + 1):
+        begun = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - begun)
+    return min(times[1:])
+
+
+def attention(shape: Shape, kind: Context, repeats: int) -> float:
+    """Seconds of the products q k^T and p v: causal halves, each prompt's once a group."""
+    size, heads = shape.width // shape.heads, shape.heads
+
+    def products(groups: int, queries: int, keys: int) -> float:
+        batch = groups * heads
+        q, k = torch.randn(batch, queries, size), torch.randn(batch, keys, size)
+        p, out = torch.zeros(batch, queries, keys), torch.zeros(batch, queries, size)
+
+        def both() -> None:
+            torch.bmm(q, k.mT, out=p)
+            torch.bmm(p, k, out=out)
+
+        return shape.layers * fastest(both, repeats)
+
+    later, half = shape.completion - 1, shape.completion // 2
+    teacher, distinct = shape.teacher_tokens(kind), shape.prompts * shape.contexts(kind)
+    passes = {"student": (shape.prompts, shape.prompt), "teacher": (distinct, teacher)}
+    seconds = dict.fromkeys(passes, 0.0)
+    for who, (groups, prompt) in passes.items():
+        seconds[who] += products(groups, prompt, max(1, prompt // 2))
+        seconds[who] += products(shape.rows, later, prompt + half)
+    decoding = later * products(shape.rows, 1, shape.prompt + half)
+    # A backward pass multiplies twice as much as a forward pass.
+    return 3 * seconds["student"] + seconds["teacher"] + decoding
+
+
+def measure(shape: Shape, kind: Context, repeats: int) -> dict[str, Any]:
+    """Seconds of each part and their sum."""
+    work = Products(load_model(shape))
+    rows, later, vocab = shape.rows, shape.completion - 1, shape.vocab
+    distinct = shape.prompts * shape.contexts(kind)
+    student = shape.prompts * shape.prompt + rows * later
+    teacher = distinct * shape.teacher_tokens(kind) + rows * later
+    chunks = {max(1, size // (4 * vocab)) for size in HEAD_BYTES}
+    parts = {
+        "prefill": fastest(lambda: work.forward(shape.prompts * shape.prompt), repeats),
+        "decode": fastest(lambda: work.decode(rows, later), repeats),
+        "teacher": fastest(lambda: work.forward(teacher), repeats),
+        "student": fastest(lambda: work.forward(student), repeats),
+        "backward": fastest(lambda: work.backward(student), repeats),
+        "heads": min(fastest(lambda c=c: work.heads(shape.tokens, c), repeats) for c in chunks),
+    }
+    return {
+        "floor": round(sum(parts.values()), 4),
+        "parts": {name: round(seconds, 4) for name, seconds in parts.items()},
+        "attention": round(attention(shape, kind, repeats), 4),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_arguments(parser)
+    parser.add_argument(
+        "--context", default="sibling", choices=["sibling", "column", "own", "same"]
+    )
+    parser.add_argument("--repeats", type=int, default=2)
+    args = parser.parse_args()
+    set_threads()
+    with torch.no_grad():
+        emit(measure(chosen(args), args.context, args.repeats))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+"""Our training step, measured.
+
+    python -m benchmarks.step_time.ours --shape random32k --loss js
+
+The product is not instrumented: its methods are wrapped from outside. The student's and the
+teacher's forward passes end at the hidden states; both heads, and the gradients of the student's,
+belong to ``loss``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+
+import lightning_sd.module as module_file
+from benchmarks.step_time.clock import Clock, by_grad_mode, emit, peak_mib, set_threads
+from benchmarks.step_time.shapes import (
+    Context,
+    Shape,
+    add_arguments,
+    chosen,
+    load_model,
+    load_tokenizer,
+    text,
+)
+from lightning_sd.contexts.base import TeacherContext
+from lightning_sd.data import CritiqueDataModule
+from lightning_sd.models import LoadedModel
+from lightning_sd.module import SelfDistillModule
+from lightning_sd.objectives import Distillation, Objective, SampledToken
+from lightning_sd.rollout import TransformersSampler
+from lightning_sd.tasks.base import Split, Task
+from lightning_sd.types import Message, Question, Rollout, Verdict, with_siblings
+
+LOSSES: dict[str, Objective] = {
+    "js": Distillation(kind="js", beta=0.5),
+    "forward_kl": Distillation(kind="forward_kl"),
+    "reverse_kl": Distillation(kind="reverse_kl"),
+    "top100_js": Distillation(kind="js", beta=0.5, top_k=100),
+    "sampled": SampledToken(),
+}
+LEARNING_RATE = 1e-5
+CLIP = 1.0
+"""Largest norm of the gradient: transformers' default, so that both sides clip."""
+
+
+class Words(Task):
+    """Random words for questions, and every answer is right."""
+
+    def __init__(self, shape: Shape, number: int) -> None:
+        self.shape, self.number = shape, number
+
+    def questions(self, split: Split) -> Sequence[Question]:
+        words = self.shape.context_words("column")
+        return [
+            Question(
+                str(i),
+                asked := text(self.shape, self.shape.prompt, "question", i),
+                (Message(role="user", content=asked),),
+                extra={"column": text(self.shape, words, "context", i)},
+            )
+            for i in range(self.number)
+        ]
+
+    def verify(self, question: Question, completion: str) -> Verdict:
+        return Verdict(1.0, True)
+
+
+class WordsForTeacher(TeacherContext):
+    """A view of the wanted length for every rollout.
+
+    Args:
+        shape: Gives the lengths.
+        kind: Where the words come from.
+    """
+
+    template = "{question} {context}"
+
+    def __init__(self, shape: Shape, kind: Context) -> None:
+        super().__init__("{question}" if kind == "same" else None)
+        self.shape, self.kind = shape, kind
+        self.tail = text(shape, shape.context_words(kind), "tail") if kind == "sibling" else ""
+
+    def fields(self, rollout: Rollout) -> Mapping[str, str]:
+        if self.kind == "sibling":
+            right = next(s for s in rollout.siblings if s.verdict and s.verdict.correct)
+            return {"context": f"{right.text} {self.tail}"}
+        if self.kind == "own":
+            return {"context": text(self.shape, self.shape.context_words("own"), rollout.ids)}
+        return {"context": rollout.question.extra["column"]} if self.kind == "column" else {}
+
+
+class Watch(pl.Callback):
+    """Ends a step where Lightning does, and times backward pass and optimizer between its hooks."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock, self.begun = clock, 0.0
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        trainer.optimizers[0].register_step_post_hook(lambda *_: self._stop("optimizer"))
+        self.clock.start()
+
+    def on_before_backward(self, trainer: Any, pl_module: Any, loss: Any) -> None:
+        self.begun = time.perf_counter()
+
+    def on_after_backward(self, trainer: Any, pl_module: Any) -> None:
+        self._stop("backward")
+
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        self.begun = time.perf_counter()
+
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        self.clock.step_done()
+
+    def _stop(self, phase: str) -> None:
+        self.clock.add(phase, time.perf_counter() - self.begun)
+
+
+def make_module(shape: Shape, loss: str, model: Any) -> SelfDistillModule:
+    return SelfDistillModule(
+        model=LoadedModel(model, load_tokenizer(shape)),
+        objective=LOSSES[loss],
+        sampler=TransformersSampler(max_new_tokens=shape.completion),
+        samples=shape.samples,
+        optimizer=lambda p: torch.optim.AdamW(p, LEARNING_RATE, weight_decay=0.0, fused=True),
+        seed=0,
+    )
+
+
+def rollouts_of(
+    module: SelfDistillModule, shape: Shape, completions: Sequence[Sequence[int]]
+) -> list[Rollout]:
+    """Given completions as judged rollouts with their siblings; rows of a group stand together."""
+    task = Words(shape, shape.prompts)
+    questions = task.questions("train")
+    rollouts = []
+    for row, ids in enumerate(completions):
+        group = row // shape.samples
+        words, question = module.tokenizer.decode(ids), questions[group]
+        verdict = task.verify(question, words)
+        rollouts.append(Rollout(question, tuple(ids), words, group, verdict=verdict))
+    return with_siblings(rollouts)
+
+
+def instrument(module: SelfDistillModule, clock: Clock, seen: dict[str, int]) -> None:
+    """Wrap the phases; ``seen`` takes the lengths that really occur."""
+    found: Any = module
+    found.sample = clock.wrap(module.sample, "rollout")
+    found._teacher_scores = clock.wrap(module._teacher_scores, "teacher")
+    module_file.objective_loss = clock.wrap(module_file.objective_loss, "loss")
+    ready = module.on_student_ready
+
+    def watch_scorer() -> None:
+        ready()
+        score = module.scorer.score
+
+        def noted(prompts: Sequence[Any], completions: Sequence[Any]) -> Any:
+            who = by_grad_mode()
+            seen[f"{who}_prompt"] = max(map(len, prompts))
+            seen["shortest"] = min(seen.get("shortest", 10**9), *map(len, completions))
+            seen["active"] = len(prompts)
+            return score(prompts, completions)
+
+        found.scorer.score = clock.wrap(noted, by_grad_mode)
+
+    found.on_student_ready = watch_scorer
+
+
+def measure(shape: Shape, loss: str, kind: Context, warm_up: int, counted: int) -> dict[str, Any]:
+    clock, seen, steps = Clock(), dict[str, int](), warm_up + counted
+    module = make_module(shape, loss, load_model(shape))
+    instrument(module, clock, seen)
+    trainer = pl.Trainer(
+        max_steps=steps,
+        max_epochs=-1,
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        gradient_clip_val=CLIP,
+        callbacks=[WordsForTeacher(shape, kind), Watch(clock)],
+        limit_val_batches=0,
+        num_sanity_val_steps=0,
+    )
+    data = CritiqueDataModule(Words(shape, shape.prompts * steps), batch_size=shape.prompts)
+    before = peak_mib()
+    trainer.fit(module, datamodule=data)
+    return {**clock.result(warm_up, shape.tokens), "before_mib": round(before, 1), "seen": seen}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_arguments(parser)
+    parser.add_argument("--loss", default="js", choices=list(LOSSES))
+    parser.add_argument(
+        "--context", default="sibling", choices=["sibling", "column", "own", "same"]
+    )
+    parser.add_argument("--warm-up", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=3)
+    args = parser.parse_args()
+    set_threads()
+    emit(measure(chosen(args), args.loss, args.context, args.warm_up, args.steps))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""Which processes a full run consists of, in which order, and how long each will take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from benchmarks.step_time.curves import CURVES
+from benchmarks.step_time.shapes import SHAPES, Context, Shape
+
+PACKAGE = "benchmarks.step_time"
+CONTEXTS: dict[str, Context] = {"sdpo": "sibling", "sdft": "column", "stable": "same"}
+"""As in :mod:`.peer`, which is not imported here: this process must stay small (see ``run``)."""
+START_UP = 8.0
+"""Seconds until a process takes its first step."""
+SLOW = 8.0
+"""Seconds above which a loss is measured once after its warm-up, not three times."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One process."""
+
+    part: str
+    """``check``, ``step``, ``floor``, ``flops``, ``loss`` or ``curve``."""
+    module: str
+    arguments: tuple[str, ...]
+    seconds: float
+    """Guess for a quiet machine of two cores."""
+    rounds: int = 1
+    facts: tuple[tuple[str, Any], ...] = ()
+    """What the report groups by."""
+
+    @property
+    def key(self) -> str:
+        return " ".join((self.part, self.module, *self.arguments))
+
+
+def plan(steps: int, *, quick: bool, tiny: bool) -> list[tuple[int, Case]]:
+    """Rounds and cases in the order in which they run: all of round 1 before any of round 2.
+
+    Args:
+        steps: Counted ones a process, after one that warms up.
+        quick: One process a case, and fewer cases.
+        tiny: A tiny shape in place of all, to try the machinery.
+    """
+    cases = [
+        Case("check", "check", (), 60),
+        *step_cases("random32k", steps, quick=quick),
+        *step_cases("lab", steps, quick=quick),
+        *[floor_case(name) for name in ("random32k", "lab", "smollm2")],
+        Case("flops", "flops", ("--tiny",) if tiny else (), 90),
+        *loss_cases(quick=quick),
+        *curve_cases(steps, quick=quick),
+        *step_cases("smollm2", steps, quick=quick),
+    ]
+    if tiny:
+        cases = list({case.key: case for case in map(shrunk, cases)}.values())
+    last = 1 if quick or tiny else max(case.rounds for case in cases)
+    return [(r, case) for r in range(1, last + 1) for case in cases if r <= case.rounds]
+
+
+def step_cases(name: str, steps: int, *, quick: bool) -> Iterator[Case]:
+    """Ours and TRL's in turn."""
+    main = {"random32k": 3, "lab": 3, "smollm2": 1}[name]
+    losses = ["js", "reverse_kl", "top100_js", "sampled"]
+    if name == "smollm2" and quick:
+        losses = ["js"]
+    pairs = [("sdpo", loss, main) for loss in losses]
+    if name == "random32k":
+        pairs += [("sdft", "top100_js", 1), ("stable", "js", 1), ("stable", "reverse_kl", 1)]
+        pairs += [("sdpo", "forward_kl", 1)] if not quick else []
+    for trainer, loss, rounds in pairs:
+        yield ours_case("step", name, {}, loss, CONTEXTS[trainer], steps, rounds)
+        yield peer_case("step", name, {}, loss, trainer, steps, rounds)
+    # Ours where no two rollouts share a teacher's prompt, and TRL as it comes out of the box.
+    if name == "random32k" or not quick:
+        yield ours_case("step", name, {}, "js", "own", steps, 1)
+    if name == "random32k" and not quick:
+        case = peer_case("step", name, {}, "js", "sdpo", steps, 1)
+        yield replace(
+            case,
+            arguments=(*case.arguments, "--checkpointing"),
+            facts=(*case.facts, ("checkpointing", True)),
+        )
+
+
+def curve_cases(steps: int, *, quick: bool) -> Iterator[Case]:
+    """Points of the curves; TRL's at both ends of each."""
+    for curve, points in CURVES.items():
+        for number, changes in enumerate(points):
+            facts = (("curve", curve),)
+            ours = ours_case("curve", "random32k", changes, "js", "column", steps, 1)
+            yield replace(ours, facts=(*ours.facts, *facts))
+            if number in (0, len(points) - 1) and not quick:
+                peer = peer_case("curve", "random32k", changes, "js", "sdft", steps, 1)
+                yield replace(peer, facts=(*peer.facts, *facts))
+
+
+def loss_cases(*, quick: bool) -> Iterator[Case]:
+    """By divergence at the largest vocabulary, by vocabulary, and by tokens at the smallest."""
+    everyone, leanest = ("ours", "dense", "sdpo", "chunked"), ("ours", "dense", "chunked")
+    for kind in ("js",) if quick else ("js", "forward_kl", "reverse_kl"):
+        for how in everyone if kind == "js" and not quick else leanest:
+            yield loss_case(how, kind, 152_000, 576, 1024)
+    if not quick:
+        for how in everyone:
+            yield loss_case(how, "js", 49_152, 576, 2048)
+    for tokens in (512, 4096) if quick else (512, 1024, 2048, 4096):
+        for how in ("ours", "chunked") if quick else everyone:
+            yield loss_case(how, "js", 32_000, 256, tokens)
+
+
+def ours_case(
+    part: str, name: str, changes: dict[str, int], loss: str, kind: Context, steps: int, rounds: int
+) -> Case:
+    shape = replace(SHAPES[name], **changes)
+    words = ("--loss", loss, "--context", kind, "--warm-up", "1", "--steps", str(steps))
+    seconds = START_UP + (1 + steps) * guess(shape, loss, kind, peer=False)
+    facts = {"shape": name, "loss": loss, "context": kind, "trainer": "ours", **changes}
+    return Case(
+        part, "ours", (*named(name, changes), *words), seconds, rounds, tuple(facts.items())
+    )
+
+
+def peer_case(
+    part: str, name: str, changes: dict[str, int], loss: str, trainer: str, steps: int, rounds: int
+) -> Case:
+    shape, kind = replace(SHAPES[name], **changes), CONTEXTS[trainer]
+    words = ("--trainer", trainer, "--loss", loss, "--warm-up", "1", "--steps", str(steps))
+    seconds = START_UP + (1 + steps) * guess(shape, loss, kind, peer=True)
+    facts = {"shape": name, "loss": loss, "context": kind, "trainer": trainer, **changes}
+    return Case(
+        part, "peer", (*named(name, changes), *words), seconds, rounds, tuple(facts.items())
+    )
+
+
+def floor_case(name: str) -> Case:
+    repeats = 1 if name == "smollm2" else 2
+    seconds = 5 + (1 + repeats) * guess(SHAPES[name], "js", "sibling", peer=False)
+    words = ("--shape", name, "--repeats", str(repeats))
+    return Case("floor", "floor", words, seconds, 1, (("shape", name),))
+
+
+def loss_case(how: str, kind: str, vocab: int, width: int, tokens: int) -> Case:
+    products = (8 + 4 * (how == "chunked")) * width * vocab * tokens / 70e9
+    costs = {"ours": 2.5e-8, "dense": 6e-8, "sdpo": 1.2e-7, "chunked": 1.7e-7}
+    once = products + vocab * tokens * (costs[how] if kind == "js" else costs[how] / 2)
+    repeats = 1 if once > SLOW else 3
+    sizes = {"vocab": vocab, "width": width, "tokens": tokens}
+    named_sizes = {**sizes, "repeats": repeats}.items()
+    words = [word for name, number in named_sizes for word in (f"--{name}", str(number))]
+    seconds = 5 + (1 + repeats) * once
+    facts = (("how", how), ("kind", kind), *sizes.items())
+    return Case("loss", "loss_only", ("--how", how, "--kind", kind, *words), seconds, 1, facts)
+
+
+def named(name: str, changes: dict[str, int]) -> tuple[str, ...]:
+    changed = [f"{field}={number}" for field, number in changes.items()]
+    return ("--shape", name, *(["--set", *changed] if changed else []))
+
+
+def guess(shape: Shape, loss: str, kind: Context, *, peer: bool) -> float:
+    """Seconds of a step, fitted to the first measurements on two quiet cores."""
+    n, d, rows, tokens = shape.body, shape.head, shape.rows, shape.tokens
+    groups = rows if peer else shape.prompts
+    contexts = rows if peer else shape.prompts * shape.contexts(kind)
+    teacher = 2 * n * (contexts * shape.teacher_tokens(kind) + tokens)
+    flops = (
+        6 * n * (groups * shape.prompt + tokens) + teacher + (8 + 2) * d * tokens + 2 * n * tokens
+    )
+    costs = {"js": 1.2e-7, "top100_js": 2e-8, "sampled": 5e-9}
+    each = 5e-8 + costs.get(loss, 3e-8) if peer else 1.5e-8
+    return flops / 70e9 + each * tokens * shape.vocab + 0.012 * shape.completion
+
+
+def shrunk(case: Case) -> Case:
+    """The same with the tiny shape, and every other size divided by 64."""
+    words = [_shrunk_word(word) for word in case.arguments]
+    if "--shape" in words:
+        words[words.index("--shape") + 1] = "tiny"
+    facts = {"shape": "tiny"} if "shape" in dict(case.facts) else {}
+    found = {name: facts.get(name, _small(name, value)) for name, value in case.facts}
+    return replace(case, arguments=tuple(words), seconds=10.0, facts=tuple(found.items()))
+
+
+def _shrunk_word(word: str) -> str:
+    name, equals, number = word.partition("=")
+    if equals:
+        return f"{name}={_small(name, int(number))}"
+    return str(_small("", int(word))) if word.isdigit() else word
+
+
+def _small(name: str, value: Any) -> Any:
+    """Numbers above 16 by 64."""
+    return max(2, value // 64) if isinstance(value, int) and value > 16 else value

@@ -1,0 +1,122 @@
+"""The plots: phases as bars, growth and the loss's memory as curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from benchmarks.step_time.table import PHASES, Entry, pairs
+
+COLOURS = ("#4477aa", "#66ccee", "#228833", "#ccbb44", "#ee6677", "#aa3377", "#bbbbbb")
+WHO = {"ours": "#4477aa", "sdpo": "#ee6677", "sdft": "#ee6677", "dense": "#bbbbbb"}
+WHO |= {"chunked": "#ccbb44"}
+CURVE_NAMES = {
+    "samples": "rollouts a question, at equal tokens",
+    "completion": "completion, tokens",
+    "teacher_prompt": "teacher's prompt, tokens",
+    "vocab": "vocabulary",
+}
+
+
+def plot_all(entries: Sequence[Entry], folder: Path) -> None:
+    """Those that have data."""
+    for shape in dict.fromkeys(e["shape"] for e in entries if e["part"] == "step"):
+        plot_phases(entries, shape, folder / f"phases_{shape}.png")
+    if any(e["part"] == "curve" for e in entries):
+        plot_curves(entries, folder / "curves.png")
+    if any(e["part"] == "loss" for e in entries):
+        plot_loss(entries, folder / "loss.png")
+
+
+def plot_phases(entries: Sequence[Entry], shape: str, path: Path) -> None:
+    """A bar for ours and one for TRL's, for each pair."""
+    found = [pair for pair in pairs(entries) if pair[0]["shape"] == shape]
+    if not found:
+        return
+    figure, axes = plt.subplots(figsize=(9, 0.8 + 0.62 * len(found)))
+    labels, at = [], 0.0
+    for our, peer in found:
+        for entry in (our, peer):
+            left = 0.0
+            for phase, colour in zip(PHASES, COLOURS, strict=True):
+                seconds = entry.phases[phase]
+                axes.barh(at, seconds, left=left, color=colour, height=0.9)
+                left += seconds
+            peak = entry.median("peak_mib")
+            axes.text(left, at, f" {left:.3g} s, {peak:,.0f} MiB", va="center", fontsize=7)
+            who = "ours" if entry is our else f"TRL {entry['trainer']}"
+            who += " (checkpointing)" if entry["checkpointing"] else ""
+            labels.append((at, f"{entry['loss']}, {entry['context']}: {who}"))
+            at += 1
+        at += 0.4
+    axes.set_yticks([y for y, _ in labels], [name for _, name in labels], fontsize=7)
+    axes.invert_yaxis()
+    axes.margins(x=0.18)
+    axes.set_xlabel(f"seconds of a step, {shape}")
+    handles = [plt.Rectangle((0, 0), 1, 1, color=colour) for colour in COLOURS]
+    axes.legend(handles, PHASES, ncols=7, fontsize=7, loc="lower center", bbox_to_anchor=(0.4, 1))
+    _save(figure, path)
+
+
+def plot_curves(entries: Sequence[Entry], path: Path) -> None:
+    """Time above, memory below."""
+    figure, axes = plt.subplots(2, len(CURVE_NAMES), figsize=(13, 5.5), squeeze=False)
+    for column, (curve, label) in enumerate(CURVE_NAMES.items()):
+        for who in ("ours", "sdft"):
+            points = [e for e in entries if e["curve"] == curve and e["trainer"] == who]
+            points.sort(key=lambda e: e[curve])
+            x = [e[curve] for e in points]
+            name = "ours" if who == "ours" else "TRL SDFT"
+            for row, y in enumerate(([e.step for e in points], _peaks(points))):
+                axes[row][column].plot(x, y, "o-", color=WHO[who], label=name)
+        axes[1][column].set_xlabel(label)
+        for row in (0, 1):
+            from_zero(axes[row][column])
+    axes[0][0].set_ylabel("step, s")
+    axes[1][0].set_ylabel("peak, MiB")
+    axes[0][0].legend()
+    _save(figure, path)
+
+
+def plot_loss(entries: Sequence[Entry], path: Path) -> None:
+    """The loss alone, JS, by tokens."""
+    found = [e for e in entries if e["part"] == "loss" and e["kind"] == "js"]
+    smallest = min(e["vocab"] for e in found)
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.5))
+    for how in dict.fromkeys(e["how"] for e in found):
+        points = [e for e in found if e["how"] == how and e["vocab"] == smallest]
+        points.sort(key=lambda e: e["tokens"])
+        x = [e["tokens"] for e in points]
+        for axis, name in zip(axes, ("seconds", "grown_mib"), strict=True):
+            axis.plot(x, [e.median(name) for e in points], "o-", color=_colour(how), label=how)
+    for axis, name in zip(axes, ("seconds", "MiB"), strict=True):
+        axis.set_xlabel(f"tokens (JS, vocabulary {smallest:,})")
+        axis.set_ylabel(name)
+        from_zero(axis)
+    axes[0].legend()
+    _save(figure, path)
+
+
+def from_zero(axis: Any) -> None:
+    axis.margins(y=0.15)
+    axis.set_ylim(bottom=0)
+
+
+def _peaks(points: Sequence[Entry]) -> list[float]:
+    return [e.median("peak_mib") for e in points]
+
+
+def _colour(how: str) -> str:
+    return {**WHO, "sdpo": "#ee6677"}.get(how, "#000000")
+
+
+def _save(figure: Any, path: Path) -> None:
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    plt.close(figure)

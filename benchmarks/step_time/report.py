@@ -1,0 +1,209 @@
+"""``results.md`` and the plots from ``results.csv``.
+
+python -m benchmarks.step_time.report --folder benchmarks/step_time
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.step_time.plots import plot_all
+from benchmarks.step_time.table import PHASES, Entry, markdown, pairs, read
+
+LIBRARIES = ("torch", "transformers", "trl", "lightning")
+HOW = """\
+Written by `python -m benchmarks.step_time.run`. Each number is the median over processes of each
+one's median step; ours and TRL's ran in turn, 2 threads each, float32, no other difference: same
+weights, questions, number and length of completions (no end token can be sampled), teacher's
+prompt, AdamW, clipping of the gradient's norm. Before the first measurement `check` takes one step
+of each of TRL's trainers and finds the same loss and the same gradients in ours.
+
+`sdpo`: TRL's SDPOTrainer, the teacher sees the group's first right completion but its own. `sdft`:
+SDFTTrainer, a text that stands with the question. `stable`: DistillationTrainer, the teacher sees
+the question alone. The teacher is the initial model in all. *own*: another text for every rollout,
+so that no two rollouts share a prompt of the teacher; TRL's time does not depend on it."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, default=Path(__file__).parent)
+    args = parser.parse_args()
+    entries = read(args.folder / "results.csv")
+    sections = [
+        "# Speed and memory of a training step",
+        HOW,
+        setting(entries),
+        steps(entries),
+        own(entries),
+        phases(entries),
+        floors(entries),
+        losses(entries),
+        flops(entries),
+        curves(entries),
+    ]
+    text = "\n\n".join(section for section in sections if section)
+    (args.folder / "results.md").write_text(text + "\n")
+    plot_all(entries, args.folder)
+    print(f"Wrote {args.folder / 'results.md'} and the plots.")
+
+
+def setting(entries: Sequence[Entry]) -> str:
+    """Versions, commits, and whether the machine was quiet."""
+    commits = sorted({name for entry in entries for name in entry.commits})
+    loads = sorted(load for entry in entries for load in entry.loads)
+    libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
+    return (
+        f"{libraries}; lightning_sd at {', '.join(commits)} (`+`: with changes). Load of the "
+        f"machine before a process began: median {loads[len(loads) // 2]:.1f}, "
+        f"largest {loads[-1]:.1f}."
+    )
+
+
+def steps(entries: Sequence[Entry]) -> str:
+    rows = []
+    for our, peer in pairs(entries):
+        both = [peer.steps[r] / our.steps[r] for r in peer.steps if r in our.steps]
+        rows.append(
+            [
+                our["shape"],
+                _named(peer),
+                our["loss"],
+                len(our.rounds),
+                our.step,
+                peer.step,
+                f"**{peer.step / our.step:.2f}x**",
+                f"{min(both):.2f} to {max(both):.2f}" if both else "",
+                our.median("tokens_per_second"),
+                peer.median("tokens_per_second"),
+                our.median("peak_mib"),
+                peer.median("peak_mib"),
+                f"**{our.median('peak_mib') / peer.median('peak_mib'):.2f}x**",
+            ]
+        )
+    head = ("shape", "TRL's trainer", "loss", "processes", "ours, s", "TRL, s", "speed")
+    head += ("in single rounds", "ours, tokens/s", "TRL, tokens/s", "ours, peak MiB")
+    return _section("A whole step", (*head, "TRL, peak MiB", "memory"), rows)
+
+
+def own(entries: Sequence[Entry]) -> str:
+    """Ours without any sharing of the teacher's prompts, beside TRL's."""
+    trl = {(p["shape"], p["loss"]): p for _, p in pairs(entries) if p["trainer"] == "sdpo"}
+    rows = []
+    for entry in entries:
+        peer = trl.get((entry["shape"], entry["loss"]))
+        if entry["part"] == "step" and entry["context"] == "own" and peer is not None:
+            speed = f"{peer.step / entry.step:.2f}x"
+            rows.append([entry["shape"], entry["loss"], entry.step, peer.step, speed])
+    head = ("shape", "loss", "ours, s", "TRL, s", "speed")
+    return _section("A whole step, another context for every rollout", head, rows)
+
+
+def phases(entries: Sequence[Entry]) -> str:
+    rows = []
+    for entry in entries:
+        if entry["part"] == "step":
+            found = entry.phases
+            facts = [entry["shape"], entry["loss"], entry["context"], _named(entry)]
+            rows.append([*facts, *(float(found[p]) for p in PHASES), sum(found.values())])
+    head = ("shape", "loss", "context", "who", *PHASES, "step")
+    note = (
+        "Seconds of the median step. Ours, and those of `stable`, end the forward passes at the "
+        "hidden states: both heads and their gradients are in `loss` (of `stable` also in "
+        "`backward`). `sdpo` and `sdft` form all logits in the forward passes."
+    )
+    return _section("Phases", head, rows, note)
+
+
+def floors(entries: Sequence[Entry]) -> str:
+    rows = []
+    for entry in entries:
+        if entry["part"] != "floor":
+            continue
+        result = next(iter(entry.rounds.values()))
+        found: list[Any] = [entry["shape"], *result["parts"].values(), result["floor"]]
+        for who in ("ours", "sdpo"):
+            step = _step(entries, entry["shape"], who)
+            found += [step, None if step is None else f"**{step / result['floor']:.2f}x**"]
+        rows.append([*found, result["attention"]])
+        names = tuple(result["parts"])
+    if not rows:
+        return ""
+    head = ("shape", *names, "floor", "ours (JS)", "of it", "TRL (JS)", "of it", "attention")
+    note = "Seconds of bare `torch.mm`. Attention's products are not in the floor."
+    return _section("The floor", head, rows, note)
+
+
+def _step(entries: Sequence[Entry], shape: str, who: str) -> float | None:
+    wanted = {"part": "step", "shape": shape, "trainer": who, "loss": "js", "context": "sibling"}
+    for entry in entries:
+        same = all(entry[name] == value for name, value in wanted.items())
+        if same and not entry["checkpointing"]:
+            return entry.step
+    return None
+
+
+def losses(entries: Sequence[Entry]) -> str:
+    found = [e for e in entries if e["part"] == "loss"]
+    groups: dict[tuple[Any, ...], dict[str, Entry]] = {}
+    for entry in found:
+        case = tuple(entry[name] for name in ("vocab", "width", "tokens", "kind"))
+        groups.setdefault(case, {})[entry["how"]] = entry
+    rows = []
+    for case, ways in groups.items():
+        for how, entry in ways.items():
+            time, memory = entry.median("seconds"), entry.median("grown_mib")
+            row = [*case, how, time, memory]
+            if "ours" in ways:
+                row.append(f"{time / ways['ours'].median('seconds'):.2f}x")
+                row.append(f"{memory / max(1.0, ways['ours'].median('grown_mib')):.2f}x")
+            rows.append(row)
+    head = ("vocabulary", "hidden", "tokens", "loss", "way", "seconds", "MiB", "time", "memory")
+    note = (
+        "From hidden states to the gradients of hidden states and head. MiB: what the process grew "
+        "by, gradients included. The last two columns are relative to ours. `dense`: log-softmax "
+        "of full logits; `sdpo`: TRL's loss of that name; `chunked`: that of its stable trainer."
+    )
+    return _section("The loss alone", head, rows, note)
+
+
+def flops(entries: Sequence[Entry]) -> str:
+    names = ("context", "samples", "teacher_prompt", "counted", "least", "ratio", "ratio_trl")
+    rows = [
+        [found.get(name) for name in names]
+        for entry in entries
+        if entry["part"] == "flops"
+        for found in next(iter(entry.rounds.values()))["flops"]
+    ]
+    head = ("context", "G", "teacher's prompt", "ours, FLOPs", "least", "ours", "TRL (SDFT)")
+    note = (
+        "Forward and backward passes of student and teacher, counted by torch, relative to the "
+        "least that encodes every distinct prompt once (see `flops.py`)."
+    )
+    return _section("Work counted", head, rows, note)
+
+
+def curves(entries: Sequence[Entry]) -> str:
+    rows = []
+    for entry in entries:
+        if entry["part"] == "curve":
+            facts = [entry["curve"], entry[entry["curve"]], _named(entry)]
+            rows.append([*facts, entry.step, entry.median("peak_mib")])
+    return _section("Growth", ("of", "at", "who", "step, s", "peak MiB"), rows)
+
+
+def _named(entry: Entry) -> str:
+    return f"{entry['trainer']}{', checkpointing' if entry['checkpointing'] else ''}"
+
+
+def _section(title: str, head: Sequence[str], rows: Sequence[Any], note: str = "") -> str:
+    if not rows:
+        return ""
+    return "\n\n".join(part for part in (f"## {title}", note, markdown(head, rows)) if part)
+
+
+if __name__ == "__main__":
+    main()

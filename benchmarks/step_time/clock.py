@@ -9,11 +9,34 @@ import resource
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 PREFIX = "RESULT "
 THREADS = 2
 PHASES = ("rollout", "teacher", "student", "loss", "backward", "optimizer")
+
+
+class Machine(NamedTuple):
+    """How much computing there has been, in seconds."""
+
+    wall: float
+    everyone: float
+    """Of all processes, on all cores."""
+    own: float
+    """Of this process and its children."""
+
+    @classmethod
+    def now(cls) -> Machine:
+        # user, nice, system, (idle, iowait,) irq, softirq, steal
+        ticks = [int(n) for n in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        everyone = (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
+        return cls(time.monotonic(), everyone, sum(os.times()[:4]))
+
+    def others(self, then: Machine) -> float:
+        """Cores that other processes have used since ``then``, on average."""
+        used = (self.everyone - then.everyone) - (self.own - then.own)
+        return round(max(0.0, used) / max(0.01, self.wall - then.wall), 2)
 
 
 class Clock:
@@ -25,12 +48,14 @@ class Clock:
     def __init__(self) -> None:
         self.steps: list[float] = []
         self.phases: list[dict[str, float]] = []
+        self.machine: list[Machine] = []
         self._now: dict[str, float] = defaultdict(float)
         self._inside = False
         self._last = time.perf_counter()
 
     def start(self) -> None:
         """The first step begins."""
+        self.machine.append(Machine.now())
         self._last = time.perf_counter()
 
     def step_done(self) -> None:
@@ -38,6 +63,7 @@ class Clock:
         now = time.perf_counter()
         self.steps.append(now - self._last)
         self.phases.append(dict(self._now))
+        self.machine.append(Machine.now())
         self._now.clear()
         self._last = now
 
@@ -81,6 +107,7 @@ class Clock:
             "phases": rounded,
             "tokens_per_second": round(tokens * len(steps) / sum(steps), 2),
             "peak_mib": round(peak_mib(), 1),
+            "others": self.machine[-1].others(self.machine[warm_up]),
         }
 
 
@@ -102,6 +129,13 @@ def set_threads() -> None:
     torch.set_num_threads(THREADS)
 
 
+BEGUN = Machine.now()
+
+
 def emit(result: dict[str, Any]) -> None:
-    """Print the line that ``run`` looks for, with what is needed to judge a disturbed machine."""
-    print(PREFIX + json.dumps({**result, "load": round(os.getloadavg()[0], 2)}), flush=True)
+    """Print the line that ``run`` looks for.
+
+    With it goes by how much other processes disturbed this one: while counted steps ran if the
+    result says so itself, else from its beginning.
+    """
+    print(PREFIX + json.dumps({"others": Machine.now().others(BEGUN), **result}), flush=True)

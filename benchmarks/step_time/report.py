@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.step_time.plots import plot_all
-from benchmarks.step_time.table import PHASES, Entry, markdown, pairs, read
+from benchmarks.step_time.run import DISTURBED
+from benchmarks.step_time.table import PHASES, Entry, markdown, pairs, read, shown
 
 LIBRARIES = ("torch", "transformers", "trl", "lightning")
 HOW = """\
@@ -54,12 +55,12 @@ def main() -> None:
 def setting(entries: Sequence[Entry]) -> str:
     """Versions, commits, and whether the machine was quiet."""
     commits = sorted({name for entry in entries for name in entry.commits})
-    loads = sorted(load for entry in entries for load in entry.loads)
+    others = sorted(cores for entry in entries for cores in entry.others)
     libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
     return (
-        f"{libraries}; lightning_sd at {', '.join(commits)} (`+`: with changes). Load of the "
-        f"machine before a process began: median {loads[len(loads) // 2]:.1f}, "
-        f"largest {loads[-1]:.1f}."
+        f"{libraries}; lightning_sd at {', '.join(commits)} (`+`: with changes). Cores that other "
+        f"processes used meanwhile: median {others[len(others) // 2]:.2f}, largest "
+        f"{others[-1]:.2f}; marked `!` above {DISTURBED}."
     )
 
 
@@ -73,8 +74,8 @@ def steps(entries: Sequence[Entry]) -> str:
                 _named(peer),
                 our["loss"],
                 len(our.rounds),
-                our.step,
-                peer.step,
+                _step_cell(our),
+                _step_cell(peer),
                 f"**{peer.step / our.step:.2f}x**",
                 f"{min(both):.2f} to {max(both):.2f}" if both else "",
                 our.median("tokens_per_second"),
@@ -193,6 +194,10 @@ def curves(entries: Sequence[Entry]) -> str:
             facts = [entry["curve"], entry[entry["curve"]], _named(entry)]
             rows.append([*facts, entry.step, entry.median("peak_mib")])
     return _section("Growth", ("of", "at", "who", "step, s", "peak MiB"), rows)
+
+
+def _step_cell(entry: Entry) -> str:
+    return shown(entry.step) + (" !" if max(entry.others) > DISTURBED else "")
 
 
 def _named(entry: Entry) -> str:

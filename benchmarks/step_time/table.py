@@ -20,7 +20,8 @@ class Entry:
     facts: dict[str, Any]
     rounds: dict[int, dict[str, Any]]
     """Result of each round's process."""
-    loads: tuple[float, ...]
+    others: tuple[float, ...]
+    """Cores that other processes used meanwhile, for each round."""
     commits: tuple[str, ...]
 
     def __getitem__(self, name: str) -> Any:
@@ -62,7 +63,7 @@ def read(path: Path) -> list[Entry]:
         Entry(
             json.loads(rows[0]["facts"]),
             {int(row["round"]): json.loads(row["result"]) for row in rows},
-            tuple(float(row["load"]) for row in rows),
+            tuple(float(json.loads(row["result"]).get("others", 0.0)) for row in rows),
             tuple(dict.fromkeys(row["commit"] for row in rows)),
         )
         for rows in grouped.values()

@@ -155,7 +155,7 @@ def good(row: dict[str, Any]) -> bool:
 
 def others(row: dict[str, Any]) -> float:
     """Cores that other processes used meanwhile."""
-    return float(json.loads(row["result"]).get("others", 0.0))
+    return float(json.loads(row["result"]).get("others", "inf"))
 
 
 def rows(path: Path) -> list[dict[str, Any]]:

@@ -63,7 +63,7 @@ def read(path: Path) -> list[Entry]:
         Entry(
             json.loads(rows[0]["facts"]),
             {int(row["round"]): json.loads(row["result"]) for row in rows},
-            tuple(float(json.loads(row["result"]).get("others", 0.0)) for row in rows),
+            tuple(float(json.loads(row["result"]).get("others", "inf")) for row in rows),
             tuple(dict.fromkeys(row["commit"] for row in rows)),
         )
         for rows in grouped.values()

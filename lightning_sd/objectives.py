@@ -233,7 +233,7 @@ class SampledToken(Objective):
         """The surrogate at each token; see :class:`Objective`."""
         assert teacher_logits is not None
         logprobs, entropy = sampled_logprobs(student_logits, tokens.ids)
-        teacher, _ = sampled_logprobs(teacher_logits, tokens.ids)
+        teacher = token_logprobs(teacher_logits, tokens.ids)
         return TokenLoss(sampled_token_loss(logprobs, teacher), logprobs.detach(), teacher, entropy)
 
 
@@ -288,6 +288,19 @@ class PolicyGradient(Objective):
         return TokenLoss(loss, logprobs.detach(), None, entropy)
 
 
+def token_logprobs(logits: Tensor, ids: Tensor) -> Tensor:
+    """Log-probability of given tokens, with gradient, in float32 or wider.
+
+    Args:
+        logits: ``[tokens, vocab]``.
+        ids: ``[tokens]``.
+
+    Returns:
+        ``[tokens]``.
+    """
+    return -torch.nn.functional.cross_entropy(widened(logits), ids, reduction="none")
+
+
 def sampled_logprobs(logits: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probability of given tokens, with gradient, and the entropy, without.
 
@@ -299,7 +312,7 @@ def sampled_logprobs(logits: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         Both ``[tokens]``, in float32 or wider.
     """
     wide = widened(logits)
-    logprobs = -torch.nn.functional.cross_entropy(wide, ids, reduction="none")
+    logprobs = token_logprobs(wide, ids)
     with torch.no_grad(), torch.autocast(wide.device.type, enabled=False):
         finite = wide.clamp(min=wide.amax(-1, keepdim=True) + LOG_FLOOR)
         probs, normaliser = softmax_and_lse(finite)

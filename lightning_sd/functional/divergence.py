@@ -182,9 +182,9 @@ def _compute(
 
 def softmax_and_lse(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Softmax over the last axis, and the log of its normaliser ``[..., 1]``: one exp pass."""
-    top, where = logits.max(-1, keepdim=True)
     probs = torch.softmax(logits, -1)
-    return probs, top - probs.gather(-1, where).log_()
+    # The likeliest token's probability is exp(its logit - lse); two amax beat a max with indices.
+    return probs, logits.amax(-1, keepdim=True) - probs.amax(-1, keepdim=True).log_()
 
 
 def value_and_grad(

@@ -83,7 +83,7 @@ class TransformersSampler(Sampler):
             Ids ``[rows]`` and their log-probabilities before top-k and top-p, ``[rows]``.
         """
         logits = logits.float()
-        if self.temperature > 0:
+        if self.temperature not in (0, 1):
             logits = logits / self.temperature
         normaliser = torch.logsumexp(logits, -1)
         greedy = self.temperature == 0

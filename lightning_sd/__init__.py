@@ -18,7 +18,7 @@ _HOMES = {
         "StepAlignedCritique",
         "TeacherContext",
     ),
-    "lightning_sd.critics": ("Critic", "LMCritic", "RuleCritic"),
+    "lightning_sd.critics": ("Critic", "LMCritic", "RuleCritic", "ServerCritic", "VLLMCritic"),
     "lightning_sd.data": ("CritiqueCache", "CritiqueDataModule"),
     "lightning_sd.metrics": ("AvgAtK", "MajAtK", "MeanLength", "PassAtK"),
     "lightning_sd.models": ("LoRA", "LoadedModel", "ModelSource", "PretrainedModel"),
@@ -26,7 +26,13 @@ _HOMES = {
     "lightning_sd.objectives": ("Distillation", "Objective", "PolicyGradient", "SampledToken"),
     "lightning_sd.rollout": ("Sampler", "TransformersSampler"),
     "lightning_sd.supervised": ("SupervisedModule",),
-    "lightning_sd.tasks": ("ArithmeticTask", "DatasetTask", "ReasoningGymTask", "Task"),
+    "lightning_sd.tasks": (
+        "ArithmeticTask",
+        "DatasetTask",
+        "ReasoningGymTask",
+        "StreamTask",
+        "Task",
+    ),
     "lightning_sd.teachers": ("EMATeacher", "FrozenTeacher", "LiveTeacher", "TeacherWeights"),
     "lightning_sd.types": ("Critique", "Question", "Rollout", "TeacherView", "Verdict"),
 }

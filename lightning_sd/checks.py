@@ -6,6 +6,28 @@ from lightning_sd.contexts.base import TeacherContext
 from lightning_sd.objectives import Objective
 from lightning_sd.rollout import Sampler
 
+SHARDED = ("FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy")
+
+
+def check_strategy(strategy: object) -> None:
+    """Refuse strategies that shard the weights.
+
+    Ranks that sample until their own longest answer ends would wait for each other for ever, and
+    teachers could not swap weights that no rank holds whole.
+
+    Args:
+        strategy: The trainer's.
+
+    Raises:
+        ValueError: It shards.
+    """
+    name = type(strategy).__name__
+    if name in SHARDED:
+        raise ValueError(
+            f"trainer.strategy={name} shards the weights, with which rollouts are not supported "
+            "yet. Use ddp, with `lora` or `quantization` if the model is too large for one device."
+        )
+
 
 def check_composition(
     objective: Objective, context: TeacherContext | None, sampler: Sampler, attempts: str

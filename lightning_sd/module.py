@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from lightning_sd.checks import check_composition
+from lightning_sd.checks import check_composition, check_strategy
 from lightning_sd.contexts.base import TeacherContext
 from lightning_sd.data.chat import encode_prompt
 from lightning_sd.evidence import evidence_source
@@ -109,6 +109,7 @@ class SelfDistillModule(StudentModule):
     def setup(self, stage: str) -> None:
         """Check what can be checked before anything is sampled."""
         if stage == "fit":
+            check_strategy(self.trainer.strategy)
             check_composition(self.objective, self.teacher_context, self.sampler, self.attempts)
         if stage in ("fit", "predict"):
             evidence_source(self.trainer).check(self.needs)

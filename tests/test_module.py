@@ -444,6 +444,17 @@ def test_importance_clip_without_probabilities_is_refused(
         trainer(tmp_path, ReferenceSolution()).fit(student, datamodule=LabData())
 
 
+@pytest.mark.parametrize("name", ["FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy"])
+def test_strategies_that_shard_are_refused(name):
+    import lightning.pytorch.strategies as strategies
+
+    from lightning_sd.checks import check_strategy
+
+    check_strategy(strategies.SingleDeviceStrategy())
+    with pytest.raises(ValueError, match=name):
+        check_strategy(object.__new__(getattr(strategies, name)))
+
+
 def test_no_data_module_is_refused(make_llama, tokenizer, tmp_path):
     with pytest.raises(TypeError, match="CritiqueDataModule"):
         trainer(tmp_path, ReferenceSolution()).fit(

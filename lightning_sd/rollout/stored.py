@@ -11,7 +11,8 @@ from lightning_sd.types import Question, Rollout
 def stored_attempts(questions: Sequence[Question], tokenizer: Any) -> list[Rollout]:
     """One rollout a question, from the attempt that stands with it.
 
-    Stored text has to be tokenised, unlike sampled ids; the end-of-turn token is added.
+    Stored text has to be tokenised, unlike sampled ids. The end-of-turn token is added, unless
+    ``extra["finished"]`` says that the attempt was cut off.
 
     Args:
         questions: Each with ``attempt``.
@@ -31,7 +32,9 @@ def stored_attempts(questions: Sequence[Question], tokenizer: Any) -> list[Rollo
                 "`attempt` (DatasetTask), write some with `critique`, or use attempts='sampled'."
             )
         ids = tokenizer.encode(question.attempt, add_special_tokens=False)
+        finished = bool(question.extra.get("finished", True))
+        end = (tokenizer.eos_token_id,) if finished else ()
         rollouts.append(
-            Rollout(question, (*ids, tokenizer.eos_token_id), question.attempt, group=group)
+            Rollout(question, (*ids, *end), question.attempt, group=group, finished=finished)
         )
     return rollouts

@@ -4,5 +4,14 @@ from lightning_sd.tasks.arithmetic import ArithmeticTask
 from lightning_sd.tasks.base import Split, StepChecked, Task
 from lightning_sd.tasks.dataset import DatasetTask
 from lightning_sd.tasks.reasoning_gym import ReasoningGymTask
+from lightning_sd.tasks.stream import StreamTask
 
-__all__ = ["ArithmeticTask", "DatasetTask", "ReasoningGymTask", "Split", "StepChecked", "Task"]
+__all__ = [
+    "ArithmeticTask",
+    "DatasetTask",
+    "ReasoningGymTask",
+    "Split",
+    "StepChecked",
+    "StreamTask",
+    "Task",
+]

@@ -59,6 +59,7 @@ class ArithmeticTask(Task):
             if value < 1:
                 raise ValueError(f"{name}={value}: must be at least 1.")
         self.steps = steps
+        self.train_size, self.val_size, self.test_size = train_size, val_size, test_size
         self.seed = seed
         self.instruction = instruction
         splits: tuple[Split, ...] = get_args(Split)

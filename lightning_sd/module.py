@@ -17,7 +17,7 @@ from lightning_sd.data.chat import encode_prompt
 from lightning_sd.evidence import evidence_source
 from lightning_sd.hparams import build, describable
 from lightning_sd.loss import LossOutput, objective_loss
-from lightning_sd.metrics import answer_metrics
+from lightning_sd.metrics import answer_metrics, update_answers
 from lightning_sd.models import ModelSource
 from lightning_sd.objectives import Distillation, Objective, Tokens
 from lightning_sd.rollout import Sampler, TransformersSampler, stored_attempts
@@ -25,7 +25,7 @@ from lightning_sd.rollout.seeding import batch_generator
 from lightning_sd.scoring import Scorer, Scores
 from lightning_sd.step_report import step_means, step_output
 from lightning_sd.student import OptimizerCallable, SchedulerCallable, StudentModule
-from lightning_sd.teachers import FrozenTeacher, TeacherWeights
+from lightning_sd.teachers import FrozenTeacher, TeacherWeights, trainable
 from lightning_sd.types import Question, Rollout, StepOutput, TeacherView, with_siblings
 
 
@@ -234,7 +234,7 @@ class SelfDistillModule(StudentModule):
 
     def _no_loss(self) -> LossOutput:
         """Nothing to learn from: a zero that still reaches every weight, as DDP needs."""
-        zero = torch.stack([p.sum() * 0.0 for p in self.student.parameters() if p.requires_grad])
+        zero = torch.stack([p.sum() * 0.0 for _, p in trainable(self.student)])
         none = torch.zeros(0, device=self.device)
         return LossOutput(zero.sum(), 0.0, none, none, none, none)
 
@@ -258,10 +258,7 @@ class SelfDistillModule(StudentModule):
 
     def _evaluate(self, batch: Iterable[Question], index: int) -> None:
         rollouts = self.answer(batch, index, "eval")
-        for start in range(0, len(rollouts), self.eval_samples):
-            group = rollouts[start : start + self.eval_samples]
-            for metric in self.answer_metrics.values():
-                metric.update(group)
+        update_answers(self.answer_metrics, rollouts, self.eval_samples)
 
     def on_validation_epoch_end(self) -> None:
         """Log Avg@k, Pass@k, Maj@k and length of the validation questions."""

@@ -103,7 +103,7 @@ class StudentModule(GlobalMean):
         return result
 
     def _kept(self) -> set[str]:
-        names = {name for name, p in self.named_parameters() if p.requires_grad}
+        names = {name for name, _ in trainable(self)}
         return names | {name for name, _ in self.named_buffers()}
 
 

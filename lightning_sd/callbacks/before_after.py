@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
-from lightning_sd.metrics import answer_metrics
+from lightning_sd.metrics import answer_metrics, update_answers
 
 if TYPE_CHECKING:
     from lightning_sd.module import SelfDistillModule
@@ -90,9 +90,7 @@ def held_out_answers(trainer: Any, pl_module: Any, when: str) -> Numbers:
         task = progress.add_task(f"Held-out questions {when}", total=len(loader))
         for index, batch in enumerate(loader):
             rollouts = module.answer(batch, index, "eval")
-            for start in range(0, len(rollouts), k):
-                for metric in metrics.values():
-                    metric.update(rollouts[start : start + k])
+            update_answers(metrics, rollouts, k)
             progress.advance(task)
     found = metrics.compute()
     order = (f"avg@{k}", f"pass@{k}", f"maj@{k}", "length")

@@ -1,5 +1,12 @@
 """Metrics, each a torchmetrics ``Metric`` that works in any project."""
 
-from lightning_sd.metrics.answers import AvgAtK, MajAtK, MeanLength, PassAtK, answer_metrics
+from lightning_sd.metrics.answers import (
+    AvgAtK,
+    MajAtK,
+    MeanLength,
+    PassAtK,
+    answer_metrics,
+    update_answers,
+)
 
-__all__ = ["AvgAtK", "MajAtK", "MeanLength", "PassAtK", "answer_metrics"]
+__all__ = ["AvgAtK", "MajAtK", "MeanLength", "PassAtK", "answer_metrics", "update_answers"]

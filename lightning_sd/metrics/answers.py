@@ -110,6 +110,19 @@ def answer_metrics(k: int, prefix: str = "") -> MetricCollection:
     return MetricCollection(metrics, prefix=prefix, compute_groups=False)
 
 
+def update_answers(metrics: MetricCollection, rollouts: Sequence[Rollout], k: int) -> None:
+    """Feed judged answers to a collection, question by question.
+
+    Args:
+        metrics: As :func:`answer_metrics` makes it.
+        rollouts: ``k`` answers to one question, then to the next, and so on.
+        k: Answers a question.
+    """
+    for start in range(0, len(rollouts), k):
+        for metric in metrics.values():
+            metric.update(rollouts[start : start + k])
+
+
 def _verdict(rollout: Rollout) -> Verdict:
     assert rollout.verdict is not None
     return rollout.verdict

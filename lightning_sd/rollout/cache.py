@@ -10,10 +10,14 @@ import torch
 from torch import Tensor
 
 
+def causal_lm(model: Any) -> Any:
+    """The transformers model inside a peft wrapper, or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 def cache_argument(model: Any) -> str:
     """Name of the argument that takes the key-value cache: transformers 5.24 renamed it."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    known = inspect.signature(inner.forward).parameters
+    known = inspect.signature(causal_lm(model).forward).parameters
     return "cache" if "cache" in known else "past_key_values"
 
 

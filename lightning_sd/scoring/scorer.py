@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
+from lightning_sd.rollout.cache import causal_lm
 from lightning_sd.scoring.head import Head, head_of
 from lightning_sd.scoring.layout import Ids, buckets, pack, shared_prompts
 from lightning_sd.scoring.prefix import shared_prefix_hidden
@@ -72,7 +72,7 @@ class Scorer:
         backbone, linear = self._split
         distinct, index = shared_prompts(prompts)
         if self._shares(len(distinct), prompts, completions):
-            config = _causal_lm(self.model).config
+            config = causal_lm(self.model).config
             hidden = shared_prefix_hidden(backbone, config, distinct, index, completions)
         else:
             hidden = self._by_rows(
@@ -80,7 +80,7 @@ class Scorer:
                 completions,
                 lambda ids: backbone(input_ids=ids, use_cache=False).last_hidden_state,
             )
-        return Scores(hidden, head_of(linear, _causal_lm(self.model).config))
+        return Scores(hidden, head_of(linear, causal_lm(self.model).config))
 
     def _shares(self, distinct: int, prompts: Sequence[Ids], completions: Sequence[Ids]) -> bool:
         """Whether sharing is possible and saves anything."""
@@ -119,7 +119,7 @@ class Scorer:
     def _find_head(self) -> None:
         """Split the model into backbone and head, if that provably gives the model's own logits."""
         self._head_checked = True
-        base = _causal_lm(self.model)
+        base = causal_lm(self.model)
         linear = base.get_output_embeddings() if hasattr(base, "get_output_embeddings") else None
         backbone = base.get_decoder() if hasattr(base, "get_decoder") else None
         if type(linear) is not nn.Linear or backbone is None or backbone is base:
@@ -135,9 +135,3 @@ class Scorer:
                 f"{type(base).__name__}: its logits are not a linear map of its last hidden state "
                 "that lightning_sd knows. Scoring works, but holds the logits of whole sequences."
             )
-
-
-def _causal_lm(model: nn.Module) -> Any:
-    """The transformers model inside a peft wrapper, or the model itself."""
-    wrapper: Any = model
-    return wrapper.get_base_model() if hasattr(model, "get_base_model") else model

@@ -39,8 +39,9 @@ class SelfDistillCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Lightning's verbs and ``critique``."""
-        return {**LightningCLI.subcommands(), "critique": {"model", "datamodule"}}
+        """Lightning's verbs and our own."""
+        own = {"model", "datamodule"}
+        return {**LightningCLI.subcommands(), "critique": own, "probe": own}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Give the context a key of its own: it is what methods differ in."""

@@ -1,4 +1,4 @@
-"""Lightning's trainer with one more verb: ``critique``."""
+"""Lightning's trainer with more verbs: ``critique`` and ``probe``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_sd.callbacks.predictions import PredictionWriter
+from lightning_sd.probe import LEAKS, ProbeReport, Thresholds
 
 if TYPE_CHECKING:
     from lightning_sd.data import CritiqueDataModule
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Trainer(pl.Trainer):
-    """Lightning's trainer, with ``critique`` beside its own verbs."""
+    """Lightning's trainer, with ``critique`` and ``probe`` beside its own verbs."""
 
     def critique(
         self,
@@ -61,3 +62,51 @@ class Trainer(pl.Trainer):
         finally:
             datamodule.predict_split, model.predict_needs = before, frozenset()
         rank_zero_info(f"Attempts and critiques stand in {Path(out)}.")
+
+    def probe(
+        self,
+        model: SelfDistillModule | None = None,
+        datamodule: CritiqueDataModule | None = None,
+        ckpt_path: str | None = None,
+        out: str = "out/probe.json",
+        questions: int = 64,
+        samples: int = 4,
+        phrases: tuple[str, ...] = LEAKS,
+        thresholds: Thresholds = Thresholds(),  # noqa: B008 - frozen
+    ) -> ProbeReport:
+        """Ask whether a context is worth distilling, before anything is trained.
+
+        The student answers validation questions as in training, the teacher scores these attempts,
+        and answers once itself for each of them from the context's prompt. A table tells how often
+        each is right, how often the teacher speaks of what it was shown, and what its advantages
+        say; then comes a verdict in words, by intervals over questions. It runs in one process.
+
+        Args:
+            model: The module to be probed.
+            datamodule: Gives the validation questions, and holds the critic and its cache.
+            ckpt_path: Weights of the student; None: as the model source gives them.
+            out: Where the numbers are written, as JSON.
+            questions: Validation questions, at most.
+            samples: Attempts a question, at least 2.
+            phrases: Words in an answer that tell of a context.
+            thresholds: Where the verdict turns.
+        """
+        from lightning_sd.probe.run import run_probe
+        from lightning_sd.probe.show import show, write
+
+        assert model is not None
+        assert datamodule is not None
+        report = run_probe(
+            self,
+            model,
+            datamodule,
+            questions=questions,
+            samples=samples,
+            phrases=phrases,
+            thresholds=thresholds,
+            ckpt_path=ckpt_path,
+        )
+        show(report)
+        write(report, Path(out))
+        rank_zero_info(f"The numbers stand in {Path(out)}.")
+        return report

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,23 @@ from typing import Any
 
 _BUSY_SECONDS = 120.0
 _PAGE_CACHE_KIB = 16 * 1024
+
+
+class _Opened:
+    """A thread's connection, closed when the thread ends.
+
+    Connections refer to themselves, so without this each ended thread would leave its open files to
+    the garbage collector, and training may start a thread a step.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, database: Database) -> None:
+        self.connection, self.pid = connection, os.getpid()
+        self._database = weakref.ref(database)
+
+    def __del__(self) -> None:
+        # Not if it is the database that goes: the connection may be in use still.
+        if self._database() is not None and self.pid == os.getpid():
+            self.connection.close()
 
 
 class Database:
@@ -49,14 +67,13 @@ class Database:
     @property
     def connection(self) -> sqlite3.Connection:
         """This thread's connection, in autocommit mode."""
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is not None and self._local.pid != os.getpid():
-            self._inherited.append(connection)
-            connection = None
-        if connection is None:
-            connection = self._connect()
-            self._local.connection, self._local.pid = connection, os.getpid()
-        return connection
+        opened: _Opened | None = getattr(self._local, "opened", None)
+        if opened is not None and opened.pid != os.getpid():
+            self._inherited.append(opened.connection)
+            opened = None
+        if opened is None:
+            opened = self._local.opened = _Opened(self._connect(), self)
+        return opened.connection
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -75,10 +92,10 @@ class Database:
 
     def close(self) -> None:
         """Close this thread's connection; the next use opens another."""
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is not None and self._local.pid == os.getpid():
-            connection.close()
-            self._local.connection = None
+        opened: _Opened | None = getattr(self._local, "opened", None)
+        if opened is not None and opened.pid == os.getpid():
+            opened.connection.close()
+            self._local.opened = None
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)

@@ -1,3 +1,4 @@
+import gc
 import multiprocessing
 import os
 import pickle
@@ -214,6 +215,33 @@ def test_threads_have_connections_of_their_own(tmp_path):
     for thread in threads:
         thread.join()
     assert len(cache) == 35
+
+
+def open_files(folder):
+    """How many files of a folder this process holds open."""
+    held = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
+    return sum(path.startswith(str(folder)) for path in held)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
+def test_a_thread_that_ends_closes_its_connection(tmp_path):
+    cache = CritiqueCache(tmp_path)
+    held = []
+    gc.disable()
+    try:
+        for i in range(10):
+            thread = threading.Thread(target=put, args=(cache, [i]))
+            thread.start()
+            thread.join()
+            held.append(open_files(tmp_path))
+    finally:
+        gc.enable()
+    # SQLite itself may keep one descriptor for later, not one a thread.
+    assert max(held[2:]) == held[1] > 0
+
+
+def test_a_connection_in_use_outlives_the_cache_that_it_was_taken_from(tmp_path):
+    assert CritiqueCache(tmp_path).database.connection.execute("SELECT 1").fetchone() == (1,)
 
 
 def _open_and_write(path, first):

@@ -1,0 +1,93 @@
+"""Judging and criticising one part of a batch while the next part is sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+
+from lightning_sd.types import Question, Rollout
+
+Sample = Callable[[Sequence[Question]], Sequence[Rollout]]
+Evidence = Callable[[Sequence[Rollout]], Sequence[Rollout]]
+
+
+def gather_while_sampling(
+    sample: Sample, evidence: Evidence, questions: Sequence[Question], parts: int
+) -> list[Rollout]:
+    """Sample a batch in parts, and gather the evidence about each part meanwhile.
+
+    It pays where evidence is waited for rather than computed: a critic on a server or on a GPU of
+    its own, a verifier that runs programs. It stays on-policy, for the weights do not change within
+    a batch.
+
+    Args:
+        sample: Lets the student answer some questions; rollouts number their ``group`` from 0. Runs
+            in this thread.
+        evidence: Judges and criticises rollouts. Runs in one thread of its own, one part after the
+            other; only one more part may wait for it, then sampling waits.
+        questions: A batch.
+        parts: Into how many even parts it is cut; 1: first sample all, then gather, no thread.
+
+    Returns:
+        The rollouts with their evidence in the order of ``questions``, ``group`` counting through
+        the whole batch.
+
+    Raises:
+        ValueError: ``parts`` is below 1.
+        Exception: Whatever ``sample`` or ``evidence`` raised. No further part is begun then; the
+            part that the critic is at is finished first, so what it writes is not lost.
+
+    Example:
+        >>> from lightning_sd.types import Question
+        >>> def sample(questions):
+        ...     return [Rollout(q, (), "", group) for group, q in enumerate(questions)]
+        >>> batch = [Question(name, "", ()) for name in "abc"]
+        >>> [(r.question.id, r.group) for r in gather_while_sampling(sample, list, batch, 2)]
+        [('a', 0), ('b', 1), ('c', 2)]
+    """
+    if parts < 1:
+        raise ValueError(f"parts={parts}: must be at least 1.")
+    ends = [len(questions) * (i + 1) // parts for i in range(parts)]
+    spans = [(a, b) for a, b in zip([0, *ends], ends, strict=False) if a < b]
+    if len(spans) < 2:
+        return list(evidence(sample(questions)))
+    gathered: list[Future[Sequence[Rollout]]] = []
+    with _one_thread() as worker:
+        for first, end in spans:
+            sampled = sample(questions[first:end])
+            rollouts = [replace(rollout, group=rollout.group + first) for rollout in sampled]
+            if len(gathered) > 1:
+                gathered[-2].result()
+            last = gathered[-1] if gathered else None
+            if last is not None and last.done():
+                last.result()
+            gathered.append(worker.submit(_after, last, evidence, rollouts))
+        return [rollout for future in gathered for rollout in future.result()]
+
+
+def _after(
+    last: Future[Sequence[Rollout]] | None, evidence: Evidence, rollouts: Sequence[Rollout]
+) -> Sequence[Rollout]:
+    if last is not None:
+        last.result()  # raises again what stopped the part before
+    return evidence(rollouts)
+
+
+@contextmanager
+def _one_thread() -> Iterator[ThreadPoolExecutor]:
+    # The current GPU is a matter of each thread: a new one would be on the first.
+    device = torch.cuda.current_device() if torch.cuda.is_initialized() else None
+    pool = ThreadPoolExecutor(1, "evidence", _use_device, (device,))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _use_device(device: int | None) -> None:
+    if device is not None:
+        torch.cuda.set_device(device)

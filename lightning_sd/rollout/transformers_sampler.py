@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_sd.rollout.base import Completion, Sampler
-from lightning_sd.rollout.cache import cache_argument, left_pad, new_cache
+from lightning_sd.rollout.cache import cache_argument, left_pad
+from lightning_sd.rollout.draw import draw, left_out
 
 SHRINK_AT = 0.25
 """Share of finished rows at which they leave the batch: leaving copies the cache."""
@@ -62,10 +63,10 @@ class TransformersSampler(Sampler):
             stops = torch.tensor(list(stop_ids), device=rows.alive.device)
             for step in range(self.max_new_tokens):
                 ids, logprobs = self.pick(state.logits, generator)
-                done = rows.add(ids, logprobs, stops)
-                if done or step + 1 == self.max_new_tokens:
+                running = rows.add(ids, logprobs, stops)
+                if not running or step + 1 == self.max_new_tokens:
                     break
-                keep = rows.shrink()
+                keep = rows.shrink(running)
                 if keep is not None:
                     state.select(keep)
                     ids = ids[keep]
@@ -82,48 +83,19 @@ class TransformersSampler(Sampler):
         Returns:
             Ids ``[rows]`` and their log-probabilities before top-k and top-p, ``[rows]``.
         """
-        logits = logits.float()
-        if self.temperature not in (0, 1):
-            logits = logits / self.temperature
-        normaliser = torch.logsumexp(logits, -1)
-        greedy = self.temperature == 0
-        ids = logits.argmax(-1) if greedy else draw(self._filter(logits), generator)
-        return ids, logits.gather(-1, ids.unsqueeze(-1)).squeeze(-1) - normaliser
-
-    def _filter(self, logits: Tensor) -> Tensor:
-        if self.top_k and self.top_k < logits.shape[-1]:
-            least = logits.topk(self.top_k, -1).values[:, -1:]
-            logits = logits.masked_fill(logits < least, -torch.inf)
-        if self.top_p < 1:
-            ordered, order = logits.sort(-1, descending=True)
-            before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
-            drop = torch.zeros_like(before, dtype=torch.bool)
-            drop.scatter_(-1, order, before >= self.top_p)
-            logits = logits.masked_fill(drop, -torch.inf)
-        return logits
-
-
-def draw(logits: Tensor, generator: torch.Generator) -> Tensor:
-    """Sample from softmax(logits) by inverting the cumulative distribution.
-
-    One uniform number a row and one pass over the vocabulary, against one exponential a token in
-    ``torch.multinomial``, which dominates decoding of small models on a CPU.
-
-    Args:
-        logits: ``[rows, vocab]``.
-        generator: On the same device.
-
-    Returns:
-        ``[rows]``.
-    """
-    cumulative = logits.softmax(-1).cumsum(-1)
-    # Its dtype is named because `bf16-true` makes the default one too coarse for a vocabulary.
-    uniform = torch.rand(
-        len(logits), 1, generator=generator, dtype=cumulative.dtype, device=logits.device
-    )
-    # Strictly below the total, so that a token without probability is never drawn at the end.
-    level = (uniform * cumulative[:, -1:]).clamp(max=cumulative[:, -1:] * (1 - 2**-22))
-    return torch.searchsorted(cumulative, level, right=True).squeeze(-1)
+        scaled = logits.float()
+        scaled = scaled - scaled.amax(-1, keepdim=True)
+        if self.temperature == 0:
+            ids, weights = scaled.argmax(-1), scaled.exp_()
+            total = weights.sum(-1)
+        else:
+            if self.temperature != 1:
+                scaled /= self.temperature
+            dropped = left_out(scaled, top_k=self.top_k, top_p=self.top_p)
+            weights = scaled.exp_()
+            total = weights.sum(-1)
+            ids = draw(weights if dropped is None else weights.masked_fill_(dropped, 0), generator)
+        return ids, (weights.gather(-1, ids.unsqueeze(-1)).squeeze(-1) / total).log_()
 
 
 @contextmanager
@@ -155,7 +127,10 @@ class _Decoding:
     def prefill(cls, model: nn.Module, prompts: Sequence[Sequence[int]], samples: int) -> _Decoding:
         device = next(model.parameters()).device
         ids, mask, positions = left_pad(prompts, device)
-        cache = new_cache(getattr(model, "config", None))
+        # Not at the top: transformers takes seconds to import.
+        from lightning_sd.rollout.growing import growing_cache
+
+        cache = growing_cache(getattr(model, "config", None))
         out = model(
             input_ids=ids,
             attention_mask=mask,
@@ -204,8 +179,8 @@ class _Rows:
         self.alive = torch.ones(self.number, dtype=torch.bool, device=self.device)
         self.lengths = torch.zeros(self.number, dtype=torch.long, device=self.device)
 
-    def add(self, ids: Tensor, logprobs: Tensor, stops: Tensor) -> bool:
-        """Take one token a live row; True when every completion is finished."""
+    def add(self, ids: Tensor, logprobs: Tensor, stops: Tensor) -> int:
+        """Take one token a live row; returns how many completions are not finished."""
         for store, values in ((self.ids, ids), (self.logprobs, logprobs)):
             column = torch.zeros(self.number, dtype=values.dtype, device=self.device)
             column[self.live] = values
@@ -213,14 +188,13 @@ class _Rows:
         running = self.alive[self.live]
         self.lengths[self.live] += running.long()
         self.alive[self.live] = running & ~torch.isin(ids, stops)
-        return not bool(self.alive.any())
+        return int(self.alive.sum())
 
-    def shrink(self) -> Tensor | None:
+    def shrink(self, running: int) -> Tensor | None:
         """Rows of the batch to keep, if enough of them are finished to be worth a copy."""
-        running = self.alive[self.live]
-        if float((~running).float().mean()) < SHRINK_AT:
+        if len(self.live) - running < SHRINK_AT * len(self.live):
             return None
-        keep = running.nonzero().squeeze(1)
+        keep = self.alive[self.live].nonzero().squeeze(1)
         self.live = self.live[keep]
         return keep
 

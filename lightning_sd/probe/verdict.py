@@ -117,7 +117,10 @@ def _no_gain(found: Estimates, thresholds: Thresholds) -> str | None:
 def _doubt(found: Estimates, thresholds: Thresholds) -> str | None:
     failed = found["gain_failed"]
     if _ends(failed)[0] <= 0:
-        return f"the interval of the gain on failed attempts includes 0; {_gain_in_words(found)}"
+        return (
+            f"the interval of the gain on failed attempts includes 0; {_gain_in_words(found)}; "
+            "more questions make it narrower"
+        )
     if (failed.value or 0.0) < thresholds.min_gain:
         return f"the gain is below {points(thresholds.min_gain)} points; {_gain_in_words(found)}"
     if _ends(found["gain"])[0] <= 0:

@@ -21,6 +21,9 @@ class _Opened:
 
     Connections refer to themselves, so without this each ended thread would leave its open files to
     the garbage collector, and training may start a thread a step.
+
+    It must not be used, nor closed, in a process that it was not made in: closing it there would
+    checkpoint and delete the parent's write-ahead log.
     """
 
     def __init__(self, connection: sqlite3.Connection, database: Database) -> None:
@@ -28,9 +31,13 @@ class _Opened:
         self._database = weakref.ref(database)
 
     def __del__(self) -> None:
-        # Not if it is the database that goes: the connection may be in use still.
-        if self._database() is not None and self.pid == os.getpid():
+        database = self._database()
+        if database is None:
+            return  # it is the database that goes, and the connection may be in use still
+        if self.pid == os.getpid():
             self.connection.close()
+        else:
+            database.inherited.append(self.connection)
 
 
 class Database:
@@ -52,9 +59,7 @@ class Database:
         self.path = path
         self._tables, self._version = tables, version
         self._local = threading.local()
-        # A connection must not be used, nor closed, in a process that it was not made in: closing
-        # it there would checkpoint and delete the parent's write-ahead log.
-        self._inherited: list[sqlite3.Connection] = []
+        self.inherited: list[sqlite3.Connection] = []
         path.parent.mkdir(parents=True, exist_ok=True)
         self._create()
 
@@ -68,10 +73,7 @@ class Database:
     def connection(self) -> sqlite3.Connection:
         """This thread's connection, in autocommit mode."""
         opened: _Opened | None = getattr(self._local, "opened", None)
-        if opened is not None and opened.pid != os.getpid():
-            self._inherited.append(opened.connection)
-            opened = None
-        if opened is None:
+        if opened is None or opened.pid != os.getpid():
             opened = self._local.opened = _Opened(self._connect(), self)
         return opened.connection
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -46,8 +46,9 @@ class CritiqueDataModule(LightningDataModule):
             told why and asked once more, then as ``drop``.
         ask_about: ``all`` attempts, or only ``failed`` ones: a right attempt in good form is then
             its own critique (case A), which costs nothing.
-        ask_every: Ask the critic in every n-th training batch only; in the others what the cache
-            has is used, and the other rollouts have no teacher.
+        ask_every: Ask the critic in every n-th optimizer step only. In the others what the cache
+            has is used, and the other rollouts have no teacher (or, by ``on_refusal``, the
+            reference).
         bucket_by_length: Put questions of like length into one batch, so that less is padded.
 
     Raises:
@@ -92,7 +93,6 @@ class CritiqueDataModule(LightningDataModule):
         self.ask_about: AskAbout = ask_about
         self.ask_every = ask_every
         self.bucket_by_length = bucket_by_length
-        self._batches = 0
         self._service: CritiqueService | None = None
         arguments = {
             "task": self.task,
@@ -236,14 +236,6 @@ class CritiqueDataModule(LightningDataModule):
             )
         return self._service
 
-    def state_dict(self) -> dict[str, Any]:
-        """How many training batches were criticised, for ``ask_every``."""
-        return {"batches": self._batches}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take it back."""
-        self._batches = int(state_dict["batches"])
-
     def _critiques(self, requests: Sequence[CritiqueRequest]) -> list[Critique]:
         """Those that stand with the data or need no critic, and the critic's for the others."""
         free = self_critique if self.ask_about == "failed" else (lambda request: None)
@@ -253,12 +245,12 @@ class CritiqueDataModule(LightningDataModule):
         return [next(answers) if critique is None else critique for critique in critiques]
 
     def _answers(self, requests: Sequence[CritiqueRequest]) -> list[Critique]:
-        training = self.trainer is not None and self.trainer.training
-        asking = not training or self._batches % self.ask_every == 0
-        self._batches += training
         if not requests:
             return []
-        return self.service.ask(requests) if asking else self.service.look_up(requests)
+        training = self.trainer is not None and self.trainer.training
+        # Its steps, and not our calls: one batch may come in several.
+        skipping = training and self.trainer.global_step % self.ask_every > 0
+        return self.service.look_up(requests) if skipping else self.service.ask(requests)
 
     def _critiques_stand_with_data(self) -> bool:
         if isinstance(self.task, StreamTask):

@@ -142,38 +142,6 @@ def test_right_attempts_need_no_critic_if_only_failed_ones_are_asked_about(tmp_p
     assert module.counters()["critique_misses"] == 2
 
 
-def test_the_critic_is_asked_in_every_nth_training_batch(tmp_path):
-    class Asker(Student):
-        def training_step(self, batch, batch_idx):
-            found = self.trainer.datamodule.evidence(
-                [rollout(int(q.id), "x") for q in batch], CRITIQUE
-            )
-            self.seen["train"].append([r.critique.refused is None for r in found])
-            self.seen["test"].append(self.trainer.datamodule.counters())
-            return self.weight * 1.0
-
-    student, critic = Asker(), EchoCritic()
-    module = CritiqueDataModule(NumberTask(train=15), critic, str(tmp_path), 3, ask_every=2)
-    one = trainer(tmp_path, max_epochs=1)
-    one.fit(student, module)
-    asked, skipped = [True] * 3, [False] * 3
-    assert student.seen["train"] == [asked, skipped, asked, skipped, asked]
-    assert len(critic.asked) == 9
-    assert [c["critique_skipped"] for c in student.seen["test"]] == [0, 3, 0, 3, 0]
-
-    # The count is in the checkpoint: the sixth batch is skipped after resuming, too.
-    one.save_checkpoint(tmp_path / "a.ckpt")
-    resumed = Asker()
-    trainer(tmp_path, max_steps=6).fit(
-        resumed,
-        CritiqueDataModule(
-            NumberTask(train=15), EchoCritic(), str(tmp_path / "new"), 3, ask_every=2
-        ),
-        ckpt_path=tmp_path / "a.ckpt",
-    )
-    assert resumed.seen["train"] == [skipped]
-
-
 def test_other_verbs_than_fit_always_ask(tmp_path):
     critic = EchoCritic()
     module = data(tmp_path, critic, ask_every=100)
@@ -290,6 +258,71 @@ def trainer(folder, **options):
         enable_model_summary=False,
         **options,
     )
+
+
+class Asker(Student):
+    """Has each training batch criticised in two calls, and remembers for which it was."""
+
+    def training_step(self, batch, batch_idx):
+        source = self.trainer.datamodule
+        rollouts = [rollout(int(q.id), "x") for q in batch]
+        found = source.evidence(rollouts[:1], CRITIQUE) + source.evidence(rollouts[1:], CRITIQUE)
+        self.seen["train"].append([r.critique.refused is None for r in found])
+        self.seen["test"].append(source.counters())
+        return self.weight * 1.0
+
+
+ASKED, SKIPPED = [True] * 3, [False] * 3
+
+
+def test_the_critic_is_asked_in_every_nth_step(tmp_path):
+    student, critic = Asker(), EchoCritic()
+    module = CritiqueDataModule(NumberTask(train=15), critic, str(tmp_path), 3, ask_every=2)
+    one = trainer(tmp_path, max_epochs=1)
+    one.fit(student, module)
+    assert student.seen["train"] == [ASKED, SKIPPED, ASKED, SKIPPED, ASKED]
+    assert len(critic.asked) == 9
+    assert [c["critique_skipped"] for c in student.seen["test"]] == [0, 3, 0, 3, 0]
+
+    # The count is in the checkpoint: the sixth step is skipped after resuming, too.
+    one.save_checkpoint(tmp_path / "a.ckpt")
+    resumed = Asker()
+    trainer(tmp_path, max_steps=6).fit(
+        resumed,
+        CritiqueDataModule(
+            NumberTask(train=15), EchoCritic(), str(tmp_path / "new"), 3, ask_every=2
+        ),
+        ckpt_path=tmp_path / "a.ckpt",
+    )
+    assert resumed.seen["train"] == [SKIPPED]
+
+
+def test_all_micro_batches_of_a_step_are_asked_about_or_none(tmp_path):
+    student = Asker()
+    module = CritiqueDataModule(NumberTask(train=15), EchoCritic(), str(tmp_path), 3, ask_every=2)
+    trainer(tmp_path, max_epochs=1, accumulate_grad_batches=2).fit(student, module)
+    assert student.seen["train"] == [ASKED, ASKED, SKIPPED, SKIPPED, ASKED]
+
+
+def test_what_was_criticised_once_is_used_in_the_steps_between(tmp_path):
+    """Five steps an epoch: the critic is asked in steps 0, 2, 4, then 6 and 8 of the second."""
+    student, critic = Asker(), EchoCritic()
+    module = CritiqueDataModule(NumberTask(train=15), critic, str(tmp_path), 3, ask_every=2)
+    trainer(tmp_path, max_steps=10, overfit_batches=5).fit(student, module)
+    first, second = student.seen["train"][:5], student.seen["train"][5:]
+    assert first == [ASKED, SKIPPED, ASKED, SKIPPED, ASKED]
+    assert second == [ASKED] * 5
+    assert len(critic.asked) == 15
+
+
+def test_the_reference_may_stand_in_where_the_critic_is_not_asked(tmp_path):
+    module = CritiqueDataModule(
+        NumberTask(train=6), EchoCritic(), str(tmp_path), 3, ask_every=2, on_refusal="reference"
+    )
+    student = Asker()
+    trainer(tmp_path, max_epochs=1).fit(student, module)
+    assert student.seen["train"] == [ASKED, ASKED]
+    assert [c["critique_fallback"] for c in student.seen["test"]] == [0, 3]
 
 
 class ModelCritic(EchoCritic):

@@ -43,8 +43,7 @@ class GrowingLayer(DynamicLayer):
             self._memory = (_larger(*keys, room), _larger(*values, room))
         for memory, new in zip(self._memory, (key_states, value_states), strict=True):
             memory[..., old:length, :] = new
-        self._show(length)
-        return self.keys, self.values
+        return self._show(length)
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeat each row."""
@@ -64,15 +63,17 @@ class GrowingLayer(DynamicLayer):
             self._memory = (change(self._memory[0]), change(self._memory[1]))
             self._show(length)
 
-    def _show(self, length: int) -> None:
+    def _show(self, length: int) -> tuple[Tensor, Tensor]:
         assert self._memory is not None
-        self.keys, self.values = (memory[..., :length, :] for memory in self._memory)
+        keys, values = (memory[..., :length, :] for memory in self._memory)
+        self.keys, self.values = keys, values
+        return keys, values
 
 
-def _larger(old: Tensor, new: Tensor, room: int) -> Tensor:
+def _larger(old: Tensor | None, new: Tensor, room: int) -> Tensor:
     """Memory for ``room`` tokens that begins with the old ones."""
     memory = new.new_empty(*new.shape[:-2], room, new.shape[-1])
-    if old.numel():
+    if old is not None and old.numel():
         memory[..., : old.shape[-2], :] = old
     return memory
 

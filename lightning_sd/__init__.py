@@ -15,6 +15,7 @@ _HOMES = {
     "lightning_sd.contexts": (
         "BinaryReward",
         "ReferenceSolution",
+        "SameQuestion",
         "StepAlignedCritique",
         "TeacherContext",
     ),
@@ -23,7 +24,14 @@ _HOMES = {
     "lightning_sd.metrics": ("AvgAtK", "MajAtK", "MeanLength", "PassAtK"),
     "lightning_sd.models": ("LoRA", "LoadedModel", "ModelSource", "PretrainedModel"),
     "lightning_sd.module": ("SelfDistillModule",),
-    "lightning_sd.objectives": ("Distillation", "Objective", "PolicyGradient", "SampledToken"),
+    "lightning_sd.objectives": (
+        "Distillation",
+        "Mixture",
+        "Objective",
+        "PolicyGradient",
+        "SampledToken",
+        "TokenWeight",
+    ),
     "lightning_sd.rollout": ("Sampler", "TransformersSampler"),
     "lightning_sd.supervised": ("SupervisedModule",),
     "lightning_sd.tasks": (
@@ -33,7 +41,15 @@ _HOMES = {
         "StreamTask",
         "Task",
     ),
-    "lightning_sd.teachers": ("EMATeacher", "FrozenTeacher", "LiveTeacher", "TeacherWeights"),
+    "lightning_sd.signals": ("Signals",),
+    "lightning_sd.teachers": (
+        "EMATeacher",
+        "FrozenTeacher",
+        "LiveTeacher",
+        "SnapshotTeacher",
+        "TeacherWeights",
+        "TrustRegionTeacher",
+    ),
     "lightning_sd.types": ("Critique", "Question", "Rollout", "TeacherView", "Verdict"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

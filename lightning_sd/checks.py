@@ -44,7 +44,7 @@ def check_composition(
         ValueError: A teacher is needed and none is given, or probabilities of the sampling policy
             are needed and none are to be had.
     """
-    if objective.needs_teacher and not getattr(context, "gives", False):
+    if objective.uses_teacher and not getattr(context, "gives", False):
         raise ValueError(
             f"objective {type(objective).__name__} needs a teacher, but teacher_context is "
             f"{type(context).__name__}. Choose one that gives a view, such as StepAlignedCritique, "

@@ -37,7 +37,7 @@ def describe(value: Any) -> Any:
     Example:
         >>> from lightning_sd.teachers import EMATeacher
         >>> describe(EMATeacher(0.5))
-        {'class_path': 'lightning_sd.teachers.EMATeacher', 'init_args': {'rate': 0.5}}
+        {'class_path': 'lightning_sd.teachers.ema.EMATeacher', 'init_args': {'rate': 0.5}}
     """
     if value is None or isinstance(value, (str, *NUMBERS)):
         return _bare(value)

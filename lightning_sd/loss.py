@@ -12,7 +12,7 @@ from lightning_sd.functional.chunked import chunked_loss
 from lightning_sd.functional.divergence import widened
 from lightning_sd.functional.linear import LogitsBuffer, default_chunk, linear_loss
 from lightning_sd.objectives import Objective, TokenLoss, Tokens
-from lightning_sd.scoring import Head, Scores
+from lightning_sd.scoring import Head, LogitsSource, MixedScores, Scores
 
 BLOCK_ELEMENTS = 2**18
 """Logits that a CPU works on at once: they and their temporaries stay in its second-level cache."""
@@ -31,6 +31,8 @@ class LossOutput:
     student_logprobs: Tensor
     teacher_logprobs: Tensor | None
     entropy: Tensor
+    silent: bool = False
+    """Whether nothing could be learned: no token, all of them masked, or no advantage."""
 
     @property
     def advantages(self) -> Tensor | None:
@@ -43,7 +45,7 @@ class LossOutput:
 def objective_loss(
     objective: Objective,
     student: Scores,
-    teacher: Scores | None,
+    teacher: LogitsSource | None,
     tokens: Tokens,
     lengths: Sequence[int],
 ) -> LossOutput:
@@ -63,12 +65,12 @@ def objective_loss(
         ValueError: Student, teacher and tokens are of different lengths.
     """
     number = sum(lengths)
-    sizes = {student.hidden.shape[0], len(tokens.ids), number}
+    sizes = {len(student), len(tokens.ids), number}
     if teacher is not None:
-        sizes.add(teacher.hidden.shape[0])
+        sizes.add(len(teacher))
     if len(sizes) > 1:
         raise ValueError(f"student, teacher, tokens and lengths cover different tokens: {sizes}.")
-    weights, count = _weights(objective, lengths, student.hidden)
+    weights, count = token_weights(objective, tokens, lengths, like=student.hidden)
     head = student.head
     if head is not None and head.softcap is None:
         total, kept = _by_linear(objective, student, head, teacher, tokens, weights)
@@ -76,15 +78,55 @@ def objective_loss(
         total, kept = _by_autograd(objective, student, teacher, tokens, weights)
     columns = kept.unbind(-1)
     return LossOutput(
-        total, count, columns[0], columns[1], columns[3] if len(columns) > 3 else None, columns[2]
+        total,
+        count,
+        columns[0],
+        columns[1],
+        columns[3] if len(columns) > 3 else None,
+        columns[2],
+        silent=_silent(tokens, weights, has_teacher=teacher is not None),
     )
+
+
+def token_weights(
+    objective: Objective, tokens: Tokens, lengths: Sequence[int], *, like: Tensor
+) -> tuple[Tensor, float]:
+    """By what each token's loss enters the sum, and by what the sum is to be divided.
+
+    Args:
+        objective: Its ``reduction`` says how it averages.
+        tokens: Those that are not ``kept`` have weight 0 and are not counted; ``scale`` multiplies.
+        lengths: Tokens of each completion.
+        like: Decides device and precision.
+
+    Returns:
+        ``[tokens]``, and the number of tokens or completions on this rank and micro-batch.
+    """
+    wide = torch.float64 if like.dtype == torch.float64 else torch.float32
+    kept = torch.ones(sum(lengths), dtype=wide, device=like.device)
+    if tokens.kept is not None:
+        kept = tokens.kept.to(kept)
+    scaled = kept if tokens.scale is None else kept * tokens.scale.to(kept)
+    if objective.reduction == "token":
+        return scaled, float(kept.sum())
+    if objective.reduction == "constant":
+        return scaled, float(len(lengths) * (objective.constant_tokens or 1))
+    repeats = torch.tensor(lengths, device=like.device)
+    rows = torch.arange(len(lengths), device=like.device).repeat_interleave(repeats)
+    per_row = kept.new_zeros(len(lengths)).index_add_(0, rows, kept)
+    return scaled / per_row.clamp(min=1)[rows], float((per_row > 0).sum())
+
+
+def _silent(tokens: Tokens, weights: Tensor, *, has_teacher: bool) -> bool:
+    flat = tokens.advantages is not None and not has_teacher and not tokens.advantages.any()
+    return flat or not weights.any()
 
 
 def _by_linear(
     objective: Objective,
     student: Scores,
     head: Head,
-    teacher: Scores | None,
+    teacher: LogitsSource | None,
     tokens: Tokens,
     weights: Tensor,
 ) -> tuple[Tensor, Tensor]:
@@ -116,15 +158,18 @@ def _by_linear(
 
 
 def _by_autograd(
-    objective: Objective, student: Scores, teacher: Scores | None, tokens: Tokens, weights: Tensor
+    objective: Objective,
+    student: Scores,
+    teacher: LogitsSource | None,
+    tokens: Tokens,
+    weights: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Any head, or logits from the model itself."""
+    teacher_scores = None if teacher is None else ScaledLogits(teacher, 1 / objective.temperature)
 
     def loss(logits: Tensor, part: slice) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
-            teacher_logits = None if teacher is None else teacher.logits(part)
-            if teacher_logits is not None and objective.temperature != 1.0:
-                teacher_logits = teacher_logits / objective.temperature
+            teacher_logits = None if teacher_scores is None else teacher_scores(part)
         if objective.temperature != 1.0:
             logits = logits / objective.temperature
         result = objective.token_loss(logits, teacher_logits, tokens.part(part))
@@ -142,22 +187,27 @@ def _by_autograd(
 
 
 class ScaledLogits:
-    """A teacher's logits, chunk by chunk, in float32 or wider and free to be overwritten.
+    """Logits, chunk by chunk, in float32 or wider and free to be overwritten.
 
     Args:
-        scores: The teacher's.
+        scores: Whose.
         scale: Of the logits.
     """
 
-    def __init__(self, scores: Scores, scale: float) -> None:
+    def __init__(self, scores: LogitsSource, scale: float) -> None:
         self.scores, self.scale = scores, scale
-        head = scores.head
+        self._parts: list[ScaledLogits] = []
         self._buffer = None
-        if head is not None and head.softcap is None:
+        if isinstance(scores, MixedScores):
+            self._parts = [ScaledLogits(part, scale) for part in scores.parts]
+        elif scores.head is not None and scores.head.softcap is None:
+            head = scores.head
             self._buffer = LogitsBuffer(head.weight, head.bias, head.scale * scale)
 
     def __call__(self, part: slice) -> Tensor:
         """``[chunk, vocab]``; valid until the next call."""
+        if isinstance(self.scores, MixedScores):
+            return self.scores.mix([source(part) for source in self._parts])
         if self._buffer is not None:
             return self._buffer.logits(self.scores.hidden[part])
         return widened(self.scores.logits(part), copy=True).mul_(self.scale)
@@ -175,13 +225,3 @@ def _columns(result: TokenLoss) -> Tensor:
     if result.teacher_logprobs is not None:
         columns.append(result.teacher_logprobs)
     return torch.stack(columns, -1)
-
-
-def _weights(objective: Objective, lengths: Sequence[int], like: Tensor) -> tuple[Tensor, float]:
-    wide = torch.float64 if like.dtype == torch.float64 else torch.float32
-    if objective.reduction == "token":
-        return torch.ones(sum(lengths), dtype=wide, device=like.device), float(sum(lengths))
-    per_row = torch.tensor(lengths, dtype=wide, device=like.device)
-    repeats = torch.tensor(lengths, device=like.device)
-    weights = per_row.reciprocal().repeat_interleave(repeats)
-    return weights, float(sum(length > 0 for length in lengths))

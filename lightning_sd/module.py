@@ -7,9 +7,12 @@ sample G rollouts a question -> gather evidence -> write what the teacher sees
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
 
 from lightning_sd.checks import check_composition, check_strategy
 from lightning_sd.contexts.base import TeacherContext
@@ -19,14 +22,28 @@ from lightning_sd.hparams import build, describable
 from lightning_sd.loss import LossOutput, objective_loss
 from lightning_sd.metrics import answer_metrics, update_answers
 from lightning_sd.models import ModelSource
-from lightning_sd.objectives import Distillation, Objective, Tokens
-from lightning_sd.rollout import Sampler, TransformersSampler, stored_attempts
+from lightning_sd.objectives import Distillation, Objective
+from lightning_sd.prepass import gather_signals, token_facts
+from lightning_sd.rollout import Completion, Sampler, TransformersSampler, stored_attempts
 from lightning_sd.rollout.seeding import batch_generator
-from lightning_sd.scoring import Scorer, Scores
+from lightning_sd.scoring import LogitsSource, Scorer
 from lightning_sd.step_report import step_means, step_output
 from lightning_sd.student import OptimizerCallable, SchedulerCallable, StudentModule
-from lightning_sd.teachers import FrozenTeacher, TeacherWeights, trainable
-from lightning_sd.types import Question, Rollout, StepOutput, TeacherView, with_siblings
+from lightning_sd.teachers import FrozenTeacher, TeacherWeights, teacher_scores, trainable
+from lightning_sd.types import (
+    Message,
+    Question,
+    Rollout,
+    StepOutput,
+    TeacherView,
+    contrast,
+    with_siblings,
+)
+
+NO_SIGNAL = (
+    "A batch had nothing to learn from: no rollout with a teacher, every token masked, or equal "
+    "rewards in every group. Its loss is 0; the share of such batches is logged as train/silent."
+)
 
 
 class SelfDistillModule(StudentModule):
@@ -51,6 +68,8 @@ class SelfDistillModule(StudentModule):
         attempts: ``sampled``: train on fresh rollouts (on-policy). ``stored``: on the attempts that
             stand with the questions (offline), one rollout a question.
         seed: Of sampling; default: the seed of ``seed_everything``, or 0.
+        template_kwargs: For the chat template of the student's prompt, such as Qwen3's
+            ``{enable_thinking: false}``; the context has its own for the teacher's.
 
     Raises:
         ValueError: Fewer than one sample, or an unknown kind of attempts.
@@ -69,6 +88,7 @@ class SelfDistillModule(StudentModule):
         scheduler: SchedulerCallable | None = None,
         attempts: Literal["sampled", "stored"] = "sampled",
         seed: int | None = None,
+        template_kwargs: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(model, optimizer, scheduler)
         for name, value in (("samples", samples), ("eval_samples", eval_samples)):
@@ -81,7 +101,7 @@ class SelfDistillModule(StudentModule):
         self.sampler: Sampler = build(sampler) or TransformersSampler()
         self.eval_sampler: Sampler = build(eval_sampler) or self.sampler
         self.samples, self.eval_samples, self.seed = samples, eval_samples, seed
-        self.attempts = attempts
+        self.attempts, self.template_kwargs = attempts, template_kwargs or {}
         self.teacher_context: TeacherContext | None = None
         self.predict_needs: frozenset[str] = frozenset()
         self.answer_metrics = answer_metrics(eval_samples)
@@ -97,6 +117,7 @@ class SelfDistillModule(StudentModule):
                     "eval_samples": eval_samples,
                     "attempts": attempts,
                     "seed": seed,
+                    "template_kwargs": self.template_kwargs,
                 }
             )
         )
@@ -127,10 +148,13 @@ class SelfDistillModule(StudentModule):
         else:
             rollouts = self.sample(list(batch), self.sampler, self.samples, "train", index)
         rollouts = self.gather(rollouts, self.needs)
+        if self.teacher_context is not None:
+            rollouts = self.teacher_context.prepare(rollouts)
         views = self.views(rollouts)
-        active = [i for i, view in enumerate(views) if view or not self.objective.needs_teacher]
-        loss = self.loss([rollouts[i] for i in active], [views[i] for i in active], rollouts)
-        means = step_means(rollouts, views, loss, needs_teacher=self.objective.needs_teacher)
+        loss, active = self.loss(rollouts, views)
+        if loss.silent:
+            rank_zero_warn(NO_SIGNAL)
+        means = step_means(rollouts, views, loss, uses_teacher=self.objective.uses_teacher)
         for name, (total, number) in means.items():
             self.count(name, total, number)
         for name, value in evidence_source(self.trainer).counters().items():
@@ -155,7 +179,7 @@ class SelfDistillModule(StudentModule):
         """
         completions = sampler.sample(
             self.student,
-            [encode_prompt(self.tokenizer, question.messages) for question in questions],
+            [self.encode(question.messages) for question in questions],
             samples=samples,
             stop_ids=self.stop_ids,
             generator=batch_generator(self.seed, stage, index, self.global_rank, self.device),
@@ -183,60 +207,131 @@ class SelfDistillModule(StudentModule):
         return self.teacher_context.views(rollouts)
 
     def loss(
-        self,
-        active: Sequence[Rollout],
-        views: Sequence[TeacherView | None],
-        rollouts: Sequence[Rollout],
-    ) -> LossOutput:
-        """Score the active rollouts under teacher and student, and reduce.
+        self, rollouts: Sequence[Rollout], views: Sequence[TeacherView | None]
+    ) -> tuple[LossOutput, list[int]]:
+        """Score rollouts under teacher and student, and reduce to what the objective makes of it.
 
         Args:
-            active: Those that take part.
+            rollouts: A micro-batch; those without a view are left out if the objective needs one.
             views: Theirs.
-            rollouts: All of the micro-batch: advantages compare a rollout with its siblings.
+
+        Returns:
+            The loss, and the numbers of the rollouts that took part.
         """
-        completions = [rollout.ids for rollout in active]
-        if not sum(map(len, completions)):
-            return self._no_loss()
-        teacher = self._teacher_scores(views, completions) if self.objective.needs_teacher else None
-        prompts = [encode_prompt(self.tokenizer, r.question.messages) for r in active]
-        student = self.scorer.score(prompts, completions)
-        lengths = [len(ids) for ids in completions]
-        return objective_loss(
-            self.objective, student, teacher, self._tokens(active, rollouts), lengths
+        objective = self.objective
+        active = [i for i, view in enumerate(views) if view or not objective.needs_teacher]
+        seen, completions = [views[i] for i in active], [rollouts[i].ids for i in active]
+        teacher = self._taught(seen, completions) if objective.uses_teacher else None
+        contrasts = self._contrasts(seen, completions) if "contrasts" in objective.reads else []
+        prompts = [self.encode(rollouts[i].question.messages) for i in active]
+        student = self.scorer.score(prompts, completions) if any(map(len, completions)) else None
+        signals = gather_signals(
+            objective,
+            rollouts,
+            views,
+            active,
+            student,
+            teacher,
+            contrasts,
+            device=self.device,
+            step=self.trainer.global_step,
+            tokenizer=self.tokenizer,
+            total=self._total,
         )
+        tokens = objective.prepare(signals)
+        if student is None:
+            return self._no_loss(), active
+        target = None if teacher is None else objective.target(teacher, contrasts)
+        lengths = [len(ids) for ids in completions]
+        return objective_loss(objective, student, target, tokens, lengths), active
+
+    def encode(
+        self, messages: Sequence[Message], template_kwargs: Mapping[str, Any] | None = None
+    ) -> list[int]:
+        """Prompt tokens of chat messages; by default with the student's template settings."""
+        chosen = self.template_kwargs if template_kwargs is None else template_kwargs
+        return encode_prompt(self.tokenizer, messages, chosen)
+
+    def _taught(
+        self, views: Sequence[TeacherView | None], completions: Sequence[Sequence[int]]
+    ) -> LogitsSource | None:
+        prompts = [
+            self.encode(view.messages, view.template_kwargs) if view else None for view in views
+        ]
+        return teacher_scores(self.teacher, self.student, self.scorer, prompts, completions)
+
+    def _contrasts(
+        self, views: Sequence[TeacherView | None], completions: Sequence[Sequence[int]]
+    ) -> list[LogitsSource]:
+        """Scores under the k-th contrasting view of each rollout, for each k."""
+        number = max((len(view.contrasts) for view in views if view), default=0)
+        found = (self._taught([contrast(v, k) for v in views], completions) for k in range(number))
+        return [scores for scores in found if scores is not None]
+
+    def _total(self, value: Tensor) -> Tensor:
+        """Sum over ranks."""
+        if self.trainer.world_size == 1:
+            return value
+        total = value.detach().to(self.device, copy=True)
+        torch.distributed.all_reduce(total)
+        return total.to(value.device)
+
+    def advantages(
+        self, rollouts: Sequence[Rollout], views: Sequence[TeacherView | None]
+    ) -> list[tuple[float, ...] | None]:
+        """Log p_T(y_t) - log p_S(y_t) of each token, at temperature 1.
+
+        Args:
+            rollouts: Any.
+            views: What the teacher sees of each.
+
+        Returns:
+            One a rollout; None where there is no view or no token.
+        """
+        active = [i for i, view in enumerate(views) if view is not None and rollouts[i].ids]
+        found: list[tuple[float, ...] | None] = [None] * len(rollouts)
+        completions = [rollouts[i].ids for i in active]
+        with torch.no_grad():
+            teacher = self._taught([views[i] for i in active], completions)
+            if teacher is None:
+                return found
+            prompts = [self.encode(rollouts[i].question.messages) for i in active]
+            student = self.scorer.score(prompts, completions)
+            ids = torch.tensor([i for row in completions for i in row], device=self.device)
+            gap = token_facts(teacher, ids, 1.0)[0] - token_facts(student, ids, 1.0)[0]
+        lengths = [len(row) for row in completions]
+        for i, part in zip(active, gap.split(lengths), strict=True):
+            found[i] = tuple(part.tolist())
+        return found
 
     @torch.no_grad()
-    def _teacher_scores(
-        self, views: Sequence[TeacherView | None], completions: Sequence[Sequence[int]]
-    ) -> Scores:
-        prompts = [encode_prompt(self.tokenizer, view.messages) for view in views if view]
-        with self.teacher.weights(self.student):
-            return self.scorer.score(prompts, completions)
+    def write(
+        self, prompts: Sequence[Sequence[Message]], *, sampler: Sampler, teacher: bool = False
+    ) -> list[Completion]:
+        """One text for each prompt, for contexts that need more than what stands with the data.
 
-    def _tokens(self, active: Sequence[Rollout], rollouts: Sequence[Rollout]) -> Tokens:
-        ids = torch.tensor([i for r in active for i in r.ids], device=self.device)
-        old = None
-        if self.objective.needs_old_logprobs:
-            known = [value for rollout in active for value in rollout.logprobs or ()]
-            old = torch.tensor(known, dtype=torch.float32, device=self.device)
-        # By name: `bf16-true` sets the default dtype to bfloat16.
-        earned = [r.verdict.reward if r.verdict else 0.0 for r in rollouts]
-        rewards = torch.tensor(earned, dtype=torch.float32)
-        groups = torch.tensor([rollout.group for rollout in rollouts])
-        advantages = self.objective.advantages(rewards, groups)
-        if advantages is None:
-            return Tokens(ids, old)
-        of = {id(rollout): a for rollout, a in zip(rollouts, advantages.tolist(), strict=True)}
-        spread = [of[id(rollout)] for rollout in active for _ in rollout.ids]
-        values = torch.tensor(spread, dtype=torch.float32, device=self.device)
-        return Tokens(ids, old, values)
+        Args:
+            prompts: Chat messages, ending with a user's turn.
+            sampler: With what settings.
+            teacher: With the teacher's weights instead of the student's.
+        """
+        encoded = [self.encode(messages) for messages in prompts]
+        index = self.trainer.fit_loop.total_batch_idx
+        generator = batch_generator(self.seed, "write", index, self.global_rank, self.device)
+        with self.teacher.weights(self.student) if teacher else nullcontext():
+            return sampler.sample(
+                self.student,
+                encoded,
+                samples=1,
+                stop_ids=self.stop_ids,
+                generator=generator,
+            )
 
     def _no_loss(self) -> LossOutput:
         """Nothing to learn from: a zero that still reaches every weight, as DDP needs."""
         zero = torch.stack([p.sum() * 0.0 for _, p in trainable(self.student)])
         none = torch.zeros(0, device=self.device)
-        return LossOutput(zero.sum(), 0.0, none, none, none, none)
+        return LossOutput(zero.sum(), 0.0, none, none, none, none, silent=True)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, then let the teacher follow (before any checkpoint of this step is written)."""
@@ -281,19 +376,7 @@ class SelfDistillModule(StudentModule):
         )
         rollouts = self.gather(rollouts, self.needs | self.predict_needs)
         views = self.views(rollouts)
-        active = [i for i, view in enumerate(views) if view is not None and rollouts[i].ids]
-        if not active:
-            return StepOutput(rollouts, views, [None] * len(rollouts))
-        chosen = [rollouts[i] for i in active]
-        completions = [rollout.ids for rollout in chosen]
-        teacher = self._teacher_scores([views[i] for i in active], completions)
-        prompts = [encode_prompt(self.tokenizer, r.question.messages) for r in chosen]
-        student = self.scorer.score(prompts, completions)
-        ids = torch.tensor([i for row in completions for i in row], device=self.device)
-        lengths = [len(row) for row in completions]
-        # Any objective that compares the two gives the advantages; the cheapest one will do.
-        loss = objective_loss(Distillation(top_k=1), student, teacher, Tokens(ids), lengths)
-        return step_output(rollouts, views, active, loss.advantages)
+        return StepOutput(rollouts, views, self.advantages(rollouts, views))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the teacher with the student, and frozen weights out."""

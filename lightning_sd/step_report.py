@@ -17,7 +17,7 @@ def step_means(
     views: Sequence[TeacherView | None],
     loss: LossOutput,
     *,
-    needs_teacher: bool,
+    uses_teacher: bool,
 ) -> Means:
     """Sums and counts of a micro-batch.
 
@@ -25,24 +25,26 @@ def step_means(
         rollouts: All of it, judged.
         views: What the teacher saw of each.
         loss: Of those that took part.
-        needs_teacher: Whether the objective reads the views.
+        uses_teacher: Whether the objective reads the views.
 
     Returns:
         Name to (sum, number of items): loss; reward, length in tokens and share cut off a rollout;
         entropy, advantage and its absolute value a token in nats; share of rollouts with a teacher,
-        and tokens cut from its context.
+        and tokens cut from its context; share of micro-batches with nothing to learn from.
     """
-    number = len(rollouts)
+    own = [r for r in rollouts if r.origin == "student"]
+    number = len(own)
     means: Means = {
         "loss": (loss.total, loss.count),
-        "reward": (sum(r.verdict.reward for r in rollouts if r.verdict), number),
-        "length": (sum(len(r.ids) for r in rollouts), number),
-        "cut_off": (sum(not r.finished for r in rollouts), number),
+        "silent": (float(loss.silent), 1),
+        "reward": (sum(r.verdict.reward for r in own if r.verdict), number),
+        "length": (sum(len(r.ids) for r in own), number),
+        "cut_off": (sum(not r.finished for r in own), number),
         "entropy": (loss.entropy.sum(), len(loss.entropy)),
     }
-    if needs_teacher:
+    if uses_teacher:
         seen = [view for view in views if view is not None]
-        means["has_teacher"] = (len(seen), number)
+        means["has_teacher"] = (len(seen), len(rollouts))
         means["context_cut"] = (sum(sum(view.cut.values()) for view in seen), len(seen))
     advantages = loss.advantages
     if advantages is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 
 class Message(TypedDict):
@@ -93,7 +93,7 @@ class Critique:
 
 @dataclass(frozen=True)
 class Rollout:
-    """One sampled completion of one question, and the evidence gathered about it."""
+    """One completion of one question, and the evidence gathered about it."""
 
     question: Question
     ids: tuple[int, ...]
@@ -110,6 +110,8 @@ class Rollout:
     critique: Critique | None = None
     siblings: tuple[Rollout, ...] = field(default=(), repr=False, compare=False)
     """The other rollouts of the group, with their evidence but without siblings of their own."""
+    origin: Literal["student", "teacher"] = "student"
+    """Who wrote it. The teacher's texts are distilled on, but have no advantage and no siblings."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,10 @@ class TeacherView:
     messages: tuple[Message, ...]
     cut: Mapping[str, int] = field(default_factory=dict)
     """Tokens cut from each field so that the prompt fits its limit."""
+    contrasts: tuple[tuple[Message, ...], ...] = ()
+    """Further prompts that the first is compared with, such as RLCSD's wrong hints."""
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """Handed to the chat template, such as Qwen3's ``enable_thinking``."""
 
 
 class StepOutput:
@@ -164,3 +170,10 @@ def with_siblings(rollouts: Sequence[Rollout]) -> list[Rollout]:
         others = groups[rollout.group]
         result.append(replace(rollout, siblings=tuple(others[:own] + others[own + 1 :])))
     return result
+
+
+def contrast(view: TeacherView | None, k: int) -> TeacherView | None:
+    """The k-th contrasting prompt as a view of its own; None if there are fewer."""
+    if view is None or k >= len(view.contrasts):
+        return None
+    return replace(view, messages=view.contrasts[k], contrasts=())

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_sd.data.chat import encode_prompt
+from lightning_sd.rollout.base import Completion, Sampler
 from lightning_sd.types import Message, Rollout, TeacherView
 
 
@@ -47,6 +48,8 @@ class TeacherContext(Callback):
         template: Wording of the last user turn; None: the class's own. It must hold
             ``{question}`` and may hold each of the fields.
         max_prompt_tokens: Longest prompt of the teacher; None: no limit.
+        template_kwargs: For the chat template of the teacher's prompt alone, such as Qwen3's
+            ``{enable_thinking: true}`` (the paper's teacher thinks, its student does not).
 
     Raises:
         ValueError: A template without ``{question}``, or a limit below 1.
@@ -61,7 +64,12 @@ class TeacherContext(Callback):
     shortened: ClassVar[tuple[str, ...]] = ()
     """Fields that may be cut, the first one first."""
 
-    def __init__(self, template: str | None = None, max_prompt_tokens: int | None = None) -> None:
+    def __init__(
+        self,
+        template: str | None = None,
+        max_prompt_tokens: int | None = None,
+        template_kwargs: dict[str, Any] | None = None,
+    ) -> None:
         if template is not None:
             self.template = template
         if "{question}" not in self.template:
@@ -78,6 +86,7 @@ class TeacherContext(Callback):
         if max_prompt_tokens is not None and max_prompt_tokens < 1:
             raise ValueError(f"max_prompt_tokens={max_prompt_tokens}: must be at least 1, or none.")
         self.max_prompt_tokens = max_prompt_tokens
+        self.template_kwargs = template_kwargs or {}
         self._tokenizer: Any = None
         self._host: HostsTeacherContext | None = None
 
@@ -94,6 +103,21 @@ class TeacherContext(Callback):
         content = fill(self.template, {"question": rollout.question.text, **fields})
         return (*rollout.question.messages[:-1], Message(role="user", content=content))
 
+    def prepare(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
+        """Called on each training batch before :meth:`views`.
+
+        A context may renew what it remembers here (keep it in ``state_dict``, and the same on
+        every rank), write texts through :meth:`write`, and add completions that the student did
+        not sample (``origin="teacher"``, with the ``group`` of their question).
+
+        Args:
+            rollouts: A batch with its evidence.
+
+        Returns:
+            The rollouts that take part.
+        """
+        return list(rollouts)
+
     def views(self, rollouts: Sequence[Rollout]) -> list[TeacherView | None]:
         """What the teacher sees, a rollout; None: this one is masked out of the loss.
 
@@ -101,6 +125,28 @@ class TeacherContext(Callback):
             rollouts: A batch with its evidence.
         """
         return [self._view(rollout) for rollout in rollouts]
+
+    def write(
+        self, prompts: Sequence[Sequence[Message]], *, sampler: Sampler, teacher: bool = False
+    ) -> list[Completion]:
+        """Let the model write a text for each prompt, with the student's or the teacher's weights.
+
+        Args:
+            prompts: Chat messages, each ending with a user's turn.
+            sampler: With what settings.
+            teacher: Use the teacher's weights.
+
+        Raises:
+            TypeError: The module has no ``write`` method.
+        """
+        write = getattr(self._host, "write", None)
+        if write is None:
+            raise TypeError(
+                f"{type(self).__name__} needs a module with a `write` method, as "
+                f"SelfDistillModule's; {type(self._host).__name__} has none."
+            )
+        texts: list[Completion] = write(prompts, sampler=sampler, teacher=teacher)
+        return texts
 
     @property
     def tokenizer(self) -> Any:
@@ -147,7 +193,9 @@ class TeacherContext(Callback):
                 # A context with nothing in it is no context.
                 if cut and not any(fields[field] for field in self.shortened):
                     return None
-                return TeacherView(self.messages(rollout, fields), cut)
+                return TeacherView(
+                    self.messages(rollout, fields), cut, template_kwargs=self.template_kwargs
+                )
         # The question and the template alone are too long: there is nothing left to cut.
         return None
 
@@ -155,7 +203,8 @@ class TeacherContext(Callback):
         """Tokens by which the prompt exceeds its limit."""
         if self.max_prompt_tokens is None:
             return 0
-        prompt = encode_prompt(self.tokenizer, self.messages(rollout, fields))
+        messages = self.messages(rollout, fields)
+        prompt = encode_prompt(self.tokenizer, messages, self.template_kwargs)
         return len(prompt) - self.max_prompt_tokens
 
     def _shorten(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lightning_sd.types import Message
@@ -11,7 +11,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[int]:
+def encode_prompt(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Message],
+    template_kwargs: Mapping[str, Any] | None = None,
+) -> list[int]:
     """Render messages through the chat template, up to where the assistant's answer begins.
 
     Completions never pass through here: student and teacher append the very ids that were sampled,
@@ -20,6 +24,7 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message
     Args:
         tokenizer: A tokenizer with a chat template.
         messages: The prompt, ending with a user's turn.
+        template_kwargs: Handed to the chat template, such as Qwen3's ``enable_thinking``.
 
     Returns:
         Token ids, special tokens and the assistant's opening included.
@@ -39,5 +44,6 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message
         add_generation_prompt=True,
         tokenize=True,
         return_dict=False,  # transformers 5 would give a BatchEncoding
+        **(template_kwargs or {}),
     )
     return [int(token) for token in ids]

@@ -10,6 +10,8 @@ from lightning_sd.functional.policy import (
     clipped_policy_loss,
     group_advantages,
     importance_weight,
+    k3,
+    overlong_penalty,
     sampled_token_loss,
 )
 
@@ -21,5 +23,7 @@ __all__ = [
     "divergence",
     "group_advantages",
     "importance_weight",
+    "k3",
+    "overlong_penalty",
     "sampled_token_loss",
 ]

@@ -87,7 +87,9 @@ def importance_weight(logprobs: Tensor, old_logprobs: Tensor, *, clip: float = 2
     return log_ratio.clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND).exp().clamp(max=clip)
 
 
-def sampled_token_loss(logprobs: Tensor, teacher_logprobs: Tensor) -> Tensor:
+def sampled_token_loss(
+    logprobs: Tensor, teacher_logprobs: Tensor, *, clip: float | None = None
+) -> Tensor:
     """Policy gradient on the distillation advantage ``A = log p_T(y) - log p_S(y)``.
 
     Its gradient is that of reverse KL in expectation over y; its value is no divergence.
@@ -95,8 +97,50 @@ def sampled_token_loss(logprobs: Tensor, teacher_logprobs: Tensor) -> Tensor:
     Args:
         logprobs: ``[...]``, the student's, with gradient.
         teacher_logprobs: ``[...]``.
+        clip: Bound of |A|.
 
     Returns:
         ``[...]``, ``-A.detach() * logprobs``.
     """
-    return (logprobs - teacher_logprobs).detach() * logprobs
+    advantages = (teacher_logprobs - logprobs).detach()
+    if clip is not None:
+        advantages = advantages.clamp(-clip, clip)
+    return -advantages * logprobs
+
+
+def k3(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
+    """Estimate of KL(student || reference) at the sampled token, never negative.
+
+    ``exp(d) - d - 1`` with ``d = log p_ref(y) - log p_S(y)`` (Schulman's third estimator; GRPO,
+    arXiv 2402.03300, eq. 4).
+
+    Args:
+        logprobs: ``[...]``, the student's, with gradient.
+        reference_logprobs: ``[...]``.
+
+    Returns:
+        ``[...]``.
+    """
+    gap = (reference_logprobs - logprobs).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND)
+    return gap.expm1() - gap
+
+
+def overlong_penalty(lengths: Tensor, *, limit: int, margin: int) -> Tensor:
+    """What a long completion loses of its reward (DAPO, arXiv 2503.14476, eq. 13).
+
+    0 up to ``limit - margin`` tokens, falling evenly to -1 at ``limit``, -1 beyond.
+
+    Args:
+        lengths: ``[rollouts]``, in tokens.
+        limit: Longest completion that does not lose the whole of it.
+        margin: Length of the slope.
+
+    Returns:
+        ``[rollouts]``, between -1 and 0.
+
+    Example:
+        >>> overlong_penalty(torch.tensor([6, 8, 10, 11]), limit=10, margin=4)
+        tensor([-0.0000, -0.5000, -1.0000, -1.0000])
+    """
+    over = (lengths - (limit - margin)).clamp(min=0).float()
+    return -(over / margin).clamp(max=1) if margin else -(over > 0).float()

@@ -2,6 +2,18 @@
 
 from lightning_sd.scoring.head import Head
 from lightning_sd.scoring.layout import buckets, pack, shared_prompts
+from lightning_sd.scoring.mixed import LogitsSource, MixedScores, spread, weighted
 from lightning_sd.scoring.scorer import Scorer, Scores
 
-__all__ = ["Head", "Scorer", "Scores", "buckets", "pack", "shared_prompts"]
+__all__ = [
+    "Head",
+    "LogitsSource",
+    "MixedScores",
+    "Scorer",
+    "Scores",
+    "buckets",
+    "pack",
+    "shared_prompts",
+    "spread",
+    "weighted",
+]

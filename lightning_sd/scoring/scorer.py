@@ -28,6 +28,10 @@ class Scores:
     """``[tokens, hidden]``; with ``head=None`` these are the logits, ``[tokens, vocab]``."""
     head: Head | None
 
+    def __len__(self) -> int:
+        """Tokens."""
+        return len(self.hidden)
+
     def logits(self, chunk: slice = slice(None)) -> Tensor:
         """Logits of some of the tokens, ``[chunk, vocab]``."""
         return self.hidden[chunk] if self.head is None else self.head(self.hidden[chunk])

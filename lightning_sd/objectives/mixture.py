@@ -1,0 +1,101 @@
+"""Several objectives on the same tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from lightning_sd.objectives.base import Objective, TokenLoss, Tokens
+from lightning_sd.signals import Signals
+
+
+@dataclass(frozen=True)
+class Mixture(Objective):
+    """A weighted sum of objectives, over one and the same average.
+
+    SDPO's hybrid, A = lam A_GRPO + (1 - lam) A_SDPO, is ``PolicyGradient`` and ``SampledToken`` (or
+    a reverse KL, whose gradient is the same in expectation) with coefficients lam and 1 - lam:
+    policy gradients are linear in the advantage. Rollouts without a teacher have a policy gradient
+    only.
+
+    Raises:
+        ValueError: Coefficients and terms differ in number, or a term sets what only the mixture
+            may set (reduction, temperature, chunk, weights).
+    """
+
+    terms: Sequence[Objective] = ()
+    coefficients: Sequence[float] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "terms", tuple(self.terms))
+        object.__setattr__(self, "coefficients", tuple(self.coefficients))
+        if not self.terms or len(self.terms) != len(self.coefficients):
+            raise ValueError(
+                f"terms ({len(self.terms)}) and coefficients ({len(self.coefficients)}): give one "
+                "or more terms and a coefficient for each."
+            )
+        for term in self.terms:
+            for field in fields(Objective):
+                if getattr(term, field.name) != field.default:
+                    raise ValueError(
+                        f"terms: {type(term).__name__} sets {field.name}, which is the mixture's "
+                        "to set: move it there."
+                    )
+
+    @property
+    def needs_teacher(self) -> bool:
+        """If every term does."""
+        return all(term.needs_teacher for term in self.terms)
+
+    @property
+    def uses_teacher(self) -> bool:
+        """If any term does."""
+        return any(term.uses_teacher for term in self.terms)
+
+    @property
+    def needs_old_logprobs(self) -> bool:
+        """If any term does."""
+        return any(term.needs_old_logprobs for term in self.terms)
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """What the terms and the weights read."""
+        return super().reads.union(*(term.reads for term in self.terms))
+
+    def tokens(self, signals: Signals) -> Tokens:
+        """Whatever the terms want to read, and each term's share of each token."""
+        parts = [term.tokens(signals) for term in self.terms]
+        seen = signals.of_rows(signals.seen)
+        shares = [
+            coefficient * (seen if term.needs_teacher else torch.ones_like(seen)).float()
+            for term, coefficient in zip(self.terms, self.coefficients, strict=True)
+        ]
+        advantages = [part.advantages for part in parts if part.advantages is not None]
+        return replace(
+            parts[0],
+            old_logprobs=signals.old_logprobs,
+            advantages=advantages[0] if advantages else None,
+            shares=torch.stack(shares, -1),
+        )
+
+    def token_loss(
+        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tokens
+    ) -> TokenLoss:
+        """The weighted sum; see :class:`Objective`."""
+        assert tokens.shares is not None
+        results = [
+            (term.token_loss(student_logits, teacher_logits, tokens), share)
+            for term, share in zip(self.terms, tokens.shares.unbind(-1), strict=True)
+            if teacher_logits is not None or not term.needs_teacher
+        ]
+        losses = [share.to(result.loss.dtype) * result.loss for result, share in results]
+        teachers = [r.teacher_logprobs for r, _ in results if r.teacher_logprobs is not None]
+        return replace(
+            results[0][0],
+            loss=torch.stack(losses).sum(0),
+            teacher_logprobs=teachers[0] if teachers else None,
+        )

@@ -247,10 +247,11 @@ class CritiqueDataModule(LightningDataModule):
     def _answers(self, requests: Sequence[CritiqueRequest]) -> list[Critique]:
         if not requests:
             return []
-        training = self.trainer is not None and self.trainer.training
+        trainer = self.trainer
         # Its steps, and not our calls: one batch may come in several.
-        skipping = training and self.trainer.global_step % self.ask_every > 0
-        return self.service.look_up(requests) if skipping else self.service.ask(requests)
+        step = trainer.global_step if trainer is not None and trainer.training else 0
+        asking = step % self.ask_every == 0
+        return self.service.ask(requests) if asking else self.service.look_up(requests)
 
     def _critiques_stand_with_data(self) -> bool:
         if isinstance(self.task, StreamTask):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from lightning_sd.critics.base import Critic, CritiqueRequest
 from lightning_sd.critics.check import CHECK_VERSION, checked, strip_thinking
+from lightning_sd.critics.continuous import check_continuous_batching, write_continuously
 from lightning_sd.critics.fingerprint import module_fingerprint, source_fingerprint
 from lightning_sd.critics.prompts import FAITHFUL_SCRIBE, check_prompt, write_prompt
 from lightning_sd.data.chat import encode_prompt
@@ -39,8 +41,14 @@ class LMCritic(Critic):
             ``{verdict}``. Default: the faithful scribe.
         include_reference: Let the critic see the reference solution (or the bare answer).
         device: Such as ``cuda:1``; ``auto``: the current GPU if there is one, else the CPU.
+        continuous_batching_config: Settings of transformers' ``ContinuousBatchingConfig``, ``{}``
+            for its own choice: all requests are handed over at once, each is cached when it is
+            done, and the next takes its place. On a GPU transformers takes up to 90 percent of the
+            free memory meanwhile; ``{"max_memory_percent": 0.3}`` leaves room for a student. None:
+            ``batch_size`` at a time. Run by us on a CPU only.
 
     Raises:
+        ImportError: ``continuous_batching_config`` with a transformers that cannot do it.
         ValueError: A setting out of range, or a prompt that cannot work.
     """
 
@@ -52,17 +60,21 @@ class LMCritic(Critic):
         prompt: str = FAITHFUL_SCRIBE,
         include_reference: bool = True,
         device: str = "auto",
+        continuous_batching_config: dict[str, Any] | None = None,
     ) -> None:
         for name, value in (("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
             if value < 1:
                 raise ValueError(f"{name}={value}: must be at least 1.")
         check_prompt(prompt)
+        if continuous_batching_config is not None:
+            check_continuous_batching(continuous_batching_config)
         self.model: ModelSource = PretrainedModel(model) if isinstance(model, str) else build(model)
         self.max_new_tokens = max_new_tokens
         self.batch_size = batch_size
         self.prompt = prompt
         self.include_reference = include_reference
         self.device = device
+        self.continuous_batching_config = continuous_batching_config
         self._loaded: tuple[nn.Module, PreTrainedTokenizerBase] | None = None
         self._weights: str | None = None
 
@@ -81,27 +93,34 @@ class LMCritic(Critic):
 
     def critique(self, requests: Sequence[CritiqueRequest]) -> list[Critique]:
         """Write the critiques of one batch; see :meth:`Critic.critique`."""
-        start = time.perf_counter()
+        found = dict(self._written(requests))
+        return [found[i] for i in range(len(requests))]
+
+    def stream(self, requests: Sequence[CritiqueRequest]) -> Iterator[tuple[int, Critique]]:
+        """Critiques batch by batch, or by continuous batching each when it is done."""
+        if self.continuous_batching_config is None:
+            return super().stream(requests)
+        return self._written(requests)
+
+    def _written(self, requests: Sequence[CritiqueRequest]) -> Iterator[tuple[int, Critique]]:
+        since = time.perf_counter()
         model, tokenizer = self._model()
         prompts = [self._encode(tokenizer, request) for request in requests]
         limit = getattr(getattr(model, "config", None), "max_position_embeddings", None)
-        room = None if limit is None else limit - self.max_new_tokens
-        asked = [i for i, ids in enumerate(prompts) if room is None or len(ids) <= room]
-        completions = self._write(model, tokenizer, [prompts[i] for i in asked])
-        seconds = (time.perf_counter() - start) / max(len(requests), 1)
-        critiques = [
-            Critique("", "", refused=f"its prompt of {len(ids)} tokens is too long for the critic")
-            for ids in prompts
-        ]
-        for i, completion in zip(asked, completions, strict=True):
-            critiques[i] = checked(
-                self._decode(tokenizer, prompts[i], completion.ids),
-                requests[i],
-                tokens=len(completion.ids),
-                seconds=seconds,
-                complete=completion.finished,
-            )
-        return critiques
+        asked = []
+        for i, ids in enumerate(prompts):
+            if limit is None or len(ids) + self.max_new_tokens <= limit:
+                asked.append(i)
+            else:
+                reason = f"its prompt of {len(ids)} tokens is too long for the critic"
+                yield i, Critique("", "", refused=reason)
+        with closing(self._write(model, tokenizer, [prompts[i] for i in asked])) as batches:
+            for together in batches:
+                seconds = (time.perf_counter() - since) / len(together)
+                for completion in together:
+                    i = asked[completion.prompt]
+                    yield i, self._checked(tokenizer, prompts[i], requests[i], completion, seconds)
+                since = time.perf_counter()
 
     def __getstate__(self) -> dict[str, Any]:
         # The model is loaded anew by whoever needs it.
@@ -135,16 +154,44 @@ class LMCritic(Critic):
 
     def _write(
         self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[list[int]]
-    ) -> list[Completion]:
+    ) -> Generator[list[Completion], None, None]:
+        """Completions, those that came together in one list."""
         if not prompts:
-            return []
+            return
+        stops = stop_ids(model, tokenizer)
+        if self.continuous_batching_config is not None:
+            for completion in write_continuously(
+                model,
+                prompts,
+                max_new_tokens=self.max_new_tokens,
+                stop_ids=stops,
+                settings=self.continuous_batching_config,
+            ):
+                yield [completion]
+            return
+        sampler = TransformersSampler(max_new_tokens=self.max_new_tokens, temperature=0.0)
         device = next(model.parameters()).device
-        return TransformersSampler(max_new_tokens=self.max_new_tokens, temperature=0.0).sample(
-            model,
-            prompts,
-            samples=1,
-            stop_ids=stop_ids(model, tokenizer),
-            generator=torch.Generator(device),
+        # The trainer's precision is no part of the critic's identity, and must decide nothing.
+        with torch.autocast(device.type, enabled=False):
+            completions = sampler.sample(
+                model, prompts, samples=1, stop_ids=stops, generator=torch.Generator(device)
+            )
+        yield completions
+
+    def _checked(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        prompt: Sequence[int],
+        request: CritiqueRequest,
+        completion: Completion,
+        seconds: float,
+    ) -> Critique:
+        return checked(
+            self._decode(tokenizer, prompt, completion.ids),
+            request,
+            tokens=len(completion.ids),
+            seconds=seconds,
+            complete=completion.finished,
         )
 
     def _decode(

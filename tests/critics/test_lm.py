@@ -59,6 +59,17 @@ def test_writes_what_generate_writes(make_llama, tokenizer):
         assert critique.seconds > 0
 
 
+def test_the_precision_of_the_trainer_decides_nothing(make_llama, tokenizer, monkeypatch):
+    """Critiques are asked for within the trainer's autocast, which the cache key does not know."""
+    one, dtypes = critic(LoadedModel(make_llama(), tokenizer)), set()
+    model = one.model.load()[0]
+    model.lm_head.register_forward_hook(lambda module, args, out: dtypes.add(out.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        [within] = one.critique([request(1)])
+    assert dtypes == {torch.float32}
+    assert within.text == one.critique([request(1)])[0].text
+
+
 def test_is_loaded_at_first_use_and_once(make_llama, tokenizer):
     source = Counted(make_llama(), tokenizer)
     one = critic(source)
@@ -171,9 +182,9 @@ def scripted(monkeypatch, make_llama, tokenizer):
         monkeypatch.setattr(
             LMCritic,
             "_write",
-            lambda self, model, tokenizer, prompts: [
-                Completion(i, ids, (0.0,) * len(ids), finished) for i in range(len(prompts))
-            ],
+            lambda self, model, tokenizer, prompts: (
+                [Completion(i, ids, (0.0,) * len(ids), finished)] for i in range(len(prompts))
+            ),
         )
         return critic(LoadedModel(make_llama(), own))
 

@@ -14,6 +14,7 @@ from lightning_sd.contexts.base import TeacherContext
 from lightning_sd.evidence import EvidenceSource
 from lightning_sd.module import SelfDistillModule
 from lightning_sd.probe.records import Attempt, attempts_of
+from lightning_sd.tasks.base import Task
 from lightning_sd.types import Question, QuestionBatch, Rollout, StepOutput
 
 
@@ -74,10 +75,13 @@ class Collector(Callback):
     Args:
         context: Of the module.
         phrases: That tell of a context.
+        task: The questions'; None: unknown.
     """
 
-    def __init__(self, context: TeacherContext, phrases: Sequence[str]) -> None:
-        self.context, self.phrases = context, tuple(phrases)
+    def __init__(
+        self, context: TeacherContext, phrases: Sequence[str], task: Task | None = None
+    ) -> None:
+        self.context, self.phrases, self.task = context, tuple(phrases), task
         self.attempts: list[Attempt] = []
         self.costs = Costs()
         self._since = 0.0
@@ -108,7 +112,9 @@ class Collector(Callback):
         # Lightning wraps only the module's own step in the run's precision.
         with trainer.precision_plugin.predict_step_context():
             answers = teacher_answers(pl_module, outputs, batch_idx)
-        self.attempts += attempts_of(outputs, answers, pl_module, self.context, self.phrases)
+        self.attempts += attempts_of(
+            outputs, answers, pl_module, self.context, self.phrases, self.task
+        )
         self.costs.student_seconds += asked - self._since
         self.costs.teacher_seconds += time.perf_counter() - asked
         self._count(trainer, outputs, answers)

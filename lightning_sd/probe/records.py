@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from lightning_sd.analysis.errors import find_steps
+from lightning_sd.analysis.localisation import Localisation, localise
 from lightning_sd.contexts.base import TeacherContext
-from lightning_sd.data.chat import encode_prompt
 from lightning_sd.module import SelfDistillModule
 from lightning_sd.probe.leaks import copied_runs, leaked_phrases
 from lightning_sd.types import Rollout, StepOutput, TeacherView
@@ -38,6 +40,8 @@ class Attempt:
     """Why it has none."""
     advantages: tuple[float, ...] | None = None
     """log p_T - log p_S of each token of the student's attempt, in nats."""
+    localisation: Localisation | None = None
+    """Where they fall; None: no step is known to be wrong."""
 
 
 def attempts_of(
@@ -46,6 +50,7 @@ def attempts_of(
     module: SelfDistillModule,
     context: TeacherContext,
     phrases: Sequence[str],
+    task: Any = None,
 ) -> list[Attempt]:
     """Judge a batch.
 
@@ -55,6 +60,7 @@ def attempts_of(
         module: Has the tokenizer.
         context: Wrote the views.
         phrases: That tell of a context.
+        task: If it can check steps, it says which are wrong; else the critique does.
     """
     return [
         Attempt(
@@ -63,6 +69,9 @@ def attempts_of(
             teacher=None if answer is None else _answer(answer, rollout, view, module, phrases),
             missing=missing_teacher(context, rollout) if view is None else None,
             advantages=advantages,
+            localisation=None
+            if advantages is None
+            else _localise(rollout, advantages, module.tokenizer, task),
         )
         for rollout, view, advantages, answer in zip(
             output.rollouts, output.views, output.advantages, answers, strict=True
@@ -80,6 +89,13 @@ def missing_teacher(context: TeacherContext, rollout: Rollout) -> str:
     return "nothing to show"
 
 
+def _localise(
+    rollout: Rollout, advantages: tuple[float, ...], tokenizer: Any, task: Any
+) -> Localisation | None:
+    steps = find_steps(rollout, tokenizer, task)
+    return localise(advantages, steps.tokens, steps.wrong)
+
+
 def _answer(
     answer: Rollout,
     attempt: Rollout,
@@ -91,8 +107,7 @@ def _answer(
     own = attempt.question.messages
     copied = (0, 0)
     if view is not None:
-        shown = encode_prompt(module.tokenizer, view.messages)
-        copied = copied_runs(answer.ids, shown, encode_prompt(module.tokenizer, own))
+        copied = copied_runs(answer.ids, module.encode(view.messages), module.encode(own))
     prompt = "\n".join(message["content"] for message in own)
     return Answer(
         correct=answer.verdict.correct,

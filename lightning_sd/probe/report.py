@@ -122,6 +122,8 @@ def estimates(groups: Sequence[Sequence[Attempt]]) -> dict[str, Estimate]:
         "advantage_wrong": mean(lambda a: advantage(a) if failed(a) else NOTHING),
         "positive_right": mean(lambda a: NOTHING if failed(a) else positive(a)),
         "positive_wrong": mean(lambda a: positive(a) if failed(a) else NOTHING),
+        "negative_from_error": mean(lambda a: from_error(a)[0]),
+        "tokens_from_error": mean(lambda a: from_error(a)[1]),
     }
 
 
@@ -183,3 +185,11 @@ def advantage(attempt: Attempt) -> Part:
 def positive(attempt: Attempt) -> Part:
     """Whether the attempt as a whole is likelier under the teacher."""
     return (sum(attempt.advantages) > 0, 1) if attempt.advantages else NOTHING
+
+
+def from_error(attempt: Attempt) -> tuple[Part, Part]:
+    """Negative advantage at or after the first wrong step, and the tokens there, as shares."""
+    found = attempt.localisation
+    if found is None or found.negative_mass is None:
+        return NOTHING, NOTHING
+    return (found.negative_mass, 1), (found.mass_chance, 1)

@@ -59,9 +59,11 @@ def run_probe(
     size = max(1, min(rows // samples, -(-len(chosen) // TICKS)))
     assert isinstance(data, EvidenceSource)
     source = ProbeQuestions(data, chosen, size)
-    collector = Collector(context, phrases)
+    collector = Collector(context, phrases, getattr(data, "task", None))
     with training_draws(module, samples), instead_of_writers(trainer, collector):
         trainer.predict(module, datamodule=source, ckpt_path=ckpt_path, return_predictions=False)
+    if not collector.attempts:
+        raise ValueError("probe saw no batch: trainer.limit_predict_batches must not be 0.")
     return summarise(
         collector.attempts,
         context=type(context).__name__,

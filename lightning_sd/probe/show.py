@@ -28,6 +28,8 @@ ROWS = (
     ("  student cut off", "cut_off_student", SHARE),
     ("right attempts likelier by teacher", "positive_right", SHARE),
     ("wrong attempts likelier by teacher", "positive_wrong", SHARE),
+    ("negative mass from first error on", "negative_from_error", SHARE),
+    ("  tokens there", "tokens_from_error", SHARE),
     ("advantage a token, right attempts", "advantage_right", NATS),
     ("advantage a token, wrong attempts", "advantage_wrong", NATS),
 )

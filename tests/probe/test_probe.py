@@ -253,6 +253,10 @@ def test_the_lab_solver(tmp_path):
     assert worth.verdict.word == "worth distilling"
     assert worth.estimates["teacher_failed"].value > 0.9
     assert worth.costs.student_seconds > 0
+    # The critique copies what is right, so the teacher's dislike falls where the mistakes are.
+    located = worth.estimates["negative_from_error"]
+    assert located.value > worth.estimates["tokens_from_error"].value + 0.1
+    assert 0 < located.number <= worth.estimates["advantage_wrong"].number
     same = call(stubs.SameAsStudent())
     assert same.verdict.word == "not worth distilling"
     # The very same weights and prompt: not one token is likelier.

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
+from lightning_sd.analysis import localise
 from lightning_sd.probe import Thresholds
 from lightning_sd.probe.collect import Costs
 from lightning_sd.probe.records import Answer, Attempt
@@ -124,6 +125,21 @@ def test_advantages_are_told_apart_by_verdict():
     assert not report(rows).verdict.notes
     turned = [replace(row, advantages=tuple(-a for a in row.advantages)) for row in rows]
     assert "does not tell them apart" in report(turned).verdict.notes[0]
+
+
+def test_localisation_is_a_mean_over_attempts_with_a_wrong_step():
+    sharp = localise((0.0, 1.0, -3.0, -1.0), [(0, 2), (2, 4)], [2])
+    blunt = localise((-1.0, -1.0, -1.0, -1.0), [(0, 1), (1, 4)], [2])
+    glad = localise((1.0, 1.0), [(0, 1), (1, 2)], [1])  # nowhere negative: no share
+    rows = attempts(1, "rwww", "rrrr")
+    rows = [
+        replace(r, localisation=found)
+        for r, found in zip(rows, (None, sharp, blunt, glad), strict=True)
+    ]
+    found = estimates(grouped(rows))
+    assert found["negative_from_error"].number == found["tokens_from_error"].number == 2
+    assert found["negative_from_error"].value == pytest.approx((1 + 0.75) / 2)
+    assert found["tokens_from_error"].value == pytest.approx((0.5 + 0.75) / 2)
 
 
 def test_attempts_without_a_teacher_are_counted_with_their_reasons():

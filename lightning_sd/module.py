@@ -14,13 +14,12 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+from lightning_sd.answering import AnsweringModule
 from lightning_sd.checks import check_composition, check_strategy
 from lightning_sd.contexts.base import TeacherContext
-from lightning_sd.data.chat import encode_prompt
 from lightning_sd.evidence import evidence_source
 from lightning_sd.hparams import build, describable
 from lightning_sd.loss import LossOutput, objective_loss
-from lightning_sd.metrics import answer_metrics, update_answers
 from lightning_sd.models import ModelSource
 from lightning_sd.objectives import Distillation, Objective
 from lightning_sd.prepass import gather_signals, token_facts
@@ -28,8 +27,14 @@ from lightning_sd.rollout import Completion, Sampler, TransformersSampler, store
 from lightning_sd.rollout.seeding import batch_generator
 from lightning_sd.scoring import LogitsSource, Scorer
 from lightning_sd.step_report import step_means, step_output
-from lightning_sd.student import OptimizerCallable, SchedulerCallable, StudentModule
-from lightning_sd.teachers import FrozenTeacher, TeacherWeights, teacher_scores, trainable
+from lightning_sd.student import OptimizerCallable, SchedulerCallable
+from lightning_sd.teachers import (
+    FrozenTeacher,
+    TeacherWeights,
+    both_scores,
+    teacher_scores,
+    trainable,
+)
 from lightning_sd.types import (
     Message,
     Question,
@@ -37,7 +42,6 @@ from lightning_sd.types import (
     StepOutput,
     TeacherView,
     contrast,
-    with_siblings,
 )
 
 NO_SIGNAL = (
@@ -46,7 +50,7 @@ NO_SIGNAL = (
 )
 
 
-class SelfDistillModule(StudentModule):
+class SelfDistillModule(AnsweringModule):
     """Self-distillation of a language model on its own rollouts.
 
     A method is a composition: a :class:`~lightning_sd.contexts.TeacherContext` among the trainer's
@@ -90,7 +94,16 @@ class SelfDistillModule(StudentModule):
         seed: int | None = None,
         template_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(model, optimizer, scheduler)
+        sampler = build(sampler) or TransformersSampler()
+        super().__init__(
+            model,
+            build(eval_sampler) or sampler,
+            eval_samples,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            seed=seed,
+            template_kwargs=template_kwargs,
+        )
         for name, value in (("samples", samples), ("eval_samples", eval_samples)):
             if value < 1:
                 raise ValueError(f"{name}={value}: must be at least 1.")
@@ -98,13 +111,10 @@ class SelfDistillModule(StudentModule):
             raise ValueError(f"attempts={attempts!r}: choose sampled or stored.")
         self.objective: Objective = build(objective) or Distillation()
         self.teacher: TeacherWeights = build(teacher) or FrozenTeacher()
-        self.sampler: Sampler = build(sampler) or TransformersSampler()
-        self.eval_sampler: Sampler = build(eval_sampler) or self.sampler
-        self.samples, self.eval_samples, self.seed = samples, eval_samples, seed
-        self.attempts, self.template_kwargs = attempts, template_kwargs or {}
+        self.sampler: Sampler = sampler
+        self.samples, self.attempts = samples, attempts
         self.teacher_context: TeacherContext | None = None
         self.predict_needs: frozenset[str] = frozenset()
-        self.answer_metrics = answer_metrics(eval_samples)
         self.save_hyperparameters(
             describable(
                 {
@@ -161,45 +171,6 @@ class SelfDistillModule(StudentModule):
             self.count(name, value, 1)
         return {"loss": loss.total, "step": step_output(rollouts, views, active, loss.advantages)}
 
-    def sample(
-        self, questions: Sequence[Question], sampler: Sampler, samples: int, stage: str, index: int
-    ) -> list[Rollout]:
-        """Let the student answer.
-
-        Args:
-            questions: A batch.
-            sampler: With what settings.
-            samples: Answers a question.
-            stage: With ``index`` and the rank it decides the random numbers, so that a resumed
-                run draws what the unbroken one would have, and ranks draw different ones.
-            index: Number of the batch in its stage.
-
-        Returns:
-            ``samples`` rollouts of question 0, then of question 1, and so on.
-        """
-        completions = sampler.sample(
-            self.student,
-            [self.encode(question.messages) for question in questions],
-            samples=samples,
-            stop_ids=self.stop_ids,
-            generator=batch_generator(self.seed, stage, index, self.global_rank, self.device),
-        )
-        return [
-            Rollout(
-                question=questions[completion.prompt],
-                ids=completion.ids,
-                text=self.tokenizer.decode(completion.ids, skip_special_tokens=True),
-                group=completion.prompt,
-                finished=completion.finished,
-                logprobs=completion.logprobs,
-            )
-            for completion in completions
-        ]
-
-    def gather(self, rollouts: Sequence[Rollout], needs: frozenset[str]) -> list[Rollout]:
-        """Add the evidence: verdicts, what the context asks for, and the siblings."""
-        return with_siblings(evidence_source(self.trainer).evidence(rollouts, needs))
-
     def views(self, rollouts: Sequence[Rollout]) -> list[TeacherView | None]:
         """Let the context write what the teacher sees of each rollout."""
         if self.teacher_context is None:
@@ -245,19 +216,13 @@ class SelfDistillModule(StudentModule):
         lengths = [len(ids) for ids in completions]
         return objective_loss(objective, student, target, tokens, lengths), active
 
-    def encode(
-        self, messages: Sequence[Message], template_kwargs: Mapping[str, Any] | None = None
-    ) -> list[int]:
-        """Prompt tokens of chat messages; by default with the student's template settings."""
-        chosen = self.template_kwargs if template_kwargs is None else template_kwargs
-        return encode_prompt(self.tokenizer, messages, chosen)
+    def _seen(self, view: TeacherView | None) -> list[int] | None:
+        return self.encode(view.messages, view.template_kwargs) if view else None
 
     def _taught(
         self, views: Sequence[TeacherView | None], completions: Sequence[Sequence[int]]
     ) -> LogitsSource | None:
-        prompts = [
-            self.encode(view.messages, view.template_kwargs) if view else None for view in views
-        ]
+        prompts = [self._seen(view) for view in views]
         return teacher_scores(self.teacher, self.student, self.scorer, prompts, completions)
 
     def _contrasts(
@@ -291,14 +256,18 @@ class SelfDistillModule(StudentModule):
         active = [i for i, view in enumerate(views) if view is not None and rollouts[i].ids]
         found: list[tuple[float, ...] | None] = [None] * len(rollouts)
         completions = [rollouts[i].ids for i in active]
-        with torch.no_grad():
-            teacher = self._taught([views[i] for i in active], completions)
-            if teacher is None:
-                return found
-            prompts = [self.encode(rollouts[i].question.messages) for i in active]
-            student = self.scorer.score(prompts, completions)
-            ids = torch.tensor([i for row in completions for i in row], device=self.device)
-            gap = token_facts(teacher, ids, 1.0)[0] - token_facts(student, ids, 1.0)[0]
+        if not active:
+            return found
+        student, teacher = both_scores(
+            self.teacher,
+            self.student,
+            self.scorer,
+            [self.encode(rollouts[i].question.messages) for i in active],
+            [self._seen(views[i]) or [] for i in active],
+            completions,
+        )
+        ids = torch.tensor([i for row in completions for i in row], device=self.device)
+        gap = token_facts(teacher, ids, 1.0)[0] - token_facts(student, ids, 1.0)[0]
         lengths = [len(row) for row in completions]
         for i, part in zip(active, gap.split(lengths), strict=True):
             found[i] = tuple(part.tolist())
@@ -337,36 +306,6 @@ class SelfDistillModule(StudentModule):
         """Step, then let the teacher follow (before any checkpoint of this step is written)."""
         super().optimizer_step(*args, **kwargs)
         self.teacher.after_step(self.student)
-
-    def validation_step(self, batch: Iterable[Question], batch_idx: int) -> None:
-        """Sample k answers a question and count the right ones."""
-        self._evaluate(batch, batch_idx)
-
-    def test_step(self, batch: Iterable[Question], batch_idx: int) -> None:
-        """The same on the test questions."""
-        self._evaluate(batch, batch_idx)
-
-    def answer(self, batch: Iterable[Question], index: int, stage: str) -> list[Rollout]:
-        """Sample ``eval_samples`` judged answers a question, the same for the same weights."""
-        rollouts = self.sample(list(batch), self.eval_sampler, self.eval_samples, stage, index)
-        return self.gather(rollouts, frozenset())
-
-    def _evaluate(self, batch: Iterable[Question], index: int) -> None:
-        rollouts = self.answer(batch, index, "eval")
-        update_answers(self.answer_metrics, rollouts, self.eval_samples)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log Avg@k, Pass@k, Maj@k and length of the validation questions."""
-        self._log_answers("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Log them of the test questions."""
-        self._log_answers("test")
-
-    def _log_answers(self, stage: str) -> None:
-        for name, value in self.answer_metrics.compute().items():
-            self.log(f"{stage}/{name}", value.float(), prog_bar=name.startswith("avg"))
-        self.answer_metrics.reset()
 
     @torch.no_grad()
     def predict_step(self, batch: Iterable[Question], batch_idx: int) -> StepOutput:

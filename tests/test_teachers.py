@@ -16,6 +16,7 @@ from lightning_sd.teachers import (
     FrozenTeacher,
     LiveTeacher,
     TeacherWeights,
+    both_scores,
     fingerprint,
     make_shadow,
 )
@@ -360,3 +361,21 @@ def test_a_fingerprint_sees_values_names_and_shapes() -> None:
 def test_an_ema_rate_out_of_range_is_named(rate: float) -> None:
     with pytest.raises(ValueError, match=f"rate={rate}"):
         EMATeacher(rate)
+
+
+@pytest.mark.parametrize("teacher", [LiveTeacher(), FrozenTeacher()], ids=["live", "frozen"])
+def test_both_scores_equal_two_passes(teacher, make_llama):
+    """Student and teacher in one batch where the weights are the same, in two where they are not."""
+    student = make_llama()
+    scorer = Scorer(student)
+    teacher.setup(student)
+    own, seen = [[5, 6], [5, 6], [7]], [[9, 5, 6], [8, 9, 5, 6], [7, 7]]
+    completions = [[7, 8, 9], [4], [10, 11]]
+    got = both_scores(teacher, student, scorer, own, seen, completions)
+    for scores, prompts in zip(got, (own, seen), strict=True):
+        for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+            start = sum(map(len, completions[:row]))
+            alone = Scorer(student).score([prompt], [completion]).logits()
+            torch.testing.assert_close(
+                scores.logits(slice(start, start + len(completion))), alone, rtol=1e-4, atol=1e-5
+            )

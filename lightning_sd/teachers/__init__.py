@@ -3,7 +3,7 @@
 from lightning_sd.teachers.base import LiveTeacher, TeacherWeights
 from lightning_sd.teachers.ema import EMATeacher
 from lightning_sd.teachers.frozen import FrozenTeacher
-from lightning_sd.teachers.scores import teacher_scores
+from lightning_sd.teachers.scores import both_scores, teacher_scores
 from lightning_sd.teachers.shadow import Shadow, fingerprint, make_shadow, swapped, trainable
 from lightning_sd.teachers.snapshot import SnapshotTeacher
 from lightning_sd.teachers.trust_region import TrustRegionTeacher
@@ -16,6 +16,7 @@ __all__ = [
     "SnapshotTeacher",
     "TeacherWeights",
     "TrustRegionTeacher",
+    "both_scores",
     "fingerprint",
     "make_shadow",
     "swapped",

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from lightning_sd.scoring import LogitsSource, MixedScores, Scorer, spread, weighted
+from lightning_sd.scoring import LogitsSource, MixedScores, Scorer, Scores, spread, weighted
 from lightning_sd.scoring.layout import Ids
-from lightning_sd.teachers.base import TeacherWeights
+from lightning_sd.teachers.base import LiveTeacher, TeacherWeights
 
 
 @torch.no_grad()
@@ -46,3 +46,31 @@ def teacher_scores(
     if len(parts) == 1:
         return parts[0]
     return MixedScores(tuple(parts), weighted(coefficients))
+
+
+@torch.no_grad()
+def both_scores(
+    teacher: TeacherWeights,
+    student: nn.Module,
+    scorer: Scorer,
+    student_prompts: Sequence[Ids],
+    teacher_prompts: Sequence[Ids],
+    completions: Sequence[Ids],
+) -> tuple[LogitsSource, LogitsSource]:
+    """Student's and teacher's scores without gradient; in one batch where the weights are the same.
+
+    Args:
+        teacher: Whose weights.
+        student: The module that takes them on.
+        scorer: Of that module.
+        student_prompts: One a row.
+        teacher_prompts: Likewise.
+        completions: Likewise; at least one token in all.
+    """
+    if isinstance(teacher, LiveTeacher):
+        both = scorer.score([*student_prompts, *teacher_prompts], [*completions, *completions])
+        own, other = both.hidden.chunk(2)
+        return Scores(own, both.head), Scores(other, both.head)
+    found = teacher_scores(teacher, student, scorer, teacher_prompts, completions)
+    assert found is not None
+    return scorer.score(student_prompts, completions), found

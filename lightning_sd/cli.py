@@ -41,7 +41,7 @@ class SelfDistillCLI(LightningCLI):
     def subcommands() -> dict[str, set[str]]:
         """Lightning's verbs and our own."""
         own = {"model", "datamodule"}
-        return {**LightningCLI.subcommands(), "critique": own, "probe": own}
+        return {**LightningCLI.subcommands(), "critique": own, "probe": own, "analyze": own}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Give the context a key of its own: it is what methods differ in."""

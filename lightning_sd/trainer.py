@@ -1,15 +1,16 @@
-"""Lightning's trainer with more verbs: ``critique`` and ``probe``."""
+"""Lightning's trainer with more verbs: ``critique``, ``probe`` and ``analyze``."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_sd.callbacks.predictions import PredictionWriter
+from lightning_sd.contexts.base import TeacherContext
 from lightning_sd.probe import LEAKS, ProbeReport, Thresholds
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Trainer(pl.Trainer):
-    """Lightning's trainer, with ``critique`` and ``probe`` beside its own verbs."""
+    """Lightning's trainer, with ``critique``, ``probe`` and ``analyze`` beside its own verbs."""
 
     def critique(
         self,
@@ -110,3 +111,55 @@ class Trainer(pl.Trainer):
         write(report, Path(out))
         rank_zero_info(f"The numbers stand in {Path(out)}.")
         return report
+
+    def analyze(
+        self,
+        model: SelfDistillModule | None = None,
+        datamodule: CritiqueDataModule | None = None,
+        ckpt_path: str | None = None,
+        contexts: list[TeacherContext] | None = None,
+        out: str = "out/analysis",
+        split: Literal["val", "test"] = "val",
+        questions: int = 64,
+        samples: int = 4,
+        words: list[str] | None = None,
+    ) -> dict[str, Any]:
+        """Show where the teacher's signal falls, token by token, under one context or several.
+
+        The student answers questions as in training; the config's context and the further ones
+        score the same answers. A table tells how much of the signal lies at or after the first
+        wrong step, what it says of the correct prefix, how well it tells wrong steps from right
+        ones, and how much of it lies on style tokens, each beside what chance gives, with 95%
+        intervals over questions. It runs in one process.
+
+        Args:
+            model: The module to be analysed.
+            datamodule: Gives the questions, and holds the critic and its cache.
+            ckpt_path: Weights of the student; None: as the model source gives them.
+            contexts: Further contexts, such as ReferenceSolution.
+            out: Folder for the rollouts (rows.jsonl), the numbers (summary.json), a page to read
+                them in (report.html) and a figure (figure.png).
+            split: Whose questions.
+            questions: How many of them, at most.
+            samples: Answers a question.
+            words: Style words, instead of lightning_sd.analysis.STYLE_WORDS.
+        """
+        from lightning_sd.analysis.run import run_analysis
+        from lightning_sd.analysis.style import STYLE_WORDS
+
+        assert model is not None
+        assert datamodule is not None
+        summary = run_analysis(
+            self,
+            model,
+            datamodule,
+            out=Path(out),
+            contexts=contexts or (),
+            split=split,
+            questions=questions,
+            samples=samples,
+            words=STYLE_WORDS if words is None else words,
+            ckpt_path=ckpt_path,
+        )
+        rank_zero_info(f"Rollouts, numbers, page and figure stand in {Path(out)}.")
+        return summary

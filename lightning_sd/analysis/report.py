@@ -66,6 +66,10 @@ def report_data(rows: Sequence[Row], summary: Mapping[str, Any]) -> dict[str, An
         "headline": headings,
         "scale": colour_scale(shown),
         "contexts": list(summary["contexts"]),
+        "columns": [
+            *summary["contexts"],
+            *(f"{part['of']} \u2212 {part['minus']}" for part in summary["differences"]),
+        ],
         "table": _table(summary),
         "rows": [
             {**_row(row), "accuracy": sum(right[row["id"]]) / len(right[row["id"]])}
@@ -90,16 +94,16 @@ def colour_scale(rows: Sequence[Row]) -> float:
 
 
 def _table(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Rows of the summary's table: a label, what it means, and a cell a context."""
-    contexts = summary["contexts"].values()
+    """Lines of the summary's table: a label, what it means, and a cell a column."""
+    columns = [part["figures"] for part in (*summary["contexts"].values(), *summary["differences"])]
     return [
         {
             "label": figure.label,
             "explanation": figure.explanation,
-            "cells": [cell(context["figures"].get(key), figure) for context in contexts],
+            "cells": [cell(found.get(key), figure) for found in columns],
         }
         for key, figure in FIGURES.items()
-        if any(key in context["figures"] for context in contexts)
+        if any(key in found for found in columns)
     ]
 
 

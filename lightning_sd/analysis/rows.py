@@ -1,4 +1,4 @@
-"""What the analysis leaves on disk: one plain row a rollout, and the contexts side by side in it."""
+"""What the analysis leaves on disk: one plain row a rollout, contexts side by side in it."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def run_analysis(
         trainer: A single process; the config's context, if any, is among its callbacks.
         module: Samples the rollouts as in training, and scores them.
         data: Gives the questions and judges answers.
-        out: Folder to be written: ``rows.jsonl``, ``summary.json``, ``report.html``, ``figure.png``.
+        out: Folder for ``rows.jsonl``, ``summary.json``, ``report.html`` and ``figure.png``.
         contexts: Further ones, which score the same rollouts.
         split: Whose questions.
         questions: How many at most.

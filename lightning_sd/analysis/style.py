@@ -28,7 +28,7 @@ _MATH = re.compile(r"(?=.*[0-9+\-*/=^%×÷·±√≤≥≈])[0-9+\-*/=^%×÷·±
 
 
 def token_classes(pieces: Pieces, words: Sequence[str] = STYLE_WORDS) -> tuple[TokenClass, ...]:
-    """Sort tokens into style, mathematics and the rest.
+    r"""Sort tokens into style, mathematics and the rest.
 
     ``style``: any part of one of the words, or a newline. ``math``: digits and operators, with
     whatever brackets and points stand in the same token. ``other``: all else, the tags of the step
@@ -42,7 +42,7 @@ def token_classes(pieces: Pieces, words: Sequence[str] = STYLE_WORDS) -> tuple[T
         One class a token.
 
     Example:
-        >>> token_classes(Pieces(("So", " 7+5", "\\n"), ((0, 2), (2, 6), (6, 7)), (None,) * 3))
+        >>> token_classes(Pieces(("So", " 7+5", "\n"), ((0, 2), (2, 6), (6, 7)), (None,) * 3))
         ('style', 'math', 'style')
     """
     text = pieces.text

@@ -19,19 +19,20 @@ def number(value: float, figure: Figure) -> str:
 
 
 def cell(mean: Mapping[str, Any] | None, figure: Figure) -> str:
-    """A mean with its interval and with what chance gives."""
+    """A mean with its interval, and on a second line what chance gives."""
     if mean is None:
         return "none"
     text = number(mean["value"], figure)
     if mean["low"] is not None:
-        text += f" ({number(mean['low'], figure)} to {number(mean['high'], figure)})"
+        low, high = (number(mean[end], figure).removesuffix("%") for end in ("low", "high"))
+        text += f" [{low}, {high}]"
     if mean.get("chance") is not None:
-        text += f"\nby chance {number(mean['chance'], figure)}"
+        text += f"\nchance {number(mean['chance'], figure)}"
     return text
 
 
 def headline(summary: Mapping[str, Any]) -> str:
-    """What was analysed, in one sentence or two."""
+    """What was analysed, in one sentence."""
     text = (
         f"{summary['rollouts']} rollouts of {summary['questions']} questions; "
         f"{summary['with_error']} with a wrong step"
@@ -46,18 +47,31 @@ def headline(summary: Mapping[str, Any]) -> str:
 def print_summary(summary: Mapping[str, Any]) -> None:
     """Print the figures of all contexts, and how they differ."""
     from rich.console import Console
-    from rich.table import Table
 
+    contexts = {
+        f"{name}\n{context['scored']} scored": context["figures"]
+        for name, context in summary["contexts"].items()
+    }
+    differences = {
+        f"{part['of']}\n- {part['minus']}": part["figures"] for part in summary["differences"]
+    }
     console = Console()
-    table = Table("", title=headline(summary), show_lines=True)
-    for name, context in summary["contexts"].items():
-        table.add_column(f"{name}\n{context['scored']} scored", justify="right")
-    for difference in summary["differences"]:
-        table.add_column(f"{difference['of']}\n- {difference['minus']}", justify="right")
+    console.print(_table(headline(summary), contexts))
+    if differences:
+        console.print(_table("Differences, on rollouts that both scored", differences))
+    console.print("In brackets: 95% intervals, bootstrap over questions.", style="dim")
+
+
+def _table(title: str, columns: Mapping[str, Mapping[str, Any]]) -> Any:
+    from rich.box import HORIZONTALS
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("", title=title, box=HORIZONTALS, show_lines=True)
+    for name in columns:
+        table.add_column(name, justify="right")
     for key, figure in FIGURES.items():
-        parts = [*summary["contexts"].values(), *summary["differences"]]
-        cells = [cell(part["figures"].get(key), figure) for part in parts]
-        if set(cells) - {"none"}:
-            table.add_row(figure.label, *cells)
-    console.print(table)
-    console.print("95% intervals, bootstrap over questions.", style="dim")
+        if any(key in found for found in columns.values()):
+            cells = [cell(found.get(key), figure) for found in columns.values()]
+            table.add_row(figure.label, *(Text(part) for part in cells))
+    return table

@@ -2,6 +2,7 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const at = (id) => document.getElementById(id);
+  const KEYS = "j / k or \u2193 / \u2191: next or previous rollout \u00b7 \u2190 / \u2192: tokens \u00b7 e: first wrong step";
   const state = { order: [], place: 0, token: null };
 
   // Everything that a model wrote goes through here: text nodes only, never markup.
@@ -60,8 +61,7 @@
       make("span", { text: row.correct ? "\u2713" : "\u2717", class: row.correct ? "right" : "wrong",
                      "aria-label": row.correct ? "right" : "wrong", role: "img" }),
       foreign(row.question.replace(/\s+/g, " "), "bdi", "question"),
-      make("span", { class: "note", text: percent(row.accuracy), title: "right answers to this question" }),
-      make("small", { text: small, title: known.map(([name, value]) => `${name} ${percent(value)}`).join(", ") }),
+      make("small", { text: `${small} \u00b7 question ${percent(row.accuracy)} right`, title: known.map(([name, value]) => `${name} ${percent(value)}`).join(", ") }),
     );
   }
 
@@ -81,7 +81,7 @@
       old.setAttribute("aria-selected", "false");
     }
     state.token = null;
-    at("readout").textContent = "";
+    at("readout").textContent = KEYS;
     if (!state.order.length) {
       at("list").removeAttribute("aria-activedescendant");
       at("detail").replaceChildren(make("p", { text: "No rollout is like that." }));
@@ -148,7 +148,10 @@
       if (wrong.has(i + 1)) bad.fill(1, start, end);
     });
     const first = row.wrong.length ? Math.min(...row.wrong) : null;
+    const ends = new Set(row.steps.map(([, end]) => end));
     row.tokens.forEach((text, i) => {
+      // A line a step, unless the text breaks there by itself.
+      if (i > 0 && (starts.has(i) || ends.has(i)) && !row.tokens[i - 1].endsWith("\n")) stream.append(make("br"));
       for (const number of starts.get(i) || []) stream.append(mark(number, wrong.has(number), number === first));
       const value = advantages[i];
       const token = make("bdi", { class: value < 0 ? "t minus" : "t plus", "data-i": i });
@@ -220,7 +223,7 @@
     at("low").textContent = `\u2212${data.scale}`;
     at("high").textContent = `+${data.scale}`;
     at("figures").append(
-      make("tr", {}, make("td"), ...data.contexts.map((name) => make("th", { scope: "col", text: name }))),
+      make("tr", {}, make("td"), ...data.columns.map((name) => make("th", { scope: "col", text: name }))),
       ...data.table.map((line) => make("tr", {},
         make("th", { scope: "row", text: line.label }, make("small", { text: line.explanation })),
         ...line.cells.map((text) => make("td", { text })))),

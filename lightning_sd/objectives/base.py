@@ -131,8 +131,12 @@ class Objective(ABC):
                 scale = value if scale is None else scale * value
         return replace(tokens, kept=kept, scale=scale)
 
-    def target(self, teacher: LogitsSource, contrasts: Sequence[LogitsSource]) -> LogitsSource:
+    def target(
+        self, teacher: LogitsSource, contrasts: Sequence[LogitsSource]
+    ) -> LogitsSource | None:
         """What the student is compared with: the teacher, unless an objective makes more of it.
+
+        None: the teacher has said all it has to say in the signals, the loss reads no more of it.
 
         Args:
             teacher: Under the first view.

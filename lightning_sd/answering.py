@@ -12,7 +12,7 @@ from lightning_sd.models import ModelSource
 from lightning_sd.rollout import Sampler
 from lightning_sd.rollout.seeding import batch_generator
 from lightning_sd.student import OptimizerCallable, SchedulerCallable, StudentModule
-from lightning_sd.types import Message, Question, Rollout, with_siblings
+from lightning_sd.types import Message, Question, Rollout, StepOutput, with_siblings
 
 
 class AnsweringModule(StudentModule):
@@ -90,22 +90,24 @@ class AnsweringModule(StudentModule):
         """Add the evidence: verdicts, what the context asks for, and the siblings."""
         return with_siblings(evidence_source(self.trainer).evidence(rollouts, needs))
 
-    def validation_step(self, batch: Iterable[Question], batch_idx: int) -> None:
+    def validation_step(self, batch: Iterable[Question], batch_idx: int) -> dict[str, Any]:
         """Sample k answers a question and count the right ones."""
-        self._evaluate(batch, batch_idx)
+        return self._evaluate(batch, batch_idx)
 
-    def test_step(self, batch: Iterable[Question], batch_idx: int) -> None:
+    def test_step(self, batch: Iterable[Question], batch_idx: int) -> dict[str, Any]:
         """The same on the test questions."""
-        self._evaluate(batch, batch_idx)
+        return self._evaluate(batch, batch_idx)
 
     def answer(self, batch: Iterable[Question], index: int, stage: str) -> list[Rollout]:
         """Sample ``eval_samples`` judged answers a question, the same for the same weights."""
         rollouts = self.sample(list(batch), self.eval_sampler, self.eval_samples, stage, index)
         return self.gather(rollouts, frozenset())
 
-    def _evaluate(self, batch: Iterable[Question], index: int) -> None:
+    def _evaluate(self, batch: Iterable[Question], index: int) -> dict[str, Any]:
         rollouts = self.answer(batch, index, "eval")
         update_answers(self.answer_metrics, rollouts, self.eval_samples)
+        none = [None] * len(rollouts)
+        return {"step": StepOutput(rollouts, none, none)}
 
     def on_validation_epoch_end(self) -> None:
         """Log Avg@k, Pass@k, Maj@k and length of the validation questions."""

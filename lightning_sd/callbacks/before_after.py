@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
-from lightning_sd.metrics import answer_metrics, update_answers
+from lightning_sd.metrics import answer_metrics, question_rows, update_answers
 
 if TYPE_CHECKING:
     from lightning_sd.module import SelfDistillModule
@@ -25,31 +25,34 @@ class BeforeAfter(Callback):
     sees these questions.
 
     Args:
-        path: Where to write both rows as JSON as well; None: only the table.
+        path: Where to write both as JSON as well, with a row a question; None: only the table.
     """
 
     def __init__(self, path: str | None = None) -> None:
         self.path = path
         self.before: Numbers = {}
         self.after: Numbers = {}
+        self.questions: dict[str, list[dict[str, Any]]] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure the untrained student; a resumed run keeps what its checkpoint says."""
         if not self.before:
-            self.before = held_out_answers(trainer, pl_module, "before training")
+            found = held_out_answers(trainer, pl_module, "before training")
+            self.before, self.questions["before"] = found
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure the trained student and print both."""
-        self.after = held_out_answers(trainer, pl_module, "after training")
+        found = held_out_answers(trainer, pl_module, "after training")
+        self.after, self.questions["after"] = found
         self._show(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """The first measurement, so that resuming does not lose it."""
-        return {"before": self.before}
+        return {"before": self.before, "questions": self.questions}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take it back."""
-        self.before = dict(state_dict["before"])
+        self.before, self.questions = dict(state_dict["before"]), dict(state_dict["questions"])
 
     @rank_zero_only
     def _show(self, trainer: Trainer) -> None:
@@ -65,11 +68,14 @@ class BeforeAfter(Callback):
         if self.path is not None:
             Path(self.path).parent.mkdir(parents=True, exist_ok=True)
             both = {"before": self.before, "after": self.after, "steps": trainer.global_step}
-            Path(self.path).write_text(json.dumps(both, indent=1) + "\n")
+            text = json.dumps({**both, "questions": self.questions})
+            Path(self.path).write_text(text + "\n")
 
 
 @torch.no_grad()
-def held_out_answers(trainer: Any, pl_module: Any, when: str) -> Numbers:
+def held_out_answers(
+    trainer: Any, pl_module: Any, when: str
+) -> tuple[Numbers, list[dict[str, Any]]]:
     """Avg@k, Pass@k, Maj@k and length over the data module's test questions.
 
     Args:
@@ -78,23 +84,25 @@ def held_out_answers(trainer: Any, pl_module: Any, when: str) -> Numbers:
         when: Shown beside the progress bar.
 
     Returns:
-        Shares between 0 and 1, and the mean length in tokens.
+        Shares between 0 and 1, and the mean length in tokens; and this rank's questions, a row
+        each (:func:`~lightning_sd.metrics.question_rows`).
     """
     from rich.progress import Progress
 
     module: SelfDistillModule = pl_module
     k = module.eval_samples
-    metrics = answer_metrics(k).to(module.device)
+    metrics, rows = answer_metrics(k).to(module.device), []
     loader = trainer.datamodule.test_dataloader()
     with Progress(transient=True, disable=not trainer.is_global_zero) as progress:
         task = progress.add_task(f"Held-out questions {when}", total=len(loader))
         for index, batch in enumerate(loader):
             rollouts = module.answer(batch, index, "eval")
             update_answers(metrics, rollouts, k)
+            rows += question_rows(rollouts, k)
             progress.advance(task)
     found = metrics.compute()
     order = (f"avg@{k}", f"pass@{k}", f"maj@{k}", "length")
-    return {name: float(found[name]) for name in order}
+    return {name: float(found[name]) for name in order}, rows
 
 
 def _format(name: str, value: float) -> str:

@@ -31,7 +31,7 @@ class PredictionWriter(BasePredictionWriter):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Start the file."""
         if stage == "predict":
-            target = self._file(trainer)
+            target = rank_file(self.path, trainer)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text("")
 
@@ -47,15 +47,17 @@ class PredictionWriter(BasePredictionWriter):
     ) -> None:
         """Append one batch."""
         module: Any = pl_module
-        with self._file(trainer).open("a", encoding="utf-8") as file:
+        with rank_file(self.path, trainer).open("a", encoding="utf-8") as file:
             for row in prediction_rows(prediction, module.tokenizer):
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
-    def _file(self, trainer: Trainer) -> Path:
-        path = Path(self.path)
-        if trainer.world_size == 1:
-            return path
-        return path.with_name(f"{path.stem}.{trainer.global_rank}{path.suffix}")
+
+def rank_file(path: str, trainer: Trainer) -> Path:
+    """The file of this rank: with several, its number stands before the ending."""
+    whole = Path(path)
+    if trainer.world_size == 1:
+        return whole
+    return whole.with_name(f"{whole.stem}.{trainer.global_rank}{whole.suffix}")
 
 
 def prediction_rows(output: StepOutput, tokenizer: Any) -> Iterator[dict[str, Any]]:

@@ -6,7 +6,16 @@ from lightning_sd.metrics.answers import (
     MeanLength,
     PassAtK,
     answer_metrics,
+    question_rows,
     update_answers,
 )
 
-__all__ = ["AvgAtK", "MajAtK", "MeanLength", "PassAtK", "answer_metrics", "update_answers"]
+__all__ = [
+    "AvgAtK",
+    "MajAtK",
+    "MeanLength",
+    "PassAtK",
+    "answer_metrics",
+    "question_rows",
+    "update_answers",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -121,6 +122,24 @@ def update_answers(metrics: MetricCollection, rollouts: Sequence[Rollout], k: in
     for start in range(0, len(rollouts), k):
         for metric in metrics.values():
             metric.update(rollouts[start : start + k])
+
+
+def question_rows(rollouts: Sequence[Rollout], k: int) -> list[dict[str, Any]]:
+    """What the metrics average, question by question: for intervals and paired comparisons.
+
+    Args:
+        rollouts: ``k`` judged answers to one question, then to the next, and so on.
+        k: Answers a question.
+
+    Returns:
+        One dict a question: ``id``, ``avg``, ``pass``, ``maj`` (0 to 1), ``length`` in tokens.
+    """
+    metrics = {"avg": AvgAtK(), "pass": PassAtK(), "maj": MajAtK(), "length": MeanLength()}
+    groups = [rollouts[start : start + k] for start in range(0, len(rollouts), k)]
+    return [
+        {"id": group[0].question.id, **{n: m.of_question(group) for n, m in metrics.items()}}
+        for group in groups
+    ]
 
 
 def _verdict(rollout: Rollout) -> Verdict:

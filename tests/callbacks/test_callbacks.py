@@ -10,7 +10,13 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lightning_sd import LoRA, ReferenceSolution
-from lightning_sd.callbacks import BeforeAfter, ExportPretrained, PredictionWriter, SampleTable
+from lightning_sd.callbacks import (
+    AnswerRows,
+    BeforeAfter,
+    ExportPretrained,
+    PredictionWriter,
+    SampleTable,
+)
 from lightning_sd.models import add_lora
 from tests.stubs import LabData, module, trainer, weights
 
@@ -81,10 +87,27 @@ def test_before_and_after_are_measured_on_the_same_draws(make_llama, tokenizer, 
     trainer(tmp_path, ReferenceSolution(), table, max_steps=1).fit(student, datamodule=LabData())
     found = json.loads((tmp_path / "both.json").read_text())
     assert found["before"] == found["after"]
+    assert found["questions"]["before"] == found["questions"]["after"]
+    for name in ("avg", "pass", "maj", "length"):
+        rows = [row[name] for row in found["questions"]["after"]]
+        whole = found["after"]["length" if name == "length" else f"{name}@2"]
+        assert sum(rows) / len(rows) == pytest.approx(whole)
     assert list(found["before"]) == ["avg@2", "pass@2", "maj@2", "length"]
     shown = capsys.readouterr().out
     assert "before" in shown
     assert "Avg@2" in shown
+
+
+def test_answer_rows_average_to_what_the_test_logs(make_llama, tokenizer, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    run = trainer(tmp_path, ReferenceSolution(), AnswerRows(str(path)))
+    student = module(make_llama(), tokenizer)
+    for _ in range(2):  # the second run begins the file anew
+        (logged,) = run.test(student, datamodule=LabData(), verbose=False)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [row["id"] for row in rows] == [q.id for q in LabData().questions("test")]
+    for name, key in (("avg", "test/avg@2"), ("maj", "test/maj@2"), ("length", "test/length")):
+        assert sum(row[name] for row in rows) / len(rows) == pytest.approx(logged[key])
 
 
 def test_before_survives_resuming():

@@ -66,7 +66,9 @@ class Costs:
     critic_seconds: float = 0.0
     """Of these, the critic's."""
     teacher_seconds: float = 0.0
-    """The teacher's own answers."""
+    """The teacher's own answers, judged."""
+    analysis_seconds: float = 0.0
+    """Telling phrases, copies and places of the advantage."""
 
 
 class Collector(Callback):
@@ -112,11 +114,13 @@ class Collector(Callback):
         # Lightning wraps only the module's own step in the run's precision.
         with trainer.precision_plugin.predict_step_context():
             answers = teacher_answers(pl_module, outputs, batch_idx)
+        answered = time.perf_counter()
         self.attempts += attempts_of(
             outputs, answers, pl_module, self.context, self.phrases, self.task
         )
         self.costs.student_seconds += asked - self._since
-        self.costs.teacher_seconds += time.perf_counter() - asked
+        self.costs.teacher_seconds += answered - asked
+        self.costs.analysis_seconds += time.perf_counter() - answered
         self._count(trainer, outputs, answers)
 
     def _count(self, trainer: Any, output: StepOutput, answers: Sequence[Rollout | None]) -> None:

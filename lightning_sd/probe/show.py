@@ -68,7 +68,8 @@ def lines(report: ProbeReport) -> list[str]:
         f"Student: {costs.student_tokens} tokens, {costs.student_seconds:.1f} s with judging, "
         f"critiques and scoring (critic: {costs.critic_tokens} tokens, "
         f"{costs.critic_seconds:.1f} s). "
-        f"Teacher: {costs.teacher_tokens} tokens, {costs.teacher_seconds:.1f} s."
+        f"Teacher: {costs.teacher_tokens} tokens, {costs.teacher_seconds:.1f} s. "
+        f"Analysis: {costs.analysis_seconds:.1f} s."
     )
     found += [f"Note: {note}." for note in report.verdict.notes]
     found.append(f"Verdict: {report.verdict.word}: {report.verdict.why}.")

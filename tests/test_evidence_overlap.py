@@ -4,9 +4,11 @@ import threading
 
 import pytest
 
+from lightning_sd.critics.server import ServerCritic
 from lightning_sd.data.module import CritiqueDataModule
 from lightning_sd.evidence_overlap import gather_while_sampling
 from lightning_sd.types import Rollout, with_siblings
+from tests.critics.fault_server import serving
 from tests.data.fakes import EchoCritic, NumberTask, number_question
 
 WAIT = 30
@@ -173,6 +175,32 @@ def test_an_error_of_the_sampler_stops_everything_and_keeps_what_the_critic_wrot
     assert sampled == ["0", "1", "2"]
     assert written == list(range(len(written)))
     assert threads() == []
+
+
+def test_a_critic_on_a_server_answers_while_the_next_part_is_sampled(tmp_path):
+    """The real thing: client threads and cache connections below the evidence thread."""
+    answered, waited = threading.Event(), []
+
+    def behave(prompt, attempt):
+        answered.set()
+
+    def waiting_sample(batch):
+        if batch[0].id != "0":
+            waited.append(answered.wait(WAIT))
+        return sample(batch)
+
+    with serving(behave) as server:
+        critic = ServerCritic("m", server.url, concurrency=3)
+        module = CritiqueDataModule(NumberTask(), critic, str(tmp_path))
+        module.setup("fit")
+        found = gather_while_sampling(
+            waiting_sample, lambda rollouts: module.evidence(rollouts, CRITIQUE), questions(6), 3
+        )
+        # From the cache, by this thread's connection.
+        assert module.evidence(found, CRITIQUE) == found
+        assert len(server.bodies) == 12
+    assert waited == [True, True]
+    assert all(r.critique.refused is None for r in found)
 
 
 @pytest.mark.parametrize("parts", [0, -1])

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from lightning_sd.functional.linear import scaled_
+
 Logits = Callable[[Tensor], Tensor]
 """``[chunk, hidden]`` to ``[chunk, vocab]``, differentiable."""
 ChunkLoss = Callable[[Tensor, slice], tuple[Tensor, Tensor]]
@@ -83,6 +85,5 @@ class _Chunked(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, *params = ctx.saved_tensors
-        scale = grads[0]
-        return (hidden * scale, None, None, None, None, *(p * scale for p in params))
+        hidden, *params = scaled_(ctx.saved_tensors, grads[0])
+        return (hidden, None, None, None, None, *params)

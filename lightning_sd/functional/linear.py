@@ -7,7 +7,7 @@ gradients of the hidden states and of the head.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -46,7 +46,8 @@ def linear_loss(
 
     Returns:
         The total, a scalar, differentiable once with respect to ``hidden``, ``weight`` and
-        ``bias``; and what ``step`` kept, ``[tokens, kept]``.
+        ``bias`` (for a second backward pass its gradients are gone: they were handed over); and
+        what ``step`` kept, ``[tokens, kept]``.
     """
     size = chunk or default_chunk(weight.shape[0])
     total, kept = _Linear.apply(hidden, weight, bias, step, scale, size, torch.is_grad_enabled())
@@ -90,8 +91,24 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        found = (None if g is None else g * grads[0] for g in ctx.saved_tensors)
-        return (*found, None, None, None, None)
+        return (*scaled_(ctx.saved_tensors, grads[0]), None, None, None, None)
+
+
+def scaled_(grads: Sequence[Tensor | None], factor: Tensor) -> tuple[Tensor | None, ...]:
+    """Gradients formed ahead, times what the backward pass brings; no second copy of a head.
+
+    A second backward pass would read what the first one changed: torch's own count of changes
+    refuses it.
+
+    Args:
+        grads: Overwritten, unless the factor is 1.
+        factor: A scalar.
+    """
+    if factor.item() != 1.0:
+        for grad in grads:
+            if grad is not None:
+                grad.mul_(factor)
+    return tuple(grads)
 
 
 class LogitsBuffer:

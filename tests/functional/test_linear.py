@@ -213,3 +213,48 @@ def test_a_buffer_s_logits_are_the_head_s() -> None:
         for part in (slice(0, 2), slice(2, 9), slice(9, 11)):
             expected = 0.5 * (x["hidden"][part] @ x["weight"].T + x["bias"])
             torch.testing.assert_close(buffer.logits(x["hidden"][part]), expected)
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.25])
+def test_the_head_s_gradient_is_handed_over_not_copied(factor: float) -> None:
+    x = parts()
+    total, _ = linear_loss(x["hidden"], x["weight"], None, step_of(x, Distillation()), chunk=4)
+    assert total.grad_fn is not None
+    held = {t.data_ptr() for t in total.grad_fn.saved_tensors if t is not None}
+    found = torch.autograd.grad(factor * total, [x["hidden"], x["weight"]])
+    assert {gradient.data_ptr() for gradient in found} == held
+
+
+def test_backward_leaves_one_copy_of_the_head_s_gradient() -> None:
+    x = parts()
+    total, _ = linear_loss(x["hidden"], x["weight"], None, step_of(x, Distillation()), chunk=4)
+    assert total.grad_fn is not None
+    held = total.grad_fn.saved_tensors[1].data_ptr()
+    total.backward()
+    assert x["weight"].grad is not None
+    assert x["weight"].grad.data_ptr() == held
+
+
+def test_a_second_backward_pass_is_right_or_refused() -> None:
+    """Never silently another gradient, although what was handed over may have been changed."""
+    for factor in (1.0, 0.25):
+        x = parts()
+        total, _ = linear_loss(x["hidden"], x["weight"], None, step_of(x, Distillation()), chunk=4)
+        (factor * total).backward(retain_graph=True)
+        assert x["weight"].grad is not None
+        once = x["weight"].grad.clone()
+        x["weight"].grad.zero_()  # as clipping and optimizers do, in place
+        try:
+            (factor * total).backward()
+        except RuntimeError as error:
+            assert "modified by an inplace operation" in str(error)
+        else:
+            torch.testing.assert_close(x["weight"].grad, once)
+
+
+def test_gradients_that_nobody_changed_can_be_asked_for_again() -> None:
+    x = parts()
+    total, _ = linear_loss(x["hidden"], x["weight"], None, step_of(x, Distillation()), chunk=4)
+    first = torch.autograd.grad(total, [x["hidden"], x["weight"]], retain_graph=True)
+    second = torch.autograd.grad(total, [x["hidden"], x["weight"]])
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))

@@ -87,6 +87,8 @@ class AdvantageAnalysis(Callback):
     def _update(self, trainer: Trainer, pl_module: LightningModule, output: StepOutput) -> None:
         module, source = pl_module, getattr(trainer, "datamodule", None)
         self.metrics.to(module.device)
+        # Metrics that were never updated warn when they are read.
+        self.metrics.update({})
         for rollout, advantages in zip(output.rollouts, output.advantages, strict=True):
             if advantages is None:
                 continue

@@ -61,7 +61,9 @@
       make("span", { text: row.correct ? "\u2713" : "\u2717", class: row.correct ? "right" : "wrong",
                      "aria-label": row.correct ? "right" : "wrong", role: "img" }),
       foreign(row.question.replace(/\s+/g, " "), "bdi", "question"),
-      make("small", { text: `${small} \u00b7 question ${percent(row.accuracy)} right`, title: known.map(([name, value]) => `${name} ${percent(value)}`).join(", ") }),
+      make("small", { text: `${small} \u00b7 ${percent(row.accuracy)} right`, title: [
+        ...known.map(([name, value]) => `${name}: ${percent(value)} of the negative mass at or after the first wrong step`),
+        `${percent(row.accuracy)} of the answers to this question are right`].join("; ") }),
     );
   }
 

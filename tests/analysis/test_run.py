@@ -1,0 +1,81 @@
+"""The verb, from end to end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lightning_sd.analysis.rows import read_rows
+from lightning_sd.cli import main
+from tests.test_configs import CONFIGS, TINY
+
+QUICK = ["--config", str(CONFIGS / "quickstart.yaml"), *TINY]
+BOTH = ["analyze", *QUICK, "--contexts+=ReferenceSolution", "--samples=3"]
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_two_contexts_score_the_same_rollouts(capsys):
+    cli = main([*BOTH, "--out=found", "--words=[then]"])
+    out = Path("found")
+    assert {path.name for path in out.iterdir()} == {
+        *("rows.jsonl", "summary.json", "report.html", "figure.png")
+    }
+    rows = read_rows(out / "rows.jsonl")
+    assert len(rows) == 2 * 3
+    assert {row["id"] for row in rows} == {q.id for q in cli.datamodule.task.questions("val")}
+    for row in rows:
+        assert list(row["contexts"]) == ["StepAlignedCritique", "ReferenceSolution"]
+        assert row["errors_by"] == "task"
+        for name, found in row["contexts"].items():
+            assert len(found["advantages"]) == len(row["tokens"])
+            words = "checked" if name == "StepAlignedCritique" else "reference"
+            assert words in found["messages"][-1]["content"]
+    assert json.loads((out / "summary.json").read_text())["rollouts"] == 6
+    assert "ReferenceSolution" in capsys.readouterr().out
+    # The module is as it was.
+    assert cli.model.eval_samples == 12
+    assert cli.model.predict_needs == frozenset()
+
+
+def test_a_context_alone_gives_what_it_gives_beside_others():
+    main([*BOTH, "--out=both"])
+    main(["analyze", *QUICK, "--teacher_context=ReferenceSolution", "--samples=3", "--out=one"])
+    for both, one in zip(
+        read_rows(Path("both/rows.jsonl")), read_rows(Path("one/rows.jsonl")), strict=True
+    ):
+        assert both["tokens"] == one["tokens"]
+        expected = one["contexts"]["ReferenceSolution"]["advantages"]
+        found = both["contexts"]["ReferenceSolution"]["advantages"]
+        assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_method_without_a_context_is_analysed_under_further_ones():
+    grpo = ["--config", str(CONFIGS / "grpo.yaml")]
+    main(["analyze", *QUICK, *grpo, "--contexts+=ReferenceSolution", "--split=test", "--out=g"])
+    assert {name for row in read_rows(Path("g/rows.jsonl")) for name in row["contexts"]} == {
+        "ReferenceSolution"
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--config", str(CONFIGS / "grpo.yaml")], "contexts"),
+        (["--questions=0"], "questions"),
+        (["--samples=0"], "samples"),
+        (["--split=train"], "split"),
+        (["--trainer.devices=2"], "devices=1"),
+        (["--contexts+=StepAlignedCritique", "--data.init_args.critic=null"], "critic"),
+    ],
+)
+def test_what_cannot_be_analysed_is_refused(options, named, capsys):
+    with pytest.raises((SystemExit, ValueError)) as stopped:
+        main(["analyze", *QUICK, *options])
+    assert named in capsys.readouterr().err + str(stopped.value)
+    assert not Path("out/analysis").exists()

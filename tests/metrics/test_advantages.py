@@ -1,0 +1,75 @@
+"""Metrics of advantages: means over rollouts, however they are spread over processes."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+import torch
+
+from lightning_sd.analysis import Share
+from lightning_sd.metrics.advantages import (
+    ADVANTAGE_METRICS,
+    MathAdvantage,
+    NegativeMassAfterError,
+    StyleShare,
+    advantage_metrics,
+)
+
+FIGURES = [kind.figure for kind in ADVANTAGE_METRICS]
+
+
+def rollouts(number):
+    draws = random.Random(1)
+    return [
+        {
+            name: Share(draws.random(), draws.randint(1, 4), draws.random())
+            for name in FIGURES
+            if draws.random() < 0.8
+        }
+        for _ in range(number)
+    ]
+
+
+@pytest.mark.parametrize("kind", ADVANTAGE_METRICS)
+@pytest.mark.parametrize("chance", [False, True])
+def test_mean_over_rollouts(kind, chance):
+    if chance and not kind.comparable:
+        with pytest.raises(ValueError, match="chance"):
+            kind(chance=True)
+        return
+    metric, given = kind(chance=chance), rollouts(7)
+    for figures in given:
+        metric.update(figures)
+    shares = [figures[kind.figure] for figures in given if kind.figure in figures]
+    total = sum(share.chance if chance else share.total for share in shares)
+    assert metric.compute().item() == pytest.approx(total / sum(s.number for s in shares))
+
+
+def test_sums_of_states_are_the_state_of_all():
+    """What DDP does in compute: the states of the ranks are added."""
+    given = rollouts(9)
+    whole, parts = StyleShare(), [StyleShare(), StyleShare()]
+    for index, figures in enumerate(given):
+        whole.update(figures)
+        parts[index < 2].update(figures)
+    total = sum(part.total for part in parts)
+    number = sum(part.number for part in parts)
+    torch.testing.assert_close(whole.compute(), total / number)
+    assert {f.__name__ for f in whole._reductions.values()} == {"dim_zero_sum"}
+
+
+def test_nothing_counted_gives_nan():
+    metric = NegativeMassAfterError()
+    metric.update({})
+    assert math.isnan(metric.compute())
+
+
+def test_the_collection_has_each_beside_chance():
+    metrics = advantage_metrics("train/")
+    metrics.update({})
+    names = set(metrics.compute())
+    assert {f"train/{name}" for name in FIGURES} <= names
+    assert "train/step_auroc_chance" in names
+    assert f"train/{MathAdvantage.figure}_chance" not in names

@@ -1,9 +1,17 @@
 """Callbacks for any trainer: tables of samples, before and after, exports, predictions."""
 
+from lightning_sd.callbacks.advantages import AdvantageAnalysis
 from lightning_sd.callbacks.answer_rows import AnswerRows
 from lightning_sd.callbacks.before_after import BeforeAfter
 from lightning_sd.callbacks.export import ExportPretrained
 from lightning_sd.callbacks.predictions import PredictionWriter
 from lightning_sd.callbacks.samples import SampleTable
 
-__all__ = ["AnswerRows", "BeforeAfter", "ExportPretrained", "PredictionWriter", "SampleTable"]
+__all__ = [
+    "AdvantageAnalysis",
+    "AnswerRows",
+    "BeforeAfter",
+    "ExportPretrained",
+    "PredictionWriter",
+    "SampleTable",
+]

@@ -205,7 +205,8 @@ def test_text_on_full_colour_can_be_read(open_page, scheme):
     page = open_page([row("a", one=(5.0, -5.0), two=(5.0, -5.0))], color_scheme=scheme)
     painted = page.evaluate(
         """() => [...document.querySelectorAll('.t')].map(t => {
-            const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+            const often = {willReadFrequently: true};
+            const canvas = document.createElement('canvas').getContext('2d', often);
             const pixel = (...colours) => {
                 for (const c of colours) { canvas.fillStyle = c; canvas.fillRect(0, 0, 1, 1); }
                 return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);

@@ -63,6 +63,22 @@ def test_a_method_without_a_context_is_analysed_under_further_ones():
     }
 
 
+def test_a_checkpoint_is_analysed(tmp_path):
+    saving = [
+        "--trainer.enable_checkpointing=true",
+        "--trainer.callbacks=ModelCheckpoint",
+        "--trainer.callbacks.dirpath=ckpt",
+        "--trainer.callbacks.save_last=true",
+        "--model.init_args.optimizer.init_args.lr=0.01",
+    ]
+    main(["fit", *QUICK, *saving])
+    main([*BOTH, "--out=before"])
+    main([*BOTH, "--out=after", "--ckpt_path=ckpt/last.ckpt"])
+    before, after = (read_rows(Path(name, "rows.jsonl")) for name in ("before", "after"))
+    assert [row["id"] for row in before] == [row["id"] for row in after]
+    assert [row["contexts"] for row in before] != [row["contexts"] for row in after]
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [

@@ -60,6 +60,27 @@ def test_sums_of_states_are_the_state_of_all():
     assert {f.__name__ for f in whole._reductions.values()} == {"dim_zero_sum"}
 
 
+def _rank(rank, file):
+    torch.distributed.init_process_group("gloo", f"file://{file}", rank=rank, world_size=2)
+    metrics, whole = advantage_metrics(), advantage_metrics()
+    given = rollouts(7)
+    metrics.update({})
+    for figures in given[:2] if rank else given[2:]:
+        metrics.update(figures)
+    for metric in whole.values():
+        metric.sync_on_compute = False
+    for figures in given:
+        whole.update(figures)
+    found, expected = metrics.compute(), whole.compute()
+    torch.testing.assert_close(found, expected)
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_give_what_one_gives(tmp_path):
+    torch.multiprocessing.spawn(_rank, (str(tmp_path / "meeting"),), nprocs=2)
+
+
 def test_nothing_counted_gives_nan():
     metric = NegativeMassAfterError()
     metric.update({})

@@ -16,6 +16,7 @@ from lightning_sd.models import LoRA, add_lora
 from lightning_sd.objectives import Distillation, Tokens
 from lightning_sd.scoring import Head, Scorer, buckets, pack, shared_prompts
 from lightning_sd.scoring import scorer as scorer_module
+from lightning_sd.scoring.layout import sharing_pays
 from tests.reference.divergence import Settings
 from tests.reference.scoring import completion_logits, loss_sum
 
@@ -204,6 +205,7 @@ ZEROS = [
 ]
 
 
+@pytest.mark.usefixtures("always_shared")
 @pytest.mark.parametrize("settings", ZEROS, ids=str)
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_the_student_s_own_prompt_and_weights_teach_nothing_at_all(
@@ -226,6 +228,12 @@ def test_the_student_s_own_prompt_and_weights_teach_nothing_at_all(
         assert packed_loss(model, model, prompts, longer, completions, **settings) > 1e-2
 
 
+@pytest.fixture
+def always_shared(monkeypatch: Any) -> None:
+    """These rows are so short that sharing would not pay."""
+    monkeypatch.setattr(scorer_module, "sharing_pays", lambda *args, **kwargs: True)
+
+
 def shared_and_plain(model: Any, prompts: Rows, completions: Rows) -> list[Any]:
     """Logits and gradients with prompts encoded once, and with every row laid out whole."""
     results = []
@@ -236,11 +244,13 @@ def shared_and_plain(model: Any, prompts: Rows, completions: Rows) -> list[Any]:
     return results
 
 
+@pytest.mark.usefixtures("always_shared")
 def test_sharing_a_prompt_changes_neither_logits_nor_gradients(family: Any) -> None:
     shared, plain = shared_and_plain(family.make(0), *GROUPED)
     assert_same(shared, plain, family.tolerance)
 
 
+@pytest.mark.usefixtures("always_shared")
 @pytest.mark.parametrize(
     ("kind", "config"),
     [("Gemma2", {"sliding_window": 3}), ("Mistral", {"sliding_window": 2}), ("Qwen3", {})],
@@ -264,6 +274,36 @@ def test_sharing_encodes_each_prompt_once(make_llama: Any) -> None:
     width = model.config.hidden_size
     # The last token of a completion predicts nothing that is scored.
     assert sum(seen) == (100 + 8 * 1) * width
+
+
+@pytest.mark.parametrize(
+    ("rows", "prompt", "shared"), [(8, 100, True), (8, 60, False), (2, 400, False), (2, 600, True)]
+)
+def test_prompts_are_shared_where_that_saves_more_than_a_call(
+    make_llama: Any, rows: int, prompt: int, shared: bool
+) -> None:
+    """Another call costs as much as 512 tokens; student and teacher are judged alike."""
+    model = make_llama(max_position_embeddings=1024)
+    scorer, calls = Scorer(model), 0
+
+    def count(*args: Any) -> None:
+        nonlocal calls
+        calls += 1
+
+    scorer.score([[5]], [[6]])
+    model.model.layers[0].register_forward_hook(count)
+    prompts, completions = [[5] * prompt] * rows, [[6, 7]] * rows
+    with torch.no_grad():
+        alone = scorer.score(prompts, completions).logits()
+    assert calls == 1 + shared
+    assert torch.equal(scorer.score(prompts, completions).logits(), alone)
+
+
+def test_ragged_completions_are_not_padded_to_share_a_short_prompt() -> None:
+    prompts, completions = [[5] * 20] * 8, [[6] * 2000, *[[6] * 4] * 7]
+    assert not sharing_pays(prompts[:1], prompts, completions, call_cost=512)
+    even = [[6] * 4] * 8
+    assert sharing_pays([[5] * 200], [[5] * 200] * 8, even, call_cost=512)
 
 
 def test_only_completion_tokens_leave_the_scorer(tiny_llama: Any) -> None:
@@ -437,7 +477,7 @@ def test_buckets_cost_as_little_as_any_split(call_cost: int) -> None:
 
 
 def test_rows_of_different_buckets_come_back_in_their_own_order(monkeypatch: Any) -> None:
-    monkeypatch.setattr(scorer_module, "buckets", lambda lengths: [[2, 0], [3, 1]])
+    monkeypatch.setattr(scorer_module, "buckets", lambda lengths, call_cost: [[2, 0], [3, 1]])
     model = SeesWhere()
     logits = Scorer(model).score(PROMPTS, COMPLETIONS).logits()
     monkeypatch.undo()

@@ -91,3 +91,34 @@ def shared_prompts(prompts: Sequence[Ids]) -> tuple[list[Ids], list[int]]:
     number: dict[tuple[int, ...], int] = {}
     index = [number.setdefault(tuple(prompt), len(number)) for prompt in prompts]
     return [list(prompt) for prompt in number], index
+
+
+def sharing_pays(
+    distinct: Sequence[Ids], prompts: Sequence[Ids], completions: Sequence[Ids], *, call_cost: int
+) -> bool:
+    """Whether encoding each distinct prompt once, in a call of its own, costs less than whole rows.
+
+    It reads lengths only, so student and teacher with equal prompts are laid out alike, and equal
+    weights then give equal numbers to the last bit.
+
+    Args:
+        distinct: The distinct prompts.
+        prompts: One a row.
+        completions: One a row, not empty.
+        call_cost: What a forward pass costs beside its tokens, in tokens.
+
+    Example:
+        >>> rows = [[1] * 200] * 4, [[2] * 10] * 4
+        >>> [sharing_pays([[1] * 200], *rows, call_cost=cost) for cost in (500, 700)]
+        [True, False]
+    """
+    rows = len(prompts)
+    if len(distinct) == rows:
+        return False
+    longest, later = max(map(len, distinct)), max(map(len, completions)) - 1
+    shared = len(distinct) * longest + rows * later + 2 * call_cost
+    lengths = [len(p) + len(c) for p, c in zip(prompts, completions, strict=True)]
+    if shared < sum(lengths) + call_cost:  # less than whole rows without any padding
+        return True
+    groups = buckets(lengths, call_cost=call_cost)
+    return shared < sum(lengths[group[0]] * len(group) + call_cost for group in groups)

@@ -16,7 +16,14 @@ from torch import Tensor, nn
 
 from lightning_sd.rollout.cache import causal_lm
 from lightning_sd.scoring.head import Head, head_of
-from lightning_sd.scoring.layout import Ids, buckets, pack, shared_prompts
+from lightning_sd.scoring.layout import (
+    CALL_COST,
+    Ids,
+    buckets,
+    pack,
+    shared_prompts,
+    sharing_pays,
+)
 from lightning_sd.scoring.prefix import shared_prefix_hidden
 
 
@@ -43,13 +50,17 @@ class Scorer:
     Args:
         model: transformers' causal LM (peft or not), or any module that takes ``input_ids`` and
             returns an object with ``.logits``.
-        share_prompts: Encode a prompt once for all its completions. False: lay every row out whole
-            (the slow reference of the tests).
+        share_prompts: Encode a prompt once for all its completions where that costs less. False:
+            lay every row out whole (the slow reference of the tests).
+        call_cost: What a forward pass costs beside its tokens, in tokens.
     """
 
-    def __init__(self, model: nn.Module, *, share_prompts: bool = True) -> None:
+    def __init__(
+        self, model: nn.Module, *, share_prompts: bool = True, call_cost: int = CALL_COST
+    ) -> None:
         self.model = model
         self.share_prompts = share_prompts
+        self.call_cost = call_cost
         self._head_checked = False
         self._split: tuple[nn.Module, nn.Linear] | None = None
 
@@ -75,7 +86,7 @@ class Scorer:
             return Scores(self._by_rows(prompts, completions, self._logits), None)
         backbone, linear = self._split
         distinct, index = shared_prompts(prompts)
-        if self._shares(len(distinct), prompts, completions):
+        if self._shares(distinct, prompts, completions):
             config = causal_lm(self.model).config
             hidden = shared_prefix_hidden(backbone, config, distinct, index, completions)
         else:
@@ -86,8 +97,10 @@ class Scorer:
             )
         return Scores(hidden, head_of(linear, causal_lm(self.model).config))
 
-    def _shares(self, distinct: int, prompts: Sequence[Ids], completions: Sequence[Ids]) -> bool:
-        """Whether sharing is possible and saves anything."""
+    def _shares(
+        self, distinct: Sequence[Ids], prompts: Sequence[Ids], completions: Sequence[Ids]
+    ) -> bool:
+        """Whether sharing is possible and costs less."""
         # Recomputation in the backward pass would fill the cache a second time. Without gradients
         # older transformers drop the cache all the same, and student and teacher should be laid
         # out alike: then equal prompts give equal numbers to the last bit.
@@ -96,7 +109,9 @@ class Scorer:
             for module in self.model.modules()
         )
         whole = all(len(prompt) for prompt in prompts) and all(len(c) for c in completions)
-        return self.share_prompts and whole and distinct < len(prompts) and not checkpointing
+        if not self.share_prompts or checkpointing or not whole:
+            return False
+        return sharing_pays(distinct, prompts, completions, call_cost=self.call_cost)
 
     def _by_rows(
         self,
@@ -108,7 +123,7 @@ class Scorer:
         device = next(self.model.parameters()).device
         lengths = [len(p) + len(c) for p, c in zip(prompts, completions, strict=True)]
         parts: dict[int, Tensor] = {}
-        for rows in buckets(lengths):
+        for rows in buckets(lengths, call_cost=self.call_cost):
             chosen = [completions[row] for row in rows]
             batch, keep = pack([prompts[row] for row in rows], chosen, device)
             found = forward(batch).flatten(0, 1)[keep]

@@ -91,12 +91,15 @@ def test_thousands_of_tokens_can_be_walked_through(open_page, tokenizer):
     page.keyboard.press("e")
     start = rows[0]["steps"][1][0]
     assert page.locator("#readout").text_content().startswith(f"token {start + 1} of {tokens}")
-    assert page.locator(".t.active").first.is_visible()
+    place = page.locator(".t.active").first.bounding_box()
+    line = page.locator("#readout").bounding_box()
+    assert 0 <= place["y"] < place["y"] + place["height"] <= line["y"]
     page.keyboard.press("ArrowLeft")
     assert page.locator("#readout").text_content().startswith(f"token {start} of")
     for key, question in (("j", "short"), ("k", "long")):
         page.keyboard.press(key)
         assert chosen(page) == question
+        assert page.locator("#detail").bounding_box()["y"] > -1  # its beginning is in sight
 
 
 ROWS = [

@@ -96,6 +96,7 @@
     chosen.scrollIntoView({ block: "nearest" });
     at("list").setAttribute("aria-activedescendant", chosen.id);
     at("detail").replaceChildren(...detail(data.rows[index]));
+    if (at("detail").getBoundingClientRect().top < 0) at("detail").scrollIntoView();
   }
 
   function detail(row) {

@@ -80,8 +80,7 @@ def our_own(
     module.configure_model()
     shaken(module.student, 2, 0.1)
     rollouts = ours.rollouts_of(module, shape, completions)
-    views = ours.WordsForTeacher(shape, peer.context_of(kind)).views(rollouts)
-    result = module.loss(rollouts, views, rollouts)
+    result = ours.given_loss(module, rollouts, peer.context_of(kind), shape)
     value = result.total / result.count
     value.backward()
     return value.item(), [p.grad for p in module.student.parameters()]

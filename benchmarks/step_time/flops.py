@@ -52,10 +52,9 @@ def counted(shape: Shape, kind: Context) -> float:
     size = (shape.rows, shape.completion)
     completions = torch.randint(shape.vocab, size, generator=generator).tolist()
     rollouts = ours.rollouts_of(module, shape, completions)
-    views = ours.WordsForTeacher(shape, kind).views(rollouts)
-    module.loss(rollouts, views, rollouts)  # the head is looked for only once
+    ours.given_loss(module, rollouts, kind, shape)  # the head is looked for only once
     with counting() as counter:
-        module.loss(rollouts, views, rollouts).total.backward()
+        ours.given_loss(module, rollouts, kind, shape).total.backward()
     return total(counter)
 
 

@@ -30,6 +30,7 @@ from benchmarks.step_time.shapes import (
 )
 from lightning_sd.contexts.base import TeacherContext
 from lightning_sd.data import CritiqueDataModule
+from lightning_sd.loss import LossOutput
 from lightning_sd.models import LoadedModel
 from lightning_sd.module import SelfDistillModule
 from lightning_sd.objectives import Distillation, Objective, SampledToken
@@ -132,6 +133,20 @@ def make_module(shape: Shape, loss: str, model: Any) -> SelfDistillModule:
     )
 
 
+def given_loss(
+    module: SelfDistillModule, rollouts: Sequence[Rollout], kind: Context, shape: Shape
+) -> LossOutput:
+    """The loss of given rollouts, outside of any training."""
+    module.trainer = pl.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    return module.loss(rollouts, WordsForTeacher(shape, kind).views(rollouts))[0]
+
+
 def rollouts_of(
     module: SelfDistillModule, shape: Shape, completions: Sequence[Sequence[int]]
 ) -> list[Rollout]:
@@ -151,7 +166,7 @@ def instrument(module: SelfDistillModule, clock: Clock, seen: dict[str, int]) ->
     """Wrap the phases; ``seen`` takes the lengths that really occur."""
     found: Any = module
     found.sample = clock.wrap(module.sample, "rollout")
-    found._teacher_scores = clock.wrap(module._teacher_scores, "teacher")
+    found._taught = clock.wrap(module._taught, "teacher")
     module_file.objective_loss = clock.wrap(module_file.objective_loss, "loss")
     ready = module.on_student_ready
 

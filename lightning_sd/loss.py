@@ -109,17 +109,20 @@ def token_weights(
     scaled = kept if tokens.scale is None else kept * tokens.scale.to(kept)
     if objective.reduction == "token":
         return scaled, float(kept.sum())
-    if objective.reduction == "constant":
-        return scaled, float(len(lengths) * (objective.constant_tokens or 1))
     repeats = torch.tensor(lengths, device=like.device)
     rows = torch.arange(len(lengths), device=like.device).repeat_interleave(repeats)
     per_row = kept.new_zeros(len(lengths)).index_add_(0, rows, kept)
-    return scaled / per_row.clamp(min=1)[rows], float((per_row > 0).sum())
+    counted = float((per_row > 0).sum())
+    if objective.reduction == "constant":
+        return scaled, counted * (objective.constant_tokens or 1)
+    return scaled / per_row.clamp(min=1)[rows], counted
 
 
 def _silent(tokens: Tokens, weights: Tensor, *, has_teacher: bool) -> bool:
-    flat = tokens.advantages is not None and not has_teacher and not tokens.advantages.any()
-    return flat or not weights.any()
+    if not weights.any():
+        return True
+    advantages = tokens.advantages
+    return advantages is not None and not has_teacher and not advantages[weights != 0].any()
 
 
 def _by_linear(

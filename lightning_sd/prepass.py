@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -53,9 +54,8 @@ def gather_signals(
     ids = torch.tensor(
         [token for i in active for token in rollouts[i].ids], dtype=torch.long, device=device
     )
-    rows = torch.tensor(active, dtype=torch.long, device=device).repeat_interleave(
-        torch.tensor(lengths, dtype=torch.long, device=device)
-    )
+    per_token = torch.tensor(lengths, dtype=torch.long, device=device)
+    rows = torch.tensor(active, dtype=torch.long, device=device).repeat_interleave(per_token)
     starts = [0, *torch.tensor(lengths).cumsum(0).tolist()]
     positions = torch.arange(len(ids), device=device)
     for start, length in zip(starts, lengths, strict=False):
@@ -65,22 +65,27 @@ def gather_signals(
     if student is not None and reads & {"student", "forward_kl"}:
         facts = token_facts(student, ids, objective.temperature)
         optional["student_logprobs"], optional["student_entropy"] = facts
-    if teacher is not None and reads & {"teacher"}:
-        facts = token_facts(teacher, ids, objective.temperature)
-        optional["teacher_logprobs"], optional["teacher_entropy"] = facts
+    unseen = torch.tensor([views[i] is None for i in active], dtype=torch.bool, device=device)
+    # Zeros stood in for their scores, which make a distribution all the same.
+    unseen = unseen.repeat_interleave(per_token)
+    if teacher is not None and "teacher" in reads:
+        logprobs, entropy = token_facts(teacher, ids, objective.temperature)
+        optional["teacher_logprobs"] = logprobs.masked_fill(unseen, 0.0)
+        optional["teacher_entropy"] = entropy.masked_fill(unseen, 0.0)
     if student is not None and teacher is not None and "forward_kl" in reads:
-        optional["forward_kl"] = forward_kl(student, teacher, ids, objective.temperature)
+        kl = forward_kl(student, teacher, ids, objective.temperature)
+        optional["forward_kl"] = kl.masked_fill(unseen, 0.0)
     if contrasts and "contrasts" in reads:
         columns = []
         for k, scores in enumerate(contrasts):
             has = torch.tensor([contrast(views[i], k) is not None for i in active], device=device)
-            found = token_facts(scores, ids, objective.temperature)[0]
-            present = has.repeat_interleave(torch.tensor(lengths, device=device))
-            columns.append(found.masked_fill(~present, torch.nan))
+            values = token_facts(scores, ids, objective.temperature)[0]
+            present = has.repeat_interleave(per_token)
+            columns.append(values.masked_fill(~present, torch.nan))
         optional["contrast_logprobs"] = torch.stack(columns, -1)
     if objective.needs_old_logprobs:
-        known = [value for i in active for value in rollouts[i].logprobs or ()]
-        optional["old_logprobs"] = torch.tensor(known, dtype=torch.float32, device=device)
+        old = [v for i in active for v in rollouts[i].logprobs or [math.nan] * len(rollouts[i].ids)]
+        optional["old_logprobs"] = torch.tensor(old, dtype=torch.float32, device=device)
     return Signals(
         **row_signals(rollouts, views),
         ids=ids,

@@ -42,7 +42,8 @@ class Signals:
     positions: Tensor
     """``[N]``, its place in its completion, from 0."""
     old_logprobs: Tensor | None = None
-    """``[N]``, under the policy that sampled them; given if the objective asks."""
+    """``[N]``, under the policy that sampled them, NaN for texts that came without them (a
+    teacher's); given if the objective asks."""
     student_logprobs: Tensor | None = None
     """``[N]``; this and the following are given if the objective's ``reads`` names them."""
     student_entropy: Tensor | None = None
@@ -54,7 +55,7 @@ class Signals:
     contrast_logprobs: Tensor | None = None
     """``[N, K]``, of the contrasting views; NaN where a rollout has fewer."""
     forward_kl: Tensor | None = None
-    """``[N]``, KL(teacher || student) over the whole vocabulary."""
+    """``[N]``, KL(teacher || student) over the whole vocabulary; 0 where there is no view."""
     step: int = 0
     """Optimizer steps taken so far."""
     tokenizer: Any = None

@@ -71,5 +71,6 @@ def step_output(
     lengths = [len(rollouts[i].ids) for i in active]
     if packed is not None and len(packed) == sum(lengths):
         for i, part in zip(active, packed.split(lengths), strict=True):
-            advantages[i] = tuple(part.tolist())
+            if views[i] is not None:  # else zeros stood in for the teacher's scores
+                advantages[i] = tuple(part.tolist())
     return StepOutput(rollouts, views, advantages)

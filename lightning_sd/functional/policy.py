@@ -73,7 +73,7 @@ def importance_weight(logprobs: Tensor, old_logprobs: Tensor, *, clip: float = 2
 
     Args:
         logprobs: ``[...]``, current log-probabilities of the sampled tokens.
-        old_logprobs: ``[...]``, those under which they were sampled.
+        old_logprobs: ``[...]``, those under which they were sampled; NaN, unknown, gives 1.
         clip: Upper bound (SDPO: 2).
 
     Returns:
@@ -83,7 +83,7 @@ def importance_weight(logprobs: Tensor, old_logprobs: Tensor, *, clip: float = 2
         >>> importance_weight(torch.tensor([0.4, 0.3]).log(), torch.tensor([0.1, 0.2]).log())
         tensor([2.0000, 1.5000])
     """
-    log_ratio = (logprobs - old_logprobs).detach()
+    log_ratio = (logprobs - old_logprobs).detach().nan_to_num(nan=0.0)
     return log_ratio.clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND).exp().clamp(max=clip)
 
 

@@ -19,11 +19,13 @@ class Mixture(Objective):
     SDPO's hybrid, A = lam A_GRPO + (1 - lam) A_SDPO, is ``PolicyGradient`` and ``SampledToken`` (or
     a reverse KL, whose gradient is the same in expectation) with coefficients lam and 1 - lam:
     policy gradients are linear in the advantage. Rollouts without a teacher have a policy gradient
-    only.
+    only, and count all the same. What a term leaves out or scales is left out or scaled of its own
+    share.
 
     Raises:
-        ValueError: Coefficients and terms differ in number, or a term sets what only the mixture
-            may set (reduction, temperature, chunk, weights).
+        ValueError: Coefficients and terms differ in number; a term sets what only the mixture may
+            set (reduction, temperature, chunk, weights), is a mixture itself, or forms a target of
+            its own.
     """
 
     terms: Sequence[Objective] = ()
@@ -39,6 +41,11 @@ class Mixture(Objective):
                 "or more terms and a coefficient for each."
             )
         for term in self.terms:
+            if isinstance(term, Mixture) or type(term).target is not Objective.target:
+                raise ValueError(
+                    f"terms: {type(term).__name__} can't be one of them: a mixture has one target "
+                    "for all its terms, and no mixtures inside."
+                )
             for field in fields(Objective):
                 if getattr(term, field.name) != field.default:
                     raise ValueError(
@@ -70,15 +77,19 @@ class Mixture(Objective):
         """Whatever the terms want to read, and each term's share of each token."""
         parts = [term.tokens(signals) for term in self.terms]
         seen = signals.of_rows(signals.seen)
-        shares = [
-            coefficient * (seen if term.needs_teacher else torch.ones_like(seen)).float()
-            for term, coefficient in zip(self.terms, self.coefficients, strict=True)
-        ]
-        advantages = [part.advantages for part in parts if part.advantages is not None]
-        return replace(
-            parts[0],
-            old_logprobs=signals.old_logprobs,
-            advantages=advantages[0] if advantages else None,
+        shares, advantages = [], []
+        for term, part, coefficient in zip(self.terms, parts, self.coefficients, strict=True):
+            share = coefficient * (seen if term.needs_teacher else torch.ones_like(seen)).float()
+            for factor in (part.kept, part.scale):
+                share = share if factor is None else share * factor
+            shares.append(share)
+            none = torch.zeros_like(share)
+            advantages.append(none if part.advantages is None else part.advantages)
+        given = any(part.advantages is not None for part in parts)
+        return Tokens(
+            signals.ids,
+            signals.old_logprobs,
+            torch.stack(advantages, -1) if given else None,
             shares=torch.stack(shares, -1),
         )
 
@@ -87,11 +98,12 @@ class Mixture(Objective):
     ) -> TokenLoss:
         """The weighted sum; see :class:`Objective`."""
         assert tokens.shares is not None
-        results = [
-            (term.token_loss(student_logits, teacher_logits, tokens), share)
-            for term, share in zip(self.terms, tokens.shares.unbind(-1), strict=True)
-            if teacher_logits is not None or not term.needs_teacher
-        ]
+        results = []
+        for i, (term, share) in enumerate(zip(self.terms, tokens.shares.unbind(-1), strict=True)):
+            if teacher_logits is not None or not term.needs_teacher:
+                given = None if tokens.advantages is None else tokens.advantages[:, i]
+                own = replace(tokens, advantages=given, shares=None)
+                results.append((term.token_loss(student_logits, teacher_logits, own), share))
         losses = [share.to(result.loss.dtype) * result.loss for result, share in results]
         teachers = [r.teacher_logprobs for r, _ in results if r.teacher_logprobs is not None]
         return replace(

@@ -97,7 +97,9 @@ class PolicyGradient(Objective):
         """The surrogate at each token; see :class:`Objective`."""
         assert tokens.advantages is not None
         logprobs, entropy = sampled_logprobs(student_logits, tokens.ids)
-        old = logprobs.detach() if tokens.old_logprobs is None else tokens.old_logprobs
+        old = logprobs.detach()
+        if tokens.old_logprobs is not None:
+            old = torch.where(tokens.old_logprobs.isnan(), old, tokens.old_logprobs)
         loss = clipped_policy_loss(
             logprobs,
             old,

@@ -108,7 +108,8 @@ class Top(TokenWeight):
     """Keep the share of tokens where the student is least sure, or farthest from the teacher.
 
     ``entropy`` ranks by the student's entropy, ``gap`` by the absolute advantage
-    |log p_T(y) - log p_S(y)|; within the micro-batch, ties kept.
+    |log p_T(y) - log p_S(y)|, 0 where there is no teacher; within the micro-batch, whatever other
+    masks say, ties kept.
     """
 
     share: float = 0.2
@@ -128,16 +129,19 @@ class Top(TokenWeight):
 
     def __call__(self, signals: Signals) -> Tensor:
         """See the class."""
-        score = signals.student_entropy
-        if self.by == "gap":
-            assert signals.teacher_logprobs is not None
-            assert signals.student_logprobs is not None
-            score = (signals.teacher_logprobs - signals.student_logprobs).abs()
+        if not len(signals.ids):
+            return torch.zeros_like(signals.ids, dtype=torch.bool)
+        score = signals.student_entropy if self.by == "entropy" else self._gap(signals)
         assert score is not None
-        if not len(score):
-            return torch.zeros_like(score, dtype=torch.bool)
         kept = max(1, round(self.share * len(score)))
         return score >= score.topk(kept).values[-1]
+
+    def _gap(self, signals: Signals) -> Tensor:
+        assert signals.student_logprobs is not None
+        if signals.teacher_logprobs is None:  # no rollout of this batch has a view
+            return torch.zeros_like(signals.student_logprobs)
+        gap = (signals.teacher_logprobs - signals.student_logprobs).abs()
+        return gap * signals.of_rows(signals.seen)
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,7 @@ class AdvantageAnalysis(Callback):
     count, and a table is printed. A figure that is defined for none of the rollouts is not logged.
 
     Args:
-        every_n_steps: Optimizer steps between analyses; choose a multiple of the trainer's
-            ``log_every_n_steps``.
+        every_n_steps: Optimizer steps between analyses, whatever ``log_every_n_steps`` is.
         words: Style words; None: :data:`.analysis.style.STYLE_WORDS`.
 
     Raises:
@@ -57,8 +56,11 @@ class AdvantageAnalysis(Callback):
             return
         self._update(trainer, pl_module, outputs["step"])
         if done:
-            for name, value in self._compute().items():
-                pl_module.log(name, value, on_step=True, on_epoch=False, rank_zero_only=False)
+            found = self._compute()
+            for name, value in found.items():
+                pl_module.log(name, value, logger=False, rank_zero_only=False)
+            # Through `log`, loggers would get the last values again at each later step.
+            _log(trainer, found, self._step - 1)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget what training left."""
@@ -79,9 +81,7 @@ class AdvantageAnalysis(Callback):
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Hand the figures to the loggers, which ``log`` does not reach here, and print them."""
         found = self._compute()
-        if trainer.is_global_zero:
-            for logger in trainer.loggers:
-                logger.log_metrics(found, trainer.global_step)
+        _log(trainer, found, trainer.global_step)
         _show(found)
 
     def _update(self, trainer: Trainer, pl_module: LightningModule, output: StepOutput) -> None:
@@ -100,6 +100,13 @@ class AdvantageAnalysis(Callback):
         found = {name: float(value) for name, value in self.metrics.compute().items()}
         self.metrics.reset()
         return {name: value for name, value in found.items() if not math.isnan(value)}
+
+
+@rank_zero_only
+def _log(trainer: Trainer, found: dict[str, float], step: int) -> None:
+    """Steps count from 0 for loggers, as Lightning's own do."""
+    for logger in trainer.loggers:
+        logger.log_metrics(found, step)
 
 
 @rank_zero_only

@@ -161,6 +161,8 @@ class StreamLoader(CountedLoader):
         batches: Of one epoch.
         rank: This process.
         world_size: Number of processes.
+        repeat: How many times each batch comes, one time after the other; all of them count among
+            ``batches``.
         epoch_batches: Batches after which the trainer ends an epoch; default: all.
     """
 
@@ -172,6 +174,7 @@ class StreamLoader(CountedLoader):
         *,
         rank: int = 0,
         world_size: int = 1,
+        repeat: int = 1,
         epoch_batches: int | None = None,
     ) -> None:
         if batches < 1:
@@ -183,7 +186,9 @@ class StreamLoader(CountedLoader):
         self.stream = stream
         self.batch_size, self.batches = batch_size, batches
         self.rank, self.world_size = rank, world_size
+        self.repeat = repeat
         self._items: Iterator[Question] | None = None
+        self._before: dict[str, Any] = {}
 
     def __len__(self) -> int:
         return self.batches
@@ -193,8 +198,11 @@ class StreamLoader(CountedLoader):
         if self._items is None:
             self._items = iter(self.stream)
         first = self.rank * self.batch_size
-        for _ in range(self.handed_out, self.batches):
-            together = list(islice(self._items, self.batch_size * self.world_size))
+        together: list[Question] = []
+        for number in range(self.handed_out, self.batches):
+            if number % self.repeat == 0 or not together:
+                self._before = dict(self.stream.state_dict())
+                together = list(islice(self._items, self.batch_size * self.world_size))
             yield QuestionBatch(together[first : first + self.batch_size])
 
     def facts(self) -> dict[str, int]:
@@ -203,11 +211,14 @@ class StreamLoader(CountedLoader):
             "batch_size": self.batch_size,
             "batches": self.batches,
             "world_size": self.world_size,
+            "repeat": self.repeat,
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """With the stream's position."""
-        return {**super().state_dict(), "stream": self.stream.state_dict()}
+        """With the stream's position: before the current batch, if that is to come again."""
+        again = self.handed_out % self.repeat > 0
+        position = self._before if again else self.stream.state_dict()
+        return {**super().state_dict(), "stream": position}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """With the stream's position."""
@@ -226,6 +237,7 @@ def training_loader(
     num_workers: int = 0,
     shuffle: bool = True,
     bucket_by_length: bool = False,
+    repeat: int = 1,
     limit: int | float | None = None,
 ) -> CountedLoader:
     """The training questions of a task, as a stream or by a shuffled plan.
@@ -239,6 +251,7 @@ def training_loader(
         num_workers: Threads that load ahead, for questions that are no stream.
         shuffle: False: the same order in every epoch.
         bucket_by_length: Put questions of like length into one batch.
+        repeat: How many times each batch comes, one time after the other.
         limit: The trainer's ``limit_train_batches``: a number of batches, or a share of them.
     """
 
@@ -246,19 +259,27 @@ def training_loader(
         return limit if isinstance(limit, int) else int(batches * (1.0 if limit is None else limit))
 
     if isinstance(task, StreamTask):
-        batches = task.epoch_size // (batch_size * world_size)
+        batches = repeat * (task.epoch_size // (batch_size * world_size))
         return StreamLoader(
             task.stream(),
             batch_size,
             batches,
             rank=rank,
             world_size=world_size,
+            repeat=repeat,
             epoch_batches=ended_after(batches),
         )
     questions = task.questions("train")
     lengths = tuple(len(question.text) for question in questions) if bucket_by_length else None
     plan = TrainPlan(
-        len(questions), batch_size, seed, rank, world_size, shuffle=shuffle, lengths=lengths
+        len(questions),
+        batch_size,
+        seed,
+        rank,
+        world_size,
+        shuffle=shuffle,
+        lengths=lengths,
+        repeat=repeat,
     )
     return ResumableLoader(
         questions, plan, num_workers=num_workers, epoch_batches=ended_after(len(plan))

@@ -50,6 +50,8 @@ class CritiqueDataModule(LightningDataModule):
             has is used, and the other rollouts have no teacher (or, by ``on_refusal``, the
             reference).
         bucket_by_length: Put questions of like length into one batch, so that less is padded.
+        repeat_batches: How many times each training batch comes, one time after the other, with
+            fresh rollouts each time (RESD's K inner iterations: 4). An epoch grows by as much.
 
     Raises:
         ValueError: An option out of range.
@@ -71,10 +73,12 @@ class CritiqueDataModule(LightningDataModule):
         ask_about: AskAbout = "all",
         ask_every: int = 1,
         bucket_by_length: bool = False,
+        repeat_batches: int = 1,
     ) -> None:
         super().__init__()
         positive = {"batch_size": batch_size, "eval_batch_size": eval_batch_size}
-        for name, value in {**positive, "ask_every": ask_every}.items():
+        positive |= {"ask_every": ask_every, "repeat_batches": repeat_batches}
+        for name, value in positive.items():
             if value < 1:
                 raise ValueError(f"{name}={value}: must be at least 1.")
         if num_workers < 0:
@@ -93,6 +97,7 @@ class CritiqueDataModule(LightningDataModule):
         self.ask_about: AskAbout = ask_about
         self.ask_every = ask_every
         self.bucket_by_length = bucket_by_length
+        self.repeat_batches = repeat_batches
         self._service: CritiqueService | None = None
         arguments = {
             "task": self.task,
@@ -106,6 +111,7 @@ class CritiqueDataModule(LightningDataModule):
             "ask_about": ask_about,
             "ask_every": ask_every,
             "bucket_by_length": bucket_by_length,
+            "repeat_batches": repeat_batches,
         }
         self.save_hyperparameters(describable(arguments), logger=False)
 
@@ -137,6 +143,7 @@ class CritiqueDataModule(LightningDataModule):
             num_workers=self.num_workers,
             shuffle=not getattr(self.trainer, "overfit_batches", 0),
             bucket_by_length=self.bucket_by_length,
+            repeat=self.repeat_batches,
             limit=self.trainer.limit_train_batches if self.trainer else None,
         )
 

@@ -36,6 +36,8 @@ class TrainPlan:
     """False: the same order in every epoch."""
     lengths: tuple[int, ...] | None = None
     """Of the questions, in any unit. Given, batches hold questions of like length."""
+    repeat: int = 1
+    """How many times each batch comes, one time after the other."""
 
     def __post_init__(self) -> None:
         if self.size < self.batch_size * self.world_size:
@@ -45,7 +47,7 @@ class TrainPlan:
             )
 
     def __len__(self) -> int:
-        return self.size // (self.batch_size * self.world_size)
+        return self.repeat * (self.size // (self.batch_size * self.world_size))
 
     def batches(self, epoch: int) -> Batches:
         """This rank's batches of one epoch, as indices of questions.
@@ -53,6 +55,8 @@ class TrainPlan:
         Example:
             >>> TrainPlan(size=5, batch_size=2, shuffle=False).batches(0)
             [[0, 1], [2, 3]]
+            >>> TrainPlan(size=5, batch_size=2, shuffle=False, repeat=2).batches(0)
+            [[0, 1], [0, 1], [2, 3], [2, 3]]
         """
         order = list(range(self.size))
         if self.shuffle:
@@ -60,10 +64,14 @@ class TrainPlan:
             order = torch.randperm(self.size, generator=generator).tolist()
         step = self.batch_size * self.world_size
         first = self.rank * self.batch_size
-        starts = list(range(0, len(self) * step, step))
+        starts = list(range(0, self.size // step * step, step))
         if self.lengths is not None:
-            order, starts = self._by_length(order[: len(self) * step], starts, epoch)
-        return [order[start + first : start + first + self.batch_size] for start in starts]
+            order, starts = self._by_length(order[: len(starts) * step], starts, epoch)
+        return [
+            order[start + first : start + first + self.batch_size]
+            for start in starts
+            for _ in range(self.repeat)
+        ]
 
     def _by_length(
         self, order: list[int], starts: list[int], epoch: int
@@ -84,7 +92,7 @@ class TrainPlan:
 
     def facts(self) -> dict[str, int]:
         """What must be the same for an interrupted epoch to be taken up again."""
-        names = ("size", "batch_size", "seed", "world_size", "shuffle")
+        names = ("size", "batch_size", "seed", "world_size", "shuffle", "repeat")
         facts = {name: int(getattr(self, name)) for name in names}
         return {**facts, "by_length": int(self.lengths is not None)}
 

@@ -45,6 +45,12 @@ class DivergenceSpec:
     """Put all other tokens into one more category; False: renormalise on the k tokens."""
     element_clip: float | None = None
     """Upper bound for each (token, vocabulary) element before the sum over the vocabulary."""
+    ratio_low: float | None = None
+    """Lower bound of the teacher's probability over the student's, category by category, tail
+    included (RESD, eq. 1). The bounded teacher is not normalised again, and the student in its
+    bounds has no gradient."""
+    ratio_high: float | None = None
+    """Upper bound of the same."""
 
     def __post_init__(self) -> None:
         if self.kind not in ("forward_kl", "reverse_kl", "js"):
@@ -62,6 +68,17 @@ class DivergenceSpec:
             raise ValueError(f"support={self.support!r}: choose student or teacher.")
         if self.element_clip is not None and not self.element_clip > 0:
             raise ValueError(f"element_clip={self.element_clip}: must be above 0, or none.")
+        low, high = self.ratio_low, self.ratio_high
+        if (low is not None and not 0 < low <= 1) or (high is not None and not high >= 1):
+            raise ValueError(
+                f"ratio_low={low}, ratio_high={high}: must be above 0 and at most 1, and at least "
+                "1 (or none), so that equal probabilities stay equal."
+            )
+
+    @property
+    def clips_ratio(self) -> bool:
+        """Whether the teacher is bounded by the student."""
+        return self.ratio_low is not None or self.ratio_high is not None
 
 
 class DivergenceResult(NamedTuple):
@@ -199,27 +216,44 @@ def value_and_grad(
         gap: ``[..., categories]``, log T - log S; may be overwritten.
         probs_s: ``[..., categories]``, the student's probabilities; may be overwritten.
         probs_t: The teacher's.
-        spec: Kind, beta and element clip are read.
+        spec: Kind, beta and clips are read.
 
     Returns:
         Value ``[...]`` and gradient ``[..., categories]``.
     """
+    mass: Tensor | None = None
+    if spec.clips_ratio:
+        gap, probs_t, mass = _ratio_clipped(gap, probs_s, probs_t, spec)
     if spec.kind == "forward_kl":
-        return _forward_kl(gap, probs_s, probs_t, spec.element_clip)
+        return _forward_kl(gap, probs_s, probs_t, spec.element_clip, mass)
     if spec.kind == "reverse_kl":
         return _reverse_kl(gap, probs_s, spec.element_clip)
     return _js(gap, probs_s, probs_t, spec.beta, spec.element_clip)
 
 
+def _ratio_clipped(
+    gap: Tensor, probs_s: Tensor, probs_t: Tensor, spec: DivergenceSpec
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Bound T / S: the new gap, the new T, and the sum of T, ``[..., 1]``, no longer 1."""
+    low = None if spec.ratio_low is None else math.log(spec.ratio_low)
+    high = None if spec.ratio_high is None else math.log(spec.ratio_high)
+    bounded = gap.clamp(low, high)
+    clipped = torch.where(bounded == gap, probs_t, probs_s * bounded.exp())
+    # As a sum of changes, so that it is exactly 1 where nothing is clipped.
+    return bounded, clipped, 1 + (clipped - probs_t).sum(-1, keepdim=True)
+
+
 def _forward_kl(
-    gap: Tensor, probs_s: Tensor, probs_t: Tensor, clip: float | None
+    gap: Tensor, probs_s: Tensor, probs_t: Tensor, clip: float | None, mass: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     if clip is None:
-        return torch.linalg.vecdot(probs_t, gap), probs_s.sub_(probs_t)
+        value = torch.linalg.vecdot(probs_t, gap)
+        return value, (probs_s if mass is None else probs_s.mul_(mass)).sub_(probs_t)
     element = gap.mul_(probs_t)
     kept = element <= clip
     lost = torch.where(kept, 0.0, probs_t).sum(-1, keepdim=True)
-    return element.clamp(max=clip).sum(-1), probs_s * (1 - lost) - probs_t * kept
+    total = 1 if mass is None else mass
+    return element.clamp(max=clip).sum(-1), probs_s * (total - lost) - probs_t * kept
 
 
 def _reverse_kl(gap: Tensor, probs_s: Tensor, clip: float | None) -> tuple[Tensor, Tensor]:

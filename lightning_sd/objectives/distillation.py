@@ -41,6 +41,10 @@ class Distillation(Objective):
     """One more category for all other tokens; False: renormalise on the k tokens."""
     element_clip: float | None = None
     """Bound of each (token, vocabulary) element before the sum (OPSD: 0.05)."""
+    ratio_low: float | None = None
+    """Lower bound of p_T / p_S, element by element, before the divergence (RESD: 0.2)."""
+    ratio_high: float | None = None
+    """Upper bound of the same (RESD: none, or 5)."""
     token_clip: float | None = None
     """Bound of each token's whole divergence."""
     importance_clip: float | None = None
@@ -61,7 +65,14 @@ class Distillation(Objective):
     def spec(self) -> DivergenceSpec:
         """The part of the settings that the divergence reads."""
         return DivergenceSpec(
-            self.kind, self.beta, self.top_k, self.support, self.tail, self.element_clip
+            self.kind,
+            self.beta,
+            self.top_k,
+            self.support,
+            self.tail,
+            self.element_clip,
+            self.ratio_low,
+            self.ratio_high,
         )
 
     def token_loss(

@@ -95,9 +95,22 @@ def test_unused_iterators_change_nothing():
     assert [ids(b) for b in one] == [ids(b) for b in other]
 
 
+@pytest.mark.parametrize("world_size", [1, 2])
+@pytest.mark.parametrize("lengths", [None, tuple(range(23))])
+def test_a_repeated_batch_comes_so_many_times_on_end(world_size, lengths):
+    for rank in range(world_size):
+        once = TrainPlan(23, 2, 5, rank, world_size, lengths=lengths)
+        often = TrainPlan(23, 2, 5, rank, world_size, lengths=lengths, repeat=4)
+        assert len(often) == 4 * len(once)
+        assert often.batches(3) == [batch for batch in once.batches(3) for _ in range(4)]
+
+
+@pytest.mark.parametrize("repeat", [1, 4])
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("at", [1, 3, 5, 6, 9])
-def test_goes_on_where_it_was(workers, at):
+@pytest.mark.parametrize("at", [1, 3, 5, 6, 9, 23])
+def test_goes_on_where_it_was(workers, at, repeat):
+    plan = TrainPlan(23, 4, seed=5, repeat=repeat)
+
     def take(source, number):
         batches = []
         while len(batches) < number:
@@ -107,17 +120,23 @@ def test_goes_on_where_it_was(workers, at):
                     break
         return batches
 
-    unbroken = take(loader(), 14)
-    first = loader(num_workers=workers)
+    unbroken = take(loader(plan), 28)
+    first = loader(plan, num_workers=workers)
     assert take(first, at) == unbroken[:at]
-    second = loader(num_workers=workers)
+    second = loader(plan, num_workers=workers)
     second.load_state_dict(first.state_dict())
-    assert take(second, 14 - at) == unbroken[at:]
+    assert take(second, 28 - at) == unbroken[at:]
 
 
 @pytest.mark.parametrize(
     "plan",
-    [TrainPlan(22, 4, 5), TrainPlan(23, 3, 5), TrainPlan(23, 4, 6), TrainPlan(23, 4, 5, 0, 2)],
+    [
+        TrainPlan(22, 4, 5),
+        TrainPlan(23, 3, 5),
+        TrainPlan(23, 4, 6),
+        TrainPlan(23, 4, 5, 0, 2),
+        TrainPlan(23, 4, 5, repeat=2),
+    ],
 )
 def test_refuses_a_state_of_other_data(plan):
     with pytest.raises(ValueError, match="Resume with the same"):

@@ -22,9 +22,14 @@ SUPPORTS = [
     {"top_k": VOCAB + 5, "tail": False},
 ]
 CLIPS = (None, 0.05)
+RATIOS = ({"ratio_low": 0.2}, {"ratio_high": 5.0}, {"ratio_low": 0.5, "ratio_high": 1.5})
 CASES = [
     {"kind": kind, "beta": beta, "element_clip": clip, **support}
     for (kind, beta), clip, support in itertools.product(KINDS, CLIPS, SUPPORTS)
+]
+BOUNDED = [
+    {"kind": kind, "beta": beta, "element_clip": clip, **support, **ratio}
+    for (kind, beta), clip, support, ratio in itertools.product(KINDS, CLIPS, SUPPORTS[:5], RATIOS)
 ]
 
 
@@ -48,7 +53,7 @@ def from_probs(*probs: float) -> torch.Tensor:
     return torch.tensor([probs], dtype=torch.float64).log()
 
 
-@pytest.mark.parametrize("case", CASES, ids=case_id)
+@pytest.mark.parametrize("case", CASES + BOUNDED, ids=case_id)
 def test_value_and_gradient_equal_the_slow_loop(case: dict) -> None:
     student, teacher = random_logits(1)
     weights = torch.rand(TOKENS, dtype=torch.float64)
@@ -92,6 +97,39 @@ def test_a_clipped_token_may_turn_negative() -> None:
     expected = 0.05 + 0.1 * math.log(0.1 / 0.9)
     assert value.item() == pytest.approx(expected, abs=1e-12)
     assert value.item() < 0
+
+
+def test_a_bounded_teacher_is_not_normalised_again() -> None:
+    """Reverse KL, S = (0.9, 0.1), T = (0.1, 0.9), T / S in [0.2, 5]: T becomes (0.18, 0.5)."""
+    student, teacher = from_probs(0.9, 0.1), from_probs(0.1, 0.9)
+    spec = DivergenceSpec("reverse_kl", ratio_low=0.2, ratio_high=5.0)
+    value = value_of(student, teacher, spec)
+    expected = 0.9 * math.log(1 / 0.2) + 0.1 * math.log(1 / 5)
+    assert value.item() == pytest.approx(expected, abs=1e-12)
+    forward = value_of(student, teacher, DivergenceSpec(ratio_low=0.2, ratio_high=5.0))
+    expected = 0.18 * math.log(0.2) + 0.5 * math.log(5)
+    assert forward.item() == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(("kind", "beta"), KINDS)
+def test_bounds_that_nothing_meets_change_no_bit(kind: str, beta: float) -> None:
+    student, teacher = random_logits(4)
+    bounds = {"ratio_low": 1e-9, "ratio_high": 1e9}
+    for support in SUPPORTS[:3]:
+        plain = DivergenceSpec(kind, beta, **support)  # type: ignore[arg-type]
+        wide = DivergenceSpec(kind, beta, **support, **bounds)  # type: ignore[arg-type]
+        one, other = value_of(student, teacher, plain), value_of(student, teacher, wide)
+        assert torch.equal(one, other)
+        (a,), (b,) = (torch.autograd.grad(v.sum(), student) for v in (one, other))
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("bounds", [(0.0, None), (1.5, None), (None, 0.9), (-1.0, 5.0)])
+def test_bounds_on_the_wrong_side_of_one_are_refused(
+    bounds: tuple[float | None, float | None],
+) -> None:
+    with pytest.raises(ValueError, match="ratio_low"):
+        DivergenceSpec(ratio_low=bounds[0], ratio_high=bounds[1])
 
 
 def test_no_second_derivative_is_promised() -> None:

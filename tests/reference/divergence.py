@@ -29,6 +29,8 @@ class Settings:
     support: str = "student"
     tail: bool = True
     element_clip: float | None = None
+    ratio_low: float | None = None
+    ratio_high: float | None = None
     token_clip: float | None = None
     importance_clip: float | None = None
     temperature: float = 1.0
@@ -63,6 +65,19 @@ def _project(probs: list[Tensor], chosen: list[int], tail: bool) -> list[Tensor]
     return [p / mass for p in top]
 
 
+def bounded(student: list[Tensor], teacher: list[Tensor], settings: Settings) -> list[Tensor]:
+    """The teacher, at least and at most so many times the student, as plain numbers."""
+    result = []
+    for s, t in zip(student, teacher, strict=True):
+        value = t.item()
+        if settings.ratio_low is not None:
+            value = max(value, settings.ratio_low * s.item())
+        if settings.ratio_high is not None:
+            value = min(value, settings.ratio_high * s.item())
+        result.append(torch.tensor(value, dtype=torch.float64))
+    return result
+
+
 def _x_log_ratio(x: Tensor, y: Tensor) -> Tensor:
     """x log(x / y), 0 at x = 0."""
     return x * 0.0 if x.item() == 0 else x * (x.log() - y.log())
@@ -85,7 +100,8 @@ def token_divergence(student_logits: Tensor, teacher_logits: Tensor, settings: S
     student = softmax(student_logits, settings.temperature)
     teacher = softmax(teacher_logits.detach(), settings.temperature)
     total = torch.zeros((), dtype=torch.float64)
-    for element in elements(*categories(student, teacher, settings), settings):
+    student, teacher = categories(student, teacher, settings)
+    for element in elements(student, bounded(student, teacher, settings), settings):
         bound = settings.element_clip
         total = total + (element if bound is None or element.item() <= bound else bound)
     return total

@@ -110,12 +110,12 @@ def test_ranks_share_each_global_batch(tmp_path):
     assert whole == [a + b for a, b in zip(*ranks, strict=True)]
 
 
-def fit(folder, path, steps, ckpt_path=None):
+def fit(folder, path, steps, ckpt_path=None, **options):
     student = Student()
     student.training_step = lambda batch, batch_idx: (
         student.note("train", batch) or student.weight * 1
     )
-    data = CritiqueDataModule(task(path), None, str(folder), 4, 2)
+    data = CritiqueDataModule(task(path), None, str(folder), 4, 2, **options)
     trainer = pl.Trainer(
         default_root_dir=folder,
         accelerator="cpu",
@@ -136,6 +136,18 @@ def test_a_resumed_fit_sees_what_an_unbroken_one_sees(tmp_path):
     assert len(unbroken) == 60
     for step in (1, 5, 6, 7, 11, 12):
         resumed = fit(tmp_path / "b", path, 15, tmp_path / f"step={step}.ckpt")
+        assert resumed == unbroken[4 * step :], step
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed", "ignore:Checkpoint directory")
+def test_a_resumed_fit_goes_on_in_the_middle_of_a_repeated_batch(tmp_path):
+    path = as_jsonl(tmp_path)
+    once = fit(tmp_path / "once", path, 6)
+    unbroken = fit(tmp_path, path, 18, repeat_batches=3)
+    assert unbroken == [q for i in range(0, 24, 4) for _ in range(3) for q in once[i : i + 4]]
+    for step in (1, 2, 3, 5, 14, 15, 16):
+        last = tmp_path / f"step={step}.ckpt"
+        resumed = fit(tmp_path / "b", path, 18, last, repeat_batches=3)
         assert resumed == unbroken[4 * step :], step
 
 

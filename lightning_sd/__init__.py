@@ -6,9 +6,7 @@ quick.
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
-
+from lightning_sd.lazy import lazy
 from lightning_sd.version import __version__
 
 _HOMES = {
@@ -52,17 +50,6 @@ _HOMES = {
     ),
     "lightning_sd.types": ("Critique", "Question", "Rollout", "TeacherView", "Verdict"),
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = ["__version__", *sorted(_HOME_OF)]
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name on first use."""
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME_OF[name]), name)
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+__getattr__, __dir__, _names = lazy(__name__, _HOMES)
+__all__ = ["__version__", *_names]

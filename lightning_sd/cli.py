@@ -15,8 +15,11 @@ from lightning.pytorch.utilities import rank_zero_info
 # Imported so that YAML and the command line may name the classes without their paths.
 import lightning_sd.callbacks
 import lightning_sd.contexts
-import lightning_sd.critics
-import lightning_sd.data
+import lightning_sd.critics.lm
+import lightning_sd.critics.rule
+import lightning_sd.critics.server
+import lightning_sd.critics.vllm
+import lightning_sd.data.module
 import lightning_sd.models
 import lightning_sd.module
 import lightning_sd.objectives

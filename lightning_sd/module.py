@@ -6,6 +6,7 @@ sample G rollouts a question -> gather evidence -> write what the teacher sees
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from lightning_sd.answering import AnsweringModule
 from lightning_sd.checks import check_composition, check_strategy
 from lightning_sd.contexts.base import TeacherContext
 from lightning_sd.evidence import evidence_source
+from lightning_sd.evidence_overlap import gather_while_sampling
 from lightning_sd.hparams import build, describable
 from lightning_sd.loss import LossOutput, objective_loss
 from lightning_sd.models import ModelSource
@@ -42,6 +44,7 @@ from lightning_sd.types import (
     StepOutput,
     TeacherView,
     contrast,
+    with_siblings,
 )
 
 NO_SIGNAL = (
@@ -71,6 +74,8 @@ class SelfDistillModule(AnsweringModule):
         scheduler: From the optimizer to a schedule, stepped once an optimizer step.
         attempts: ``sampled``: train on fresh rollouts (on-policy). ``stored``: on the attempts that
             stand with the questions (offline), one rollout a question.
+        overlap: Sample a batch in this many parts; while one is sampled, the critic has the one
+            before. It pays with a critic on a server; 1: first sample all, then ask.
         seed: Of sampling; default: the seed of ``seed_everything``, or 0.
         template_kwargs: For the chat template of the student's prompt, such as Qwen3's
             ``{enable_thinking: false}``; the context has its own for the teacher's.
@@ -91,6 +96,7 @@ class SelfDistillModule(AnsweringModule):
         optimizer: OptimizerCallable | None = None,
         scheduler: SchedulerCallable | None = None,
         attempts: Literal["sampled", "stored"] = "sampled",
+        overlap: int = 1,
         seed: int | None = None,
         template_kwargs: dict[str, Any] | None = None,
     ) -> None:
@@ -104,7 +110,11 @@ class SelfDistillModule(AnsweringModule):
             seed=seed,
             template_kwargs=template_kwargs,
         )
-        for name, value in (("samples", samples), ("eval_samples", eval_samples)):
+        for name, value in (
+            ("samples", samples),
+            ("eval_samples", eval_samples),
+            ("overlap", overlap),
+        ):
             if value < 1:
                 raise ValueError(f"{name}={value}: must be at least 1.")
         if attempts not in ("sampled", "stored"):
@@ -112,7 +122,7 @@ class SelfDistillModule(AnsweringModule):
         self.objective: Objective = build(objective) or Distillation()
         self.teacher: TeacherWeights = build(teacher) or FrozenTeacher()
         self.sampler: Sampler = sampler
-        self.samples, self.attempts = samples, attempts
+        self.samples, self.attempts, self.overlap = samples, attempts, overlap
         self.teacher_context: TeacherContext | None = None
         self.predict_needs: frozenset[str] = frozenset()
         self.save_hyperparameters(
@@ -126,6 +136,7 @@ class SelfDistillModule(AnsweringModule):
                     "eval_sampler": self.eval_sampler,
                     "eval_samples": eval_samples,
                     "attempts": attempts,
+                    "overlap": overlap,
                     "seed": seed,
                     "template_kwargs": self.template_kwargs,
                 }
@@ -152,12 +163,7 @@ class SelfDistillModule(AnsweringModule):
 
     def training_step(self, batch: Iterable[Question], batch_idx: int) -> dict[str, Any]:
         """One micro-batch: questions in, summed loss out."""
-        index = self.trainer.fit_loop.total_batch_idx
-        if self.attempts == "stored":
-            rollouts = stored_attempts(list(batch), self.tokenizer)
-        else:
-            rollouts = self.sample(list(batch), self.sampler, self.samples, "train", index)
-        rollouts = self.gather(rollouts, self.needs)
+        rollouts = with_siblings(self._gathered(list(batch)))
         if self.teacher_context is not None:
             rollouts = self.teacher_context.prepare(rollouts)
         views = self.views(rollouts)
@@ -170,6 +176,23 @@ class SelfDistillModule(AnsweringModule):
         for name, value in evidence_source(self.trainer).counters().items():
             self.count(name, value, 1)
         return {"loss": loss.total, "step": step_output(rollouts, views, active, loss.advantages)}
+
+    def _gathered(self, questions: Sequence[Question]) -> list[Rollout]:
+        """This batch's rollouts with their evidence."""
+        evidence = evidence_source(self.trainer).evidence
+        if self.attempts == "stored":
+            return evidence(stored_attempts(questions, self.tokenizer), self.needs)
+        index, parts = self.trainer.fit_loop.total_batch_idx, itertools.count()
+
+        def sample(some: Sequence[Question]) -> list[Rollout]:
+            part = next(parts)
+            stage = f"train/{part}" if part else "train"
+            return self.sample(some, self.sampler, self.samples, stage, index)
+
+        def judge(rollouts: Sequence[Rollout]) -> list[Rollout]:
+            return evidence(rollouts, self.needs)
+
+        return gather_while_sampling(sample, judge, questions, self.overlap)
 
     def views(self, rollouts: Sequence[Rollout]) -> list[TeacherView | None]:
         """Let the context write what the teacher sees of each rollout."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lightning_sd.tasks.base import Task
 from lightning_sd.types import Critique, Question, Verdict
+
+if TYPE_CHECKING:
+    from lightning_sd.tasks.base import Task
 
 _FAILED = "failed: "
 

@@ -47,7 +47,7 @@ class LoRA:
 
 @dataclass(frozen=True)
 class PretrainedModel(ModelSource):
-    """A Hugging Face causal language model.
+    """A Hugging Face causal language model; one that also takes sound or images has a processor.
 
     Example:
         >>> PretrainedModel("package:lightning_sd/tasks/solver").path().name
@@ -98,17 +98,16 @@ class PretrainedModel(ModelSource):
 
     def load(self) -> tuple[nn.Module, PreTrainedTokenizerBase]:
         """Load the model and its tokenizer; see :class:`ModelSource`."""
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
         where, kwargs = self._location()
+        model_kind, tokenizer_kind = _auto_classes(where, kwargs)
         model_kwargs = {**kwargs, "dtype": getattr(torch, self.dtype), **self.model_kwargs}
         if self.quantization:
             model_kwargs["quantization_config"] = _bitsandbytes(self.quantization, self.dtype)
-        model: Any = AutoModelForCausalLM.from_pretrained(where, **model_kwargs)
+        model: Any = model_kind.from_pretrained(where, **model_kwargs)
         if "gguf_file" in kwargs and getattr(model, "hf_quantizer", None) is not None:
             # The weights were unpacked on loading; a model still marked as packed can't be saved.
             model.hf_quantizer.remove_quantization_config(model)
-        tokenizer = AutoTokenizer.from_pretrained(
+        tokenizer = tokenizer_kind.from_pretrained(
             self.tokenizer or where, **({} if self.tokenizer else kwargs)
         )
         if self.chat_template:
@@ -155,7 +154,7 @@ class LoadedModel(ModelSource):
     model: nn.Module
     """Anything that takes ``input_ids`` and gives ``.logits`` as transformers' models do."""
     tokenizer: Any
-    """Its tokenizer, chat template included."""
+    """Its tokenizer, chat template included; or its processor, if it takes more than text."""
 
     def load(self) -> tuple[nn.Module, PreTrainedTokenizerBase]:
         """Hand out the model; see :class:`ModelSource`."""
@@ -168,9 +167,16 @@ def ready_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str) -> PreTrained
 
     Padding with EOS is harmless here: masks come from lengths, never from comparing ids.
 
+    Of a processor it is the tokenizer, which carries the processor along as ``.processor``.
+
     Raises:
         ValueError: No chat template.
     """
+    processor: Any = tokenizer
+    if getattr(processor, "tokenizer", None) is not None:
+        tokenizer = processor.tokenizer
+        tokenizer.chat_template = processor.chat_template or tokenizer.chat_template
+        tokenizer.processor = processor
     if not tokenizer.chat_template:
         raise ValueError(
             f"The tokenizer of {name!r} has no chat template. Give one with "
@@ -181,13 +187,28 @@ def ready_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str) -> PreTrained
     return tokenizer
 
 
+def _auto_classes(where: str, kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    """transformers' loaders of the model and of its tokenizer or processor."""
+    import transformers
+    from transformers.models.auto import modeling_auto
+
+    # Unpacking a GGUF file to learn its type takes long, and it holds text models only.
+    if "gguf_file" not in kwargs:
+        kind = transformers.AutoConfig.from_pretrained(where, **kwargs).model_type
+        # Older releases lack this list; there models that take more than text must be in memory.
+        if kind in getattr(modeling_auto, "MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES", ()):
+            return transformers.AutoModelForMultimodalLM, transformers.AutoProcessor
+    return transformers.AutoModelForCausalLM, transformers.AutoTokenizer
+
+
 def disable_dropout(model: nn.Module) -> None:
     """Turn dropout off in place, so that train mode does not blur the student's distribution."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-        if isinstance(getattr(module, "attention_dropout", None), float):
-            setattr(module, "attention_dropout", 0.0)  # noqa: B010 - no such field on nn.Module
+        for name in ("attention_dropout", "activation_dropout", "dropout", "layerdrop"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
 
 
 def add_lora(model: nn.Module, lora: LoRA) -> nn.Module:

@@ -17,7 +17,10 @@ from lightning_sd.scoring import LogitsSource, MixedScores, Scores
 from lightning_sd.signals import Signals
 from lightning_sd.types import Rollout, TeacherView, contrast
 
-FORWARD_KL = DivergenceSpec()
+DIVERGENCES = {
+    "forward_kl": DivergenceSpec(kind="forward_kl"),
+    "reverse_kl": DivergenceSpec(kind="reverse_kl"),
+}
 
 
 @torch.no_grad()
@@ -62,7 +65,7 @@ def gather_signals(
         positions[start : start + length] -= start
     optional: dict[str, Tensor] = {}
     reads = objective.reads
-    if student is not None and reads & {"student", "forward_kl"}:
+    if student is not None and reads & {"student", "forward_kl", "reverse_kl"}:
         facts = token_facts(student, ids, objective.temperature)
         optional["student_logprobs"], optional["student_entropy"] = facts
     unseen = torch.tensor([views[i] is None for i in active], dtype=torch.bool, device=device)
@@ -72,9 +75,10 @@ def gather_signals(
         logprobs, entropy = token_facts(teacher, ids, objective.temperature)
         optional["teacher_logprobs"] = logprobs.masked_fill(unseen, 0.0)
         optional["teacher_entropy"] = entropy.masked_fill(unseen, 0.0)
-    if student is not None and teacher is not None and "forward_kl" in reads:
-        kl = forward_kl(student, teacher, ids, objective.temperature)
-        optional["forward_kl"] = kl.masked_fill(unseen, 0.0)
+    if student is not None and teacher is not None:
+        for name in reads & DIVERGENCES.keys():
+            kl = whole_divergence(student, teacher, ids, objective.temperature, DIVERGENCES[name])
+            optional[name] = kl.masked_fill(unseen, 0.0)
     if contrasts and "contrasts" in reads:
         columns = []
         for k, scores in enumerate(contrasts):
@@ -142,16 +146,20 @@ def token_facts(scores: LogitsSource, ids: Tensor, temperature: float) -> tuple[
     return both[:, 0], both[:, 1]
 
 
-def forward_kl(
-    student: LogitsSource, teacher: LogitsSource, ids: Tensor, temperature: float
+def whole_divergence(
+    student: LogitsSource,
+    teacher: LogitsSource,
+    ids: Tensor,
+    temperature: float,
+    spec: DivergenceSpec,
 ) -> Tensor:
-    """KL(teacher || student) at each token, ``[N]``, without a graph."""
+    """The divergence at each token, ``[N]``, without a graph."""
     ours, theirs = (ScaledLogits(scores, 1 / temperature) for scores in (student, teacher))
 
-    def kl(part: slice) -> Tensor:
-        return divergence(ours(part), theirs(part), ids[part], FORWARD_KL).value
+    def value(part: slice) -> Tensor:
+        return divergence(ours(part), theirs(part), ids[part], spec).value
 
-    return _by_chunks(kl, student)
+    return _by_chunks(value, student)
 
 
 def _by_chunks(function: Callable[[slice], Tensor], scores: LogitsSource) -> Tensor:

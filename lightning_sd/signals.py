@@ -56,6 +56,8 @@ class Signals:
     """``[N, K]``, of the contrasting views; NaN where a rollout has fewer."""
     forward_kl: Tensor | None = None
     """``[N]``, KL(teacher || student) over the whole vocabulary; 0 where there is no view."""
+    reverse_kl: Tensor | None = None
+    """``[N]``, KL(student || teacher), likewise."""
     step: int = 0
     """Optimizer steps taken so far."""
     tokenizer: Any = None

@@ -15,7 +15,9 @@ class Message(TypedDict):
     """One chat message, as chat templates take it."""
 
     role: str
-    content: str
+    content: Any
+    """A text; or a list of parts in transformers' multimodal form, such as
+    ``{"type": "audio", "audio": samples}`` and ``{"type": "text", "text": ...}``."""
 
 
 @dataclass(frozen=True)

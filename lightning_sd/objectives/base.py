@@ -110,8 +110,8 @@ class Objective(ABC):
     def reads(self) -> frozenset[str]:
         """Which of the optional :class:`~lightning_sd.signals.Signals` it wants.
 
-        Some of ``student`` and ``teacher`` (log-probabilities and entropy), ``contrasts`` and
-        ``forward_kl``. Each costs one more product with the head, without gradient.
+        Some of ``student`` and ``teacher`` (log-probabilities and entropy), ``contrasts``,
+        ``forward_kl`` and ``reverse_kl``. Each costs one more product with the head, without gradient.
         """
         return frozenset().union(*(weight.reads for weight in self.weights))
 

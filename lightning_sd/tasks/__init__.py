@@ -3,13 +3,17 @@
 from lightning_sd.tasks.arithmetic import ArithmeticTask
 from lightning_sd.tasks.base import Split, StepChecked, Task
 from lightning_sd.tasks.dataset import DatasetTask
+from lightning_sd.tasks.rare import RareArithmeticTask
 from lightning_sd.tasks.reasoning_gym import ReasoningGymTask
+from lightning_sd.tasks.spoken_digits import SpokenDigitsTask
 from lightning_sd.tasks.stream import StreamTask
 
 __all__ = [
     "ArithmeticTask",
     "DatasetTask",
+    "RareArithmeticTask",
     "ReasoningGymTask",
+    "SpokenDigitsTask",
     "Split",
     "StepChecked",
     "StreamTask",

@@ -10,6 +10,15 @@ from lightning_sd.lazy import lazy
 from lightning_sd.version import __version__
 
 _HOMES = {
+    "lightning_sd.analysis": ("localise", "style_mass"),
+    "lightning_sd.callbacks": (
+        "AdvantageAnalysis",
+        "AnswerRows",
+        "BeforeAfter",
+        "ExportPretrained",
+        "PredictionWriter",
+        "SampleTable",
+    ),
     "lightning_sd.contexts": (
         "BinaryReward",
         "ReferenceSolution",
@@ -19,7 +28,14 @@ _HOMES = {
     ),
     "lightning_sd.critics": ("Critic", "LMCritic", "RuleCritic", "ServerCritic", "VLLMCritic"),
     "lightning_sd.data": ("CritiqueCache", "CritiqueDataModule"),
-    "lightning_sd.metrics": ("AvgAtK", "MajAtK", "MeanLength", "PassAtK"),
+    "lightning_sd.metrics": (
+        "AvgAtK",
+        "MajAtK",
+        "MeanLength",
+        "PassAtK",
+        "advantage_metrics",
+        "answer_metrics",
+    ),
     "lightning_sd.models": ("LoRA", "LoadedModel", "ModelSource", "PretrainedModel"),
     "lightning_sd.module": ("SelfDistillModule",),
     "lightning_sd.objectives": (

@@ -1,18 +1,34 @@
 """Teacher contexts: what the self-teacher sees. One file a method."""
 
 from lightning_sd.contexts.base import HostsTeacherContext, TeacherContext
+from lightning_sd.contexts.clean_input import CleanInput
+from lightning_sd.contexts.contrastive import ContrastiveHints
 from lightning_sd.contexts.demonstration import Demonstration
 from lightning_sd.contexts.none import BinaryReward
 from lightning_sd.contexts.reference import ReferenceSolution
+from lightning_sd.contexts.reflection import (
+    CritiqueReflector,
+    InsightCurator,
+    LMCurator,
+    LMReflector,
+    Reflection,
+)
 from lightning_sd.contexts.same import SameQuestion
 from lightning_sd.contexts.sibling import SiblingDemonstration
 from lightning_sd.contexts.step_aligned import StepAlignedCritique
 
 __all__ = [
     "BinaryReward",
+    "CleanInput",
+    "ContrastiveHints",
+    "CritiqueReflector",
     "Demonstration",
     "HostsTeacherContext",
+    "InsightCurator",
+    "LMCurator",
+    "LMReflector",
     "ReferenceSolution",
+    "Reflection",
     "SameQuestion",
     "SiblingDemonstration",
     "StepAlignedCritique",

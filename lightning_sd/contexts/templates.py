@@ -17,3 +17,13 @@ DEMONSTRATION = (
     "{question}\n\nThis is an example for a response to the question:\n{demonstration}\n\n"
     "Now answer with a response of your own, including the thinking process."
 )
+
+CONTRASTIVE = """\
+{question}
+
+A reference solution of this problem:
+--- reference solution ---
+{hint}
+Correct final answer: {answer}
+--- end of the reference solution ---
+Read it until each of its steps is clear to you. Then solve the problem step by step yourself."""

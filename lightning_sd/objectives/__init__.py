@@ -1,10 +1,15 @@
 """How the signal becomes a loss: small settings objects over :mod:`lightning_sd.functional`."""
 
+from lightning_sd.objectives.anchored import SignAnchoredPolicy
 from lightning_sd.objectives.base import Objective, Reduction, TokenLoss, Tokens
+from lightning_sd.objectives.contrastive_distillation import ContrastiveDistillation
+from lightning_sd.objectives.contrastive_policy import ContrastivePolicy
 from lightning_sd.objectives.distillation import Distillation
+from lightning_sd.objectives.echo import EchoDistill
 from lightning_sd.objectives.logprobs import sampled_logprobs, token_logprobs
 from lightning_sd.objectives.mixture import Mixture
 from lightning_sd.objectives.policy_gradient import PolicyGradient
+from lightning_sd.objectives.routed import RoutedPolicy
 from lightning_sd.objectives.sampled_token import SampledToken
 from lightning_sd.objectives.weights import (
     AfterMarker,
@@ -20,7 +25,10 @@ from lightning_sd.objectives.weights import (
 
 __all__ = [
     "AfterMarker",
+    "ContrastiveDistillation",
+    "ContrastivePolicy",
     "Distillation",
+    "EchoDistill",
     "FinishedOnly",
     "MixedGroups",
     "Mixture",
@@ -30,7 +38,9 @@ __all__ = [
     "Position",
     "Rebalance",
     "Reduction",
+    "RoutedPolicy",
     "SampledToken",
+    "SignAnchoredPolicy",
     "SkipFirst",
     "TokenLoss",
     "TokenWeight",

@@ -1,0 +1,153 @@
+"""What the lab's solver learns from: answering alone, badly, and reading rubrics, well.
+
+Behind a context the facts are drawn at random, so that they can only be read, not known. A part of
+those answers has begun already, right or wrong, and the solver goes on as the context says: as a
+teacher it then scores what a student wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch.utils.data import Dataset
+
+from benchmarks.methods.rcsd.wording import (
+    ANALYSE,
+    ANSWER,
+    CONDITIONED,
+    DESIGN,
+    DESIGN_WITH_RUBRIC,
+    REFERENCE,
+)
+from lightning_sd.rubrics.rubric import Rubric
+from lightning_sd.tasks.creatures import ASKED, ASPECTS, THINGS, VALUES, Fact, fact, mistake
+from lightning_sd.tasks.creatures import question_text as ask
+from lightning_sd.tasks.rubric import creature_rubric, spare_questions
+from lightning_sd.types import Message, Question
+
+KINDS = ((0.35, 0.03), (0.40, 0.45), (0.25, 0.85))
+"""(share of all facts, rate at which the common mistake is said instead): sure, shaky, wrong."""
+ORDER = ("alone", "given", "alone", "thought", "reference", "alone", "target", "given") + (
+    "alone",
+    "analysis",
+    "design",
+    "thought",
+)
+"""Kinds of micro-batches, in turn."""
+
+
+def slip(thing: str, aspect: str) -> float:
+    """How often the pupil says the common mistake."""
+    draw = random.Random(f"rcsd pupil/{thing}/{aspect}").random()
+    for share, rate in KINDS:
+        if draw < share:
+            return rate
+        draw -= share
+    return KINDS[-1][1]
+
+
+def pupil_facts(thing: str, aspects: Sequence[str], rng: random.Random) -> list[Fact]:
+    """What the pupil believes at the moment."""
+    return [
+        mistake(thing, a) if rng.random() < slip(thing, a) else fact(thing, a) for a in aspects
+    ]
+
+
+def spoken(facts: Sequence[Fact], rng: random.Random) -> str:
+    """Facts as sentences, each in one of its forms."""
+    return " ".join(item.say(rng.randrange(2)) for item in facts)
+
+
+def analysis(facts: Sequence[Fact], wrong: Fact) -> str:
+    """What matters, in a line."""
+    return ", ".join(item.value for item in facts) + f"; not {wrong.value}."
+
+
+def pupil_rubric(facts: Sequence[Fact], rng: random.Random) -> list[dict[str, object]]:
+    """A careless rubric: weights and mistakes at random, the negative criterion often missing."""
+    wrong = rng.choice([v for v in VALUES[facts[0].aspect] if v != facts[0].value])
+    plain = creature_rubric(facts, Fact(facts[0].aspect, wrong)).plain()
+    for criterion in plain[:-1]:
+        criterion["weight"] = rng.choice((2, 3, 4, 5))
+    return plain if rng.random() < 0.7 else plain[:-1]
+
+
+@dataclass(frozen=True)
+class Rows(Dataset[Question]):
+    """Row i is the same in every process."""
+
+    length: int
+    block: int
+    """Rows of a micro-batch, all of one kind."""
+    seed: int = 0
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Question:
+        rng = random.Random(f"rcsd row/{self.seed}/{index}")
+        kind = ORDER[index // self.block % len(ORDER)]
+        if kind == "alone":
+            thing, aspects = rng.choice(_SPARE)
+            known = pupil_facts(thing, aspects, rng)
+            return _row(kind, index, [ask(thing, aspects)], spoken(known, rng))
+        thing, aspects = rng.choice(THINGS), tuple(rng.sample(ASPECTS, ASKED))
+        drawn = [rng.sample(VALUES[aspect], 2) for aspect in aspects]
+        facts = [Fact(a, pair[0]) for a, pair in zip(aspects, drawn, strict=True)]
+        return _shown(kind, index, ask(thing, aspects), facts, Fact(aspects[0], drawn[0][1]), rng)
+
+
+_SPARE = spare_questions()
+
+
+def _shown(
+    kind: str, index: int, text: str, facts: list[Fact], wrong: Fact, rng: random.Random
+) -> Question:
+    """A row with something to read."""
+    reference = " ".join(item.say() for item in facts)
+    truth = creature_rubric(facts, wrong).render()
+    design = DESIGN.format(question=text, reference=reference)
+    if kind == "design":
+        careless = json.dumps(pupil_rubric(facts, rng), separators=(",", ":"))
+        return _row(kind, index, [design], careless)
+    if kind == "target":
+        return _row(
+            kind, index, [DESIGN_WITH_RUBRIC.format(question=design, rubric=truth)], truth
+        )
+    first = CONDITIONED.format(question=text, rubric=truth, request=ANALYSE)
+    thought = analysis(facts, wrong)
+    if kind == "analysis":
+        return _row(kind, index, [first], thought)
+    turns = {
+        "given": [CONDITIONED.format(question=text, rubric=truth, request=ANSWER)],
+        "reference": [REFERENCE.format(question=text, reference=reference)],
+        "thought": [first, thought, ANSWER],
+    }[kind]
+    begun = rng.randrange(ASKED)
+    said = [Fact(f.aspect, rng.choice((f.value, *VALUES[f.aspect]))) for f in facts[:begun]]
+    start = spoken(said, rng) + (" " if said else "")
+    return _row(kind, index, turns, spoken(facts[begun:], rng), begun=start)
+
+
+def _row(kind: str, index: int, turns: Sequence[str], target: str, **extra: str) -> Question:
+    roles = ("user", "assistant")
+    return Question(
+        id=f"{kind}/{index}",
+        text=turns[0],
+        messages=tuple(Message(role=roles[i % 2], content=turn) for i, turn in enumerate(turns)),
+        reference=target,
+        extra=extra,
+    )
+
+
+def texts(rows: Sequence[Question]) -> list[str]:
+    """All that the vocabulary has to be good at."""
+    return [t for row in rows for t in (*(m["content"] for m in row.messages), row.reference or "")]
+
+
+def rubric_of(question: Question) -> str:
+    """The ground truth, rendered."""
+    return Rubric.of(question.extra["rubric"]).render()

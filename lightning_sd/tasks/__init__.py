@@ -3,6 +3,7 @@
 from lightning_sd.tasks.arithmetic import ArithmeticTask
 from lightning_sd.tasks.base import Split, StepChecked, Task
 from lightning_sd.tasks.dataset import DatasetTask
+from lightning_sd.tasks.programs import ProgramTask
 from lightning_sd.tasks.rare import RareArithmeticTask
 from lightning_sd.tasks.reasoning_gym import ReasoningGymTask
 from lightning_sd.tasks.spoken_digits import SpokenDigitsTask
@@ -11,6 +12,7 @@ from lightning_sd.tasks.stream import StreamTask
 __all__ = [
     "ArithmeticTask",
     "DatasetTask",
+    "ProgramTask",
     "RareArithmeticTask",
     "ReasoningGymTask",
     "SpokenDigitsTask",

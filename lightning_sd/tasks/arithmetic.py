@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import get_args
 
 from lightning_sd.tasks.base import Split, Task
-from lightning_sd.tasks.expressions import draw_questions, operations
+from lightning_sd.tasks.explain import explain_attempt
+from lightning_sd.tasks.expressions import LabSplit, draw_questions, operations
 from lightning_sd.tasks.scribe import final_answer, reference_solution, repair_attempt
 from lightning_sd.tasks.steps import parse_steps
 from lightning_sd.types import Critique, Message, Question, Verdict
@@ -37,6 +38,8 @@ class ArithmeticTask(Task):
         seed: Decides which questions are drawn. The splits stay disjoint whatever it is.
         instruction: A system message that explains the form of a solution. The embedded solver
             needs none; for other models see ``DEFAULT_INSTRUCTION``.
+        explain: Let verdicts on wrong answers say where they first go wrong (``Verdict.feedback``),
+            as an environment that gives feedback would.
 
     Example:
         >>> task = ArithmeticTask(train_size=2, val_size=1, test_size=1)
@@ -53,6 +56,7 @@ class ArithmeticTask(Task):
         test_size: int = 200,
         seed: int = 0,
         instruction: str | None = None,
+        explain: bool = False,
     ) -> None:
         sizes = {"train": train_size, "val": val_size, "test": test_size}
         for name, value in {"steps": steps, **{f"{k}_size": v for k, v in sizes.items()}}.items():
@@ -61,15 +65,16 @@ class ArithmeticTask(Task):
         self.steps = steps
         self.train_size, self.val_size, self.test_size = train_size, val_size, test_size
         self.seed = seed
-        self.instruction = instruction
+        self.instruction, self.explain = instruction, explain
         splits: tuple[Split, ...] = get_args(Split)
         self._questions = {
-            split: [
-                self.question(text)
-                for text in draw_questions(split, sizes[split], steps=steps, seed=seed)
-            ]
+            split: [self.question(text) for text in self.draw(split, sizes[split])]
             for split in splits
         }
+
+    def draw(self, split: LabSplit, size: int) -> Sequence[str]:
+        """Draw the bare questions of a split, always the same; override it to be choosy."""
+        return draw_questions(split, size, steps=self.steps, seed=self.seed)
 
     def question(self, text: str) -> Question:
         """Make the row for one bare question.
@@ -98,7 +103,8 @@ class ArithmeticTask(Task):
         """Reward 1 for the right final answer, whatever the steps say."""
         answer = final_answer(parse_steps(completion))
         correct = answer is not None and answer == question.answer
-        return Verdict(reward=float(correct), correct=correct, answer=answer)
+        feedback = explain_attempt(question.text, completion) if self.explain else None
+        return Verdict(reward=float(correct), correct=correct, answer=answer, feedback=feedback)
 
     def repair(self, question: Question, attempt: str) -> Critique:
         """Repair an attempt in its own words; see :func:`.scribe.repair_attempt`."""

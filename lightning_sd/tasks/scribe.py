@@ -127,13 +127,24 @@ def repair_attempt(text: str, attempt: str) -> Critique:
     )
 
 
-def _right(body: str, operation: Operation) -> bool:
+def read_step(body: str) -> tuple[str, str] | None:
+    """Read one step's equation.
+
+    Returns:
+        The operation without spaces, and the result that it claims; None: it is no equation.
+
+    Example:
+        >>> read_step("so 7 + 5 is 2.")
+        ('7+5', '2')
+    """
     match = _STEP.fullmatch(body)
     if match is None:
-        return False
-    found = match["left"], match["operator"], match["right"], match["result"]
-    left, operator, right = operation
-    return found == (str(left), operator, str(right), str(operation.result))
+        return None
+    return match["left"] + match["operator"] + match["right"], match["result"]
+
+
+def _right(body: str, operation: Operation) -> bool:
+    return read_step(body) == ("".join(map(str, operation)), str(operation.result))
 
 
 def _places(steps: Sequence[str], work: Sequence[Operation]) -> list[int] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
@@ -11,10 +11,11 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning_sd.contexts.base import TeacherContext, fill
 from lightning_sd.contexts.reflection.buffer import SolutionBuffer
 from lightning_sd.contexts.reflection.exchange import decided, gathered
-from lightning_sd.contexts.reflection.lm import check_wording, without_thinking
+from lightning_sd.contexts.reflection.lm import check_wording
 from lightning_sd.contexts.reflection.playbook import Addition, Concise, Playbook
 from lightning_sd.contexts.reflection.prompts import BLOCKS, TEACHER
 from lightning_sd.contexts.reflection.writing import Curator, Note, Reflector
+from lightning_sd.contexts.sibling import without_thinking
 from lightning_sd.rollout.base import Sampler
 from lightning_sd.types import Message, Rollout
 
@@ -53,6 +54,8 @@ class Reflection(TeacherContext):
         own_success: Let the teacher of an attempt that succeeded see that attempt.
         show_feedback: ``without_solution``: the feedback stands in for a missing solution.
         buffered: Solutions kept a question; 0: no buffer.
+        only_first_of: Of these blocks show only the first that has content, for models that cannot
+            read several at once, such as the embedded solver; empty: show all.
         blocks: Wording of the blocks ``playbook``, ``trial``, ``feedback``, ``reflection`` and
             ``solution``, each with its field in braces. An empty wording hides a block; those that
             are not named keep ours.
@@ -82,6 +85,7 @@ class Reflection(TeacherContext):
         own_success: bool = True,
         show_feedback: ShowFeedback = "without_solution",
         buffered: int = 1,
+        only_first_of: Sequence[str] = (),
         blocks: dict[str, str] | None = None,
         template: str | None = None,
         max_prompt_tokens: int | None = None,
@@ -95,6 +99,8 @@ class Reflection(TeacherContext):
                 f"show_feedback={show_feedback!r}: choose one of {get_args(ShowFeedback)}."
             )
         self.blocks = _checked_blocks({**BLOCKS, **(blocks or {})})
+        _check_names("only_first_of", only_first_of)
+        self.only_first_of = tuple(only_first_of)
         self.reflector, self.curator = reflector, curator
         self.concise = concise or Concise()
         self.threshold = threshold
@@ -142,10 +148,10 @@ class Reflection(TeacherContext):
         """The blocks' contents, empty ones too; None without solution, feedback or reflection."""
         solution = self._solution(rollout)
         note = self._notes.get(_key(rollout))
-        feedback = rollout.verdict.feedback if rollout.verdict else None
+        failed = not self._succeeded(rollout)
+        feedback = rollout.verdict.feedback if rollout.verdict and failed else None
         if self.show_feedback == "never" or (solution and self.show_feedback != "always"):
             feedback = None
-        failed = not self._succeeded(rollout)
         found = {
             "playbook": self.playbook.render(),
             "trial": without_thinking(rollout.text) if failed else "",
@@ -156,7 +162,11 @@ class Reflection(TeacherContext):
         shown = {name: text if self.blocks[name] else "" for name, text in found.items()}
         if not (shown["solution"] or shown["feedback"] or shown["reflection"]):
             return None
-        return shown
+        first = next((name for name in self.only_first_of if shown[name]), None)
+        return {
+            name: "" if name in self.only_first_of and name != first else text
+            for name, text in shown.items()
+        }
 
     def messages(self, rollout: Rollout, fields: Mapping[str, str]) -> tuple[Message, ...]:
         """The student's prompt, its last turn reworded; blocks without content are left out."""
@@ -186,8 +196,9 @@ class Reflection(TeacherContext):
         own = without_thinking(rollout.text)
         if self.own_success and self._succeeded(rollout):
             return own
-        peers = [without_thinking(r.text) for r in rollout.siblings if self._succeeded(r)]
-        return peers[0] if peers else self.buffer.newest(rollout.question.id, other_than=own)
+        peers = (without_thinking(r.text) for r in rollout.siblings if self._succeeded(r))
+        buffered = self.buffer.newest(rollout.question.id, other_than=own)
+        return next((text for text in peers if text), buffered)
 
     def _reflected(self, failed: Sequence[Rollout], playbook: Playbook) -> list[Note | None]:
         if self.reflector is None:
@@ -214,10 +225,14 @@ def _key(rollout: Rollout) -> tuple[str, tuple[int, ...]]:
 
 
 def _checked_blocks(blocks: dict[str, str]) -> dict[str, str]:
-    unknown = sorted(blocks.keys() - BLOCKS.keys())
-    if unknown:
-        raise ValueError(f"blocks: {unknown} are unknown; choose among {list(BLOCKS)}.")
+    _check_names("blocks", blocks)
     for name, wording in blocks.items():
         if wording:
             check_wording(wording, [name], required=[name])
     return blocks
+
+
+def _check_names(option: str, names: Iterable[str]) -> None:
+    unknown = sorted(set(names) - BLOCKS.keys())
+    if unknown:
+        raise ValueError(f"{option}: {unknown} are no blocks; choose among {list(BLOCKS)}.")

@@ -15,7 +15,7 @@ from lightning_sd.contexts.reflection.parsing import (
 from lightning_sd.contexts.reflection.playbook import SECTIONS, Addition, Playbook
 from lightning_sd.contexts.reflection.prompts import CURATE, REFLECT
 from lightning_sd.contexts.reflection.writing import Curator, Note, Reflector, Write
-from lightning_sd.critics.check import strip_thinking
+from lightning_sd.contexts.sibling import without_thinking
 from lightning_sd.hparams import build
 from lightning_sd.rollout.base import Sampler
 from lightning_sd.rollout.transformers_sampler import TransformersSampler
@@ -111,16 +111,6 @@ class LMCurator(Curator):
 def user_turn(prompt: str, **fields: str) -> tuple[Message, ...]:
     """One user's turn."""
     return (Message(role="user", content=fill(prompt, fields)),)
-
-
-def without_thinking(text: str) -> str:
-    """A completion without its thinking, whether or not the chat template had opened it.
-
-    Example:
-        >>> without_thinking("so it is 2</think> 2")
-        '2'
-    """
-    return strip_thinking(text, opened="</think>" in text)
 
 
 def check_wording(prompt: str, fields: Sequence[str], *, required: Sequence[str]) -> None:

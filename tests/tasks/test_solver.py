@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import hashlib
 import json
+import random
 import re
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from lightning_sd.tasks.expressions import split_of
 from lightning_sd.tasks.recipe.__main__ import main
 from lightning_sd.tasks.recipe.evaluate import Report, Solver, evaluate
 from lightning_sd.tasks.recipe.pupil import Pupil
-from lightning_sd.tasks.recipe.rows import Rows
+from lightning_sd.tasks.recipe.rows import Lesson, Rows
 from lightning_sd.tasks.recipe.train import ContinuingModule, Recipe
 from lightning_sd.tasks.recipe.vocabulary import CHAT_TOKENS, STEP_TAGS
 from lightning_sd.tasks.scribe import first_wrong_step, reference_solution, repair_attempt
@@ -189,6 +192,23 @@ def test_rows_with_a_context_use_it_and_go_on_from_errors() -> None:
             assert first_wrong_step(row.text, begun) == wrong
     assert 250 < counts["critique"] < 350
     assert 100 < counts["continued"] < 190  # half of the attempts that fail
+
+
+def test_the_rows_are_those_that_the_embedded_solver_was_made_from() -> None:
+    digest = hashlib.sha256("".join(repr(ROWS[i]) for i in range(400)).encode()).hexdigest()
+    assert digest == "340b2f95392c6cf8be1facf77683f8d9bdc6b12e48c6c8a111a911ca926aa149"
+
+
+def test_other_lessons_take_the_place_of_rows_with_a_context_and_go_on_from_errors_too() -> None:
+    def lesson(text: str, attempt: str, rng: random.Random) -> Lesson:
+        return Lesson("other", f"{text}?", repair_attempt(text, attempt).text)
+
+    rows = replace(ROWS, lessons=lesson)
+    taught = [rows[i] for i in range(1000) if i // 10 % 2]
+    assert [rows[i] for i in range(10)] == [ROWS[i] for i in range(10)]
+    assert {row.id.split("/")[0] for row in taught} == {"other"}
+    assert {row.messages[0]["content"] for row in taught} == {f"{row.text}?" for row in taught}
+    assert 100 < sum("begun" in row.extra for row in taught) < 190
 
 
 def test_what_has_begun_is_read_but_not_learnt() -> None:

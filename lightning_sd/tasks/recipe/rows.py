@@ -9,7 +9,9 @@ with a context begins behind an attempt's first wrong result and goes on as the 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch.utils.data import Dataset
 
@@ -23,6 +25,30 @@ CRITIQUE_SHARE = 0.6
 """Of the rows with a context, the share that shows a critique; the others show a reference."""
 CONTINUED_SHARE = 0.5
 """Of those rows whose attempt fails, the share that goes on from its first wrong result."""
+
+
+class Lesson(NamedTuple):
+    """One row with a context, from its beginning."""
+
+    kind: str
+    """Names the row."""
+    prompt: str
+    target: str
+    """What the solver is to answer."""
+
+
+Lessons = Callable[[str, str, random.Random], Lesson]
+"""(bare question, a pupil's attempt, randomness) -> the row."""
+
+
+def shipped_lesson(text: str, attempt: str, rng: random.Random) -> Lesson:
+    """What the embedded solver was taught: the attempt repaired, or the reference solution."""
+    if rng.random() < CRITIQUE_SHARE:
+        target = repair_attempt(text, attempt).text
+        return Lesson("critique", STEP_ALIGNED.format(question=text, critique=target), target)
+    target = right_solution(text, rng)
+    prompt = REFERENCE.format(question=text, reference=reference_solution(text))
+    return Lesson("reference", prompt, target)
 
 
 @dataclass(frozen=True)
@@ -41,6 +67,8 @@ class Rows(Dataset[Question]):
     """Rows in all."""
     block: int
     """Rows of a micro-batch."""
+    lessons: Lessons = shipped_lesson
+    """Makes the rows with a context; a study of other contexts brings its own."""
 
     def __len__(self) -> int:
         return self.length
@@ -51,13 +79,7 @@ class Rows(Dataset[Question]):
         attempt = self.pupil.attempt(text, rng)
         if index // self.block % 2 == 0:
             return _row(f"alone/{index}", text, text, attempt)
-        if rng.random() < CRITIQUE_SHARE:
-            target = repair_attempt(text, attempt).text
-            kind, prompt = "critique", STEP_ALIGNED.format(question=text, critique=target)
-        else:
-            target = right_solution(text, rng)
-            reference = reference_solution(text)
-            kind, prompt = "reference", REFERENCE.format(question=text, reference=reference)
+        kind, prompt, target = self.lessons(text, attempt, rng)
         wrong = first_wrong_step(text, attempt)
         if wrong is None or rng.random() >= CONTINUED_SHARE:
             return _row(f"{kind}/{index}", text, prompt, target)

@@ -18,7 +18,7 @@ from lightning_sd.models import LoadedModel
 from lightning_sd.supervised import SupervisedModule
 from lightning_sd.tasks.recipe.evaluate import MAX_NEW_TOKENS
 from lightning_sd.tasks.recipe.pupil import Pupil
-from lightning_sd.tasks.recipe.rows import Rows
+from lightning_sd.tasks.recipe.rows import Lessons, Rows, shipped_lesson
 from lightning_sd.tasks.recipe.vocabulary import MAX_TOKENS, build_tokenizer
 from lightning_sd.types import Question, QuestionBatch
 
@@ -51,11 +51,14 @@ class ContinuingModule(SupervisedModule):
         return [[*p, *b] for p, b in zip(prompts, begun, strict=True)], targets
 
 
-def train(recipe: Recipe) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
-    """Train the solver.
+def train(
+    recipe: Recipe, lessons: Lessons = shipped_lesson
+) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+    """Train a solver.
 
     Args:
         recipe: What to train.
+        lessons: Makes the rows with a context.
 
     Returns:
         The model in eval mode and its tokenizer.
@@ -67,6 +70,7 @@ def train(recipe: Recipe) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
         steps=recipe.operations,
         length=recipe.steps * recipe.batch_size,
         block=recipe.batch_size // 2,
+        lessons=lessons,
     )
     sample = (rows[i] for i in range(2000))
     tokenizer = build_tokenizer(

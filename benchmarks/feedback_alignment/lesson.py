@@ -1,0 +1,30 @@
+"""What the study's solver is taught: every form of context in equal shares."""
+
+from __future__ import annotations
+
+import random
+
+from benchmarks.feedback_alignment.forms import FORMS
+from lightning_sd.contexts.templates import REFERENCE, STEP_ALIGNED
+from lightning_sd.tasks.recipe.pupil import right_solution
+from lightning_sd.tasks.recipe.rows import Lesson
+from lightning_sd.tasks.scribe import reference_solution, repair_attempt
+
+TAUGHT = (*FORMS, "reference")
+
+
+def every_form(text: str, attempt: str, rng: random.Random) -> Lesson:
+    """One row with a context, of a form drawn evenly.
+
+    Behind every form of a critique the target is the repaired attempt, also where the form does not
+    show its words: there the solver can only learn that any notation will do. The critique of
+    another attempt and the weak critic's are no forms of their own: nothing in such a text tells it
+    from the partial form, so it is read as that one. False corrections are never taught.
+    """
+    kind = rng.choice(TAUGHT)
+    if kind == "reference":
+        prompt = REFERENCE.format(question=text, reference=reference_solution(text))
+        return Lesson(kind, prompt, right_solution(text, rng))
+    critique = repair_attempt(text, attempt)
+    shown = FORMS[kind](attempt, critique)
+    return Lesson(kind, STEP_ALIGNED.format(question=text, critique=shown), critique.text)

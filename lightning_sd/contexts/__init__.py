@@ -6,6 +6,7 @@ from lightning_sd.contexts.contrastive import ContrastiveHints
 from lightning_sd.contexts.demonstration import Demonstration
 from lightning_sd.contexts.none import BinaryReward
 from lightning_sd.contexts.reference import ReferenceSolution
+from lightning_sd.contexts.reference_rubric import ReferenceRubric
 from lightning_sd.contexts.reflection import (
     CritiqueReflector,
     InsightCurator,
@@ -13,6 +14,7 @@ from lightning_sd.contexts.reflection import (
     LMReflector,
     Reflection,
 )
+from lightning_sd.contexts.rubric_conditioned import RubricConditioned
 from lightning_sd.contexts.same import SameQuestion
 from lightning_sd.contexts.sibling import SiblingDemonstration
 from lightning_sd.contexts.step_aligned import StepAlignedCritique
@@ -27,8 +29,10 @@ __all__ = [
     "InsightCurator",
     "LMCurator",
     "LMReflector",
+    "ReferenceRubric",
     "ReferenceSolution",
     "Reflection",
+    "RubricConditioned",
     "SameQuestion",
     "SiblingDemonstration",
     "StepAlignedCritique",

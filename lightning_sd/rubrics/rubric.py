@@ -84,8 +84,10 @@ class Parsed:
 def parse_rubric(text: str, *, complete: bool = True) -> Parsed:
     """Read the JSON array that a model wrote; prose and code fences may stand around it.
 
+    What it thought, up to ``</think>``, is passed over.
+
     Args:
-        text: What was written, without its thinking.
+        text: What was written.
         complete: False: it was cut off at its length limit, so what is there may not be all.
 
     Returns:
@@ -100,7 +102,7 @@ def parse_rubric(text: str, *, complete: bool = True) -> Parsed:
         return Parsed(None, "cut off at the length limit")
     decoder, problem = json.JSONDecoder(strict=False), "no JSON array of criteria"
     first = True
-    shown = text[:MAX_CHARACTERS]
+    shown = text.rpartition("</think>")[2].partition("<think>")[0][:MAX_CHARACTERS]
     # An array of criteria begins with an object; other brackets, as in prose, are not tried.
     for bracket in re.finditer(r"\[\s*\{", shown):
         try:

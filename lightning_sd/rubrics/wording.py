@@ -1,8 +1,8 @@
 """The wording of prompts about rubrics: data that YAML may replace."""
 
 DESIGN = """\
-You design rubrics. For the question and reference answer below, write down what a good answer must \
-have, so that someone who does not know the subject can judge any answer by it.
+You design rubrics. For the question and reference answer below, write down what a good answer \
+must have, so that someone who does not know the subject can judge any answer by it.
 
 Question:
 {question}
@@ -12,7 +12,8 @@ Reference answer:
 
 Give a JSON array of 3 to 25 objects, each with "title" (a few words), "description" (at most 40 \
 words, checkable by itself) and "weight" (a whole number: 1 to 10 for what is wanted, the more the \
-more it matters, -1 for a mistake to be avoided). At least one weight is -1. Output the array alone."""
+more it matters, -1 for a mistake to be avoided). At least one weight is -1. Output the array \
+alone."""
 
 DESIGN_WITH_RUBRIC = """\
 {question}
@@ -39,5 +40,5 @@ Reference answer and rubric are guidelines and may have faults. Say briefly what
 the question must have. Do NOT solve it yet."""
 
 ANSWER = """\
-All of this is for you alone. Do not mention, quote or point to a rubric or a reference answer. Now \
-answer the question in a natural way, so that the answer stands on its own."""
+All of this is for you alone. Do not mention, quote or point to a rubric or a reference answer. \
+Now answer the question in a natural way, so that the answer stands on its own."""

@@ -6,6 +6,8 @@ from lightning_sd.tasks.dataset import DatasetTask
 from lightning_sd.tasks.programs import ProgramTask
 from lightning_sd.tasks.rare import RareArithmeticTask
 from lightning_sd.tasks.reasoning_gym import ReasoningGymTask
+from lightning_sd.tasks.rubric import RubricTask
+from lightning_sd.tasks.rubric_writing import RubricWritingTask
 from lightning_sd.tasks.spoken_digits import SpokenDigitsTask
 from lightning_sd.tasks.stream import StreamTask
 
@@ -15,8 +17,10 @@ __all__ = [
     "ProgramTask",
     "RareArithmeticTask",
     "ReasoningGymTask",
-    "SpokenDigitsTask",
+    "RubricTask",
+    "RubricWritingTask",
     "Split",
+    "SpokenDigitsTask",
     "StepChecked",
     "StreamTask",
     "Task",

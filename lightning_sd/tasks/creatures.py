@@ -12,16 +12,16 @@ import re
 from itertools import permutations
 from typing import NamedTuple
 
-THINGS = tuple(
-    "fox owl elk crow toad hare lynx mole newt wasp bear wolf boar deer swan crab seal moth gull "
-    "hawk mink vole stoat otter heron finch raven viper trout perch snail badger beaver weasel "
-    "marten falcon magpie beetle spider lizard".split()
-)
+_NAMES = """
+    fox owl elk crow toad hare lynx mole newt wasp bear wolf boar deer swan crab seal moth gull
+    hawk mink vole stoat otter heron finch raven viper trout perch snail badger beaver weasel
+    marten falcon magpie beetle spider lizard"""
+THINGS = tuple(_NAMES.split())
 VALUES = {
-    "home": tuple("forest desert river mountain meadow cave swamp coast".split()),
-    "food": tuple("grass seeds fish insects fruit roots leaves eggs".split()),
-    "colour": tuple("red brown grey black white golden green spotted".split()),
-    "voice": tuple("howls sings hisses barks croaks purrs whistles clicks".split()),
+    "home": ("forest", "desert", "river", "mountain", "meadow", "cave", "swamp", "coast"),
+    "food": ("grass", "seeds", "fish", "insects", "fruit", "roots", "leaves", "eggs"),
+    "colour": ("red", "brown", "grey", "black", "white", "golden", "green", "spotted"),
+    "voice": ("howls", "sings", "hisses", "barks", "croaks", "purrs", "whistles", "clicks"),
 }
 FORMS = {
     "home": ("It lives in the {}.", "Its home is the {}."),

@@ -31,9 +31,9 @@ class RubricTask(Task):
 
     A rubric has a criterion for each fact and a negative one for a common mistake. A fact counts if
     it is the first thing said of its aspect and comes after those before it in the rubric. The
-    reward is the weight that was earned, the mistake's taken off, as a share of all positive weight,
-    and never below 0; an answer is correct if that is 1. ``extra["rubric"]`` holds the rubric as
-    plain data.
+    reward is the weight that was earned, the mistake's taken off, as a share of all positive
+    weight, and never below 0; an answer is correct if that is 1. ``extra["rubric"]`` holds the
+    rubric as plain data.
 
     Args:
         train_size: Questions to train on, at most 432.

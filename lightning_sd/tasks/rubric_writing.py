@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lightning_sd.critics.check import strip_thinking
 from lightning_sd.hparams import build
 from lightning_sd.rubrics.rubric import Rubric, parse_rubric
 from lightning_sd.rubrics.wording import DESIGN
@@ -54,8 +53,7 @@ class RubricWritingTask(Task):
 
     def verify(self, question: Question, completion: str) -> Verdict:
         """See the class."""
-        text = strip_thinking(completion, opened="</think>" in completion)
-        parsed = parse_rubric(text)
+        parsed = parse_rubric(completion)
         if parsed.rubric is None:
             return Verdict(reward=0.0, correct=False, feedback=parsed.refused)
         truth = question.extra.get("rubric")

@@ -30,11 +30,9 @@ from lightning_sd.types import Message, Question
 
 KINDS = ((0.35, 0.03), (0.40, 0.45), (0.25, 0.85))
 """(share of all facts, rate at which the common mistake is said instead): sure, shaky, wrong."""
-ORDER = ("alone", "given", "alone", "thought", "reference", "alone", "target", "given") + (
-    "alone",
-    "analysis",
-    "design",
-    "thought",
+ORDER = (
+    *("alone", "given", "alone", "thought", "reference", "alone"),
+    *("target", "given", "alone", "analysis", "design", "thought"),
 )
 """Kinds of micro-batches, in turn."""
 
@@ -51,9 +49,7 @@ def slip(thing: str, aspect: str) -> float:
 
 def pupil_facts(thing: str, aspects: Sequence[str], rng: random.Random) -> list[Fact]:
     """What the pupil believes at the moment."""
-    return [
-        mistake(thing, a) if rng.random() < slip(thing, a) else fact(thing, a) for a in aspects
-    ]
+    return [mistake(thing, a) if rng.random() < slip(thing, a) else fact(thing, a) for a in aspects]
 
 
 def spoken(facts: Sequence[Fact], rng: random.Random) -> str:
@@ -114,9 +110,7 @@ def _shown(
         careless = json.dumps(pupil_rubric(facts, rng), separators=(",", ":"))
         return _row(kind, index, [design], careless)
     if kind == "target":
-        return _row(
-            kind, index, [DESIGN_WITH_RUBRIC.format(question=design, rubric=truth)], truth
-        )
+        return _row(kind, index, [DESIGN_WITH_RUBRIC.format(question=design, rubric=truth)], truth)
     first = CONDITIONED.format(question=text, rubric=truth, request=ANALYSE)
     thought = analysis(facts, wrong)
     if kind == "analysis":

@@ -71,6 +71,10 @@ def objective_loss(
     if len(sizes) > 1:
         raise ValueError(f"student, teacher, tokens and lengths cover different tokens: {sizes}.")
     weights, count = token_weights(objective, tokens, lengths, like=student.hidden)
+    fused = None if teacher is None else objective.fused(student, teacher)
+    if fused is not None:
+        unknown = weights[:0]
+        return LossOutput(fused, count, unknown, unknown, None, unknown, silent=not number)
     head = student.head
     if head is not None and head.softcap is None:
         total, kept = _by_linear(objective, student, head, teacher, tokens, weights)

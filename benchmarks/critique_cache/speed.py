@@ -222,14 +222,21 @@ def main() -> None:
         act = build if a.phase == "build" else read
         print(json.dumps(act(a.store, a.folder, a.entries)))
         return
-    columns = ("median_ms", "median_cpu_ms", "p95_ms", "open_seconds", "memory_mb", "disk_mb")
+    columns = (
+        "median_ms",
+        "median_cpu_ms",
+        "p95_ms",
+        "open_seconds",
+        "memory_mb",
+        "process_mb",
+        "disk_mb",
+    )
     print("| store |", " | ".join(columns), "|")
     print("|---" * (1 + len(columns)) + "|")
     for name in [a.store] if a.store else STORES:
         with tempfile.TemporaryDirectory() as folder:
             found = measure(name, Path(folder), a.entries)
         print(f"| {name} |", " | ".join(f"{found[c]:.4g}" for c in columns), "|", flush=True)
-        print(f"process: {found['process_mb']:.0f} MB", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from lightning_sd.objectives.contrastive_distillation import ContrastiveDistilla
 from lightning_sd.objectives.contrastive_policy import ContrastivePolicy
 from lightning_sd.objectives.distillation import Distillation
 from lightning_sd.objectives.echo import EchoDistill
+from lightning_sd.objectives.liger import LigerDistillation
 from lightning_sd.objectives.logprobs import sampled_logprobs, token_logprobs
 from lightning_sd.objectives.mixture import Mixture
 from lightning_sd.objectives.policy_gradient import PolicyGradient
@@ -30,6 +31,7 @@ __all__ = [
     "Distillation",
     "EchoDistill",
     "FinishedOnly",
+    "LigerDistillation",
     "MixedGroups",
     "Mixture",
     "Objective",

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lightning_sd.objectives.weights import TokenWeight
-from lightning_sd.scoring import LogitsSource
+from lightning_sd.scoring import LogitsSource, Scores
 from lightning_sd.signals import Signals
 
 Reduction = Literal["token", "sequence", "constant"]
@@ -111,7 +111,8 @@ class Objective(ABC):
         """Which of the optional :class:`~lightning_sd.signals.Signals` it wants.
 
         Some of ``student`` and ``teacher`` (log-probabilities and entropy), ``contrasts``,
-        ``forward_kl`` and ``reverse_kl``. Each costs one more product with the head, without gradient.
+        ``forward_kl`` and ``reverse_kl``. Each costs one more product with the head, without a
+        gradient.
         """
         return frozenset().union(*(weight.reads for weight in self.weights))
 
@@ -144,6 +145,15 @@ class Objective(ABC):
                 rollouts that have fewer.
         """
         return teacher
+
+    def fused(self, student: Scores, teacher: LogitsSource) -> Tensor | None:
+        """The sum over all tokens by a kernel that gives nothing else; None: there is none.
+
+        Args:
+            student: Scores with a graph.
+            teacher: Of the same tokens.
+        """
+        return None
 
     @abstractmethod
     def token_loss(

@@ -79,3 +79,42 @@ def test_no_tokens_give_a_zero_that_still_reaches_the_weights() -> None:
     liger_loss(hidden, weight, hidden, weight, SPECS[0]).backward()
     assert weight.grad is not None
     assert (weight.grad == 0).all()
+
+
+def test_the_objective_hands_over_to_the_kernel(monkeypatch: Any) -> None:
+    """Where the kernel runs, its sum is the loss; nothing is known of single tokens then."""
+    import lightning_sd.objectives.liger as fused
+    from lightning_sd.loss import objective_loss
+    from lightning_sd.objectives import Distillation, LigerDistillation, Tokens
+    from lightning_sd.scoring import Head, Scores
+
+    def dense(hidden, weight, other, other_weight, spec, *, temperature):
+        logits, target = hidden @ weight.T / temperature, other @ other_weight.T / temperature
+        return divergence(
+            logits, target, torch.zeros(len(hidden), dtype=torch.long), spec
+        ).value.sum()
+
+    generator = torch.Generator().manual_seed(0)
+    hidden, other = (torch.randn(7, 5, generator=generator, dtype=torch.float64) for _ in "ab")
+    weight = torch.randn(11, 5, generator=generator, dtype=torch.float64).requires_grad_()
+    student = Scores(hidden.requires_grad_(), Head(weight, scale=0.5))
+    teacher = Scores(other, Head(weight.detach(), scale=0.5))
+    tokens = Tokens(torch.zeros(7, dtype=torch.long))
+    plain = objective_loss(Distillation(temperature=1.3), student, teacher, tokens, [3, 4])
+    expected = torch.autograd.grad(plain.total, [hidden, weight])
+    objective = LigerDistillation(temperature=1.3)
+    elsewhere = objective_loss(objective, student, teacher, tokens, [3, 4])
+    assert torch.equal(elsewhere.total, plain.total)
+    monkeypatch.setattr(fused, "FUSED_ON", ("cpu",))
+    monkeypatch.setattr(fused, "liger_loss", dense)
+    output = objective_loss(objective, student, teacher, tokens, [3, 4])
+    torch.testing.assert_close(output.total, plain.total)
+    for got, want in zip(
+        torch.autograd.grad(output.total, [hidden, weight]), expected, strict=True
+    ):
+        torch.testing.assert_close(got, want)
+    assert output.count == plain.count
+    assert output.advantages is None
+    for bad in ({"top_k": 5}, {"element_clip": 0.1}, {"reduction": "sequence"}):
+        with pytest.raises(ValueError, match="LigerDistillation knows"):
+            LigerDistillation(**bad)

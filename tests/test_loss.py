@@ -81,6 +81,8 @@ SETTINGS: list[dict[str, Any]] = [
     {"kind": "reverse_kl", "top_k": 2, "support": "teacher", "importance_clip": 1.1},
     {"top_k": 3, "tail": False, "element_clip": 0.1, "temperature": 1.1, "importance_clip": 2.0},
     {"kind": "js", "token_clip": 0.1, "importance_clip": 0.5, "reduction": "sequence"},
+    {"kind": "reverse_kl", "top_k": 3, "ratio_low": 0.5, "ratio_high": 2.0, "importance_clip": 2.0},
+    {"kind": "js", "top_k": 3, "ratio_low": 0.7, "temperature": 1.1},
 ]
 
 

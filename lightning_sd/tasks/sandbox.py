@@ -9,6 +9,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,4 +146,5 @@ def _end(worker: subprocess.Popen[str], owner: int | None = None) -> None:
     worker.wait()
     for stream in (worker.stdin, worker.stdout):
         if stream is not None:
-            stream.close()
+            with suppress(OSError):  # a job may still be in the buffer of a broken pipe
+                stream.close()

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_sd.prompts import media_inputs
 from lightning_sd.rollout.base import Completion, Sampler
 from lightning_sd.rollout.cache import cache_argument, left_pad
 from lightning_sd.rollout.draw import draw, left_out
@@ -137,6 +138,7 @@ class _Decoding:
             position_ids=positions,
             use_cache=True,
             logits_to_keep=1,
+            **media_inputs(prompts, device),
             **{cache_argument(model): cache},
         )
         cache.batch_repeat_interleave(samples)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lightning_sd.prompts import MediaPrompt
+
 Ids = Sequence[int]
 
 CALL_COST = 512
@@ -84,13 +86,22 @@ def buckets(lengths: Sequence[int], *, call_cost: int = CALL_COST) -> list[list[
 def shared_prompts(prompts: Sequence[Ids]) -> tuple[list[Ids], list[int]]:
     """The distinct prompts, and which of them each row has.
 
+    Prompts with sounds or images are compared by object: their ids say nothing of what is heard.
+
     Example:
         >>> shared_prompts([[1, 2], [3], [1, 2]])
         ([[1, 2], [3]], [0, 1, 0])
     """
     number: dict[tuple[int, ...], int] = {}
-    index = [number.setdefault(tuple(prompt), len(number)) for prompt in prompts]
-    return [list(prompt) for prompt in number], index
+    distinct: list[Ids] = []
+    index = []
+    for prompt in prompts:
+        media = isinstance(prompt, MediaPrompt)
+        place = number.setdefault((-id(prompt),) if media else tuple(prompt), len(distinct))
+        if place == len(distinct):
+            distinct.append(prompt if media else list(prompt))
+        index.append(place)
+    return distinct, index
 
 
 def sharing_pays(

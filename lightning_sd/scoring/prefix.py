@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_sd.prompts import media_inputs
 from lightning_sd.rollout.cache import cache_argument, left_pad, new_cache
 from lightning_sd.scoring.layout import Ids
 
@@ -41,7 +42,12 @@ def shared_prefix_hidden(
     cache = new_cache(config)
     name = cache_argument(backbone)
     first = backbone(
-        input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, **{name: cache}
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=positions,
+        use_cache=True,
+        **media_inputs(prompts, device),
+        **{name: cache},
     ).last_hidden_state[:, -1]
     rows = torch.tensor(list(index), device=device)
     cache.batch_select_indices(rows)

@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
+from lightning_sd.prompts import has_media, media_inputs
 from lightning_sd.rollout.cache import causal_lm
 from lightning_sd.scoring.head import Head, head_of
 from lightning_sd.scoring.layout import (
@@ -85,6 +86,9 @@ class Scorer:
         if self._split is None:
             return Scores(self._by_rows(prompts, completions, self._logits), None)
         backbone, linear = self._split
+        if has_media(prompts):
+            # The decoder alone knows nothing of sounds: the whole model but its head does.
+            backbone = causal_lm(self.model).base_model
         distinct, index = shared_prompts(prompts)
         if self._shares(distinct, prompts, completions):
             config = causal_lm(self.model).config
@@ -93,7 +97,7 @@ class Scorer:
             hidden = self._by_rows(
                 prompts,
                 completions,
-                lambda ids: backbone(input_ids=ids, use_cache=False).last_hidden_state,
+                lambda **inputs: backbone(**inputs, use_cache=False).last_hidden_state,
             )
         return Scores(hidden, head_of(linear, causal_lm(self.model).config))
 
@@ -117,7 +121,7 @@ class Scorer:
         self,
         prompts: Sequence[Ids],
         completions: Sequence[Ids],
-        forward: Callable[[Tensor], Tensor],
+        forward: Callable[..., Tensor],
     ) -> Tensor:
         """Whole rows, those of like length together."""
         device = next(self.model.parameters()).device
@@ -125,13 +129,14 @@ class Scorer:
         parts: dict[int, Tensor] = {}
         for rows in buckets(lengths, call_cost=self.call_cost):
             chosen = [completions[row] for row in rows]
-            batch, keep = pack([prompts[row] for row in rows], chosen, device)
-            found = forward(batch).flatten(0, 1)[keep]
+            asked = [prompts[row] for row in rows]
+            batch, keep = pack(asked, chosen, device)
+            found = forward(input_ids=batch, **media_inputs(asked, device)).flatten(0, 1)[keep]
             parts.update(zip(rows, found.split([len(c) for c in chosen]), strict=True))
         return torch.cat([parts[row] for row in range(len(prompts))])
 
-    def _logits(self, ids: Tensor) -> Tensor:
-        logits: Tensor = self.model(input_ids=ids).logits
+    def _logits(self, **inputs: Tensor) -> Tensor:
+        logits: Tensor = self.model(**inputs).logits
         return logits
 
     @torch.no_grad()

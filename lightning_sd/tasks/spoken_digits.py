@@ -156,11 +156,10 @@ class SpokenQuestions(Sequence[Question]):
 
 
 def _options(digits: str, rng: np.random.Generator) -> list[str]:
-    """The number and three others that differ from it in one digit, in any order."""
+    """The number and three others of as many digits, in any order."""
     options = [digits]
     while len(options) < len(LETTERS):
-        place = int(rng.integers(len(digits)))
-        other = digits[:place] + str(int(rng.integers(10))) + digits[place + 1 :]
+        other = "".join(str(d) for d in rng.integers(0, 10, len(digits)))
         if other not in options:
             options.append(other)
     return [options[int(i)] for i in rng.permutation(len(options))]

@@ -65,15 +65,16 @@ def loss(
         ]
         mean = sum(shaped) / len(shaped)
         std = math.sqrt(sum((value - mean) ** 2 for value in shaped) / len(shaped))
-        for text, value in zip(own, shaped, strict=True):
-            advantage = (value - mean) / std if std > 1e-9 else 0.0
+        for text, reward in zip(own, shaped, strict=True):
+            advantage = (reward - mean) / std if std > 1e-9 else 0.0
             gap = sequence_logprob(text.student, text.ids) - float(
                 sequence_logprob(text.teacher, text.ids)
             )
             ratio = gap.exp() if isinstance(gap, Tensor) else math.exp(gap)
-            low = min(max(float(ratio), 1 - clip), 1 + clip)
+            value = math.exp(float(gap.detach()) if isinstance(gap, Tensor) else gap)
+            low = min(max(value, 1 - clip), 1 + clip)
             # min(rho A, clip(rho) A), whose second branch has no gradient once it is clipped.
-            if float(ratio) * advantage <= low * advantage:
+            if value * advantage <= low * advantage:
                 surrogate = surrogate - ratio * advantage
             else:
                 surrogate = surrogate - low * advantage

@@ -60,7 +60,7 @@ def audio_model(
     Args:
         processor: Of :func:`audio_processor`.
         width: Of the encoder of sounds and of the language model, a multiple of 4.
-        layers: Of each of the two.
+        layers: Of the encoder; the language model has one more.
         seed: Of the weights.
         spread: Standard deviation of the weights.
     """
@@ -92,7 +92,7 @@ def audio_model(
             vocab_size=len(tokenizer),
             hidden_size=width,
             intermediate_size=2 * width,
-            num_hidden_layers=layers,
+            num_hidden_layers=layers + 1,
             num_attention_heads=4,
             num_key_value_heads=4,
             max_position_embeddings=256,

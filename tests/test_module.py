@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -20,8 +21,10 @@ from lightning_sd import (
     PolicyGradient,
     ReferenceSolution,
     SelfDistillModule,
+    SnapshotTeacher,
     StepAlignedCritique,
     TransformersSampler,
+    TrustRegionTeacher,
 )
 from lightning_sd.data.chat import encode_prompt
 from lightning_sd.models import add_lora
@@ -202,7 +205,10 @@ def test_ema_follows_each_optimizer_step_not_each_micro_batch(make_llama, tokeni
         torch.testing.assert_close(value, expected[name], rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("teacher", [FrozenTeacher, EMATeacher])
+@pytest.mark.parametrize(
+    "teacher",
+    [FrozenTeacher, EMATeacher, partial(SnapshotTeacher, 3), partial(TrustRegionTeacher, 0.3)],
+)
 @pytest.mark.parametrize("lora", [False, True])
 def test_resume_equals_the_unbroken_run(make_llama, tokenizer, tmp_path, teacher, lora):
     """Rollouts, teacher, optimizer and data go on as if nothing had happened."""
@@ -493,3 +499,35 @@ def test_length_limit_is_counted(make_llama, tokenizer, tmp_path):
     run.fit(student, datamodule=LabData())
     assert run.callback_metrics["train/length"] == 1
     assert run.callback_metrics["train/cut_off"] > 0.5
+
+
+def test_a_batch_sampled_in_parts_is_judged_in_parts_and_is_one_batch(
+    make_llama, tokenizer, tmp_path
+):
+    seen = []
+
+    class Watch(Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            seen.append((list(batch), outputs["step"].rollouts))
+
+    class Counting(LabData):
+        def __init__(self):
+            super().__init__()
+            self.calls = []
+
+        def evidence(self, rollouts, needs):
+            self.calls.append(len(rollouts))
+            return super().evidence(rollouts, needs)
+
+    data = Counting()
+    student = module(make_llama(), tokenizer, overlap=2)
+    trainer(tmp_path, ReferenceSolution(), Watch(), max_steps=2).fit(student, datamodule=data)
+    assert data.calls == [4, 4, 4, 4]  # two parts of two questions, two samples each, two steps
+    for questions, rollouts in seen:
+        assert [r.question.id for r in rollouts] == [q.id for q in questions for _ in range(2)]
+        assert [r.group for r in rollouts] == [0, 0, 1, 1, 2, 2, 3, 3]
+        assert all(r.siblings[0].question.id == r.question.id for r in rollouts)
+        first, second = ([r.ids for r in rollouts[i : i + 4]] for i in (0, 4))
+        assert first != second  # the parts do not share their random numbers
+    with pytest.raises(ValueError, match="overlap=0"):
+        module(make_llama(), tokenizer, overlap=0)

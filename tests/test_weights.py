@@ -1,0 +1,156 @@
+"""Every mask and weight by hand or by a slow loop, and on batches with nothing in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from lightning_sd.objectives import (
+    AfterMarker,
+    Distillation,
+    FinishedOnly,
+    MixedGroups,
+    PassRate,
+    Position,
+    Rebalance,
+    SkipFirst,
+    Top,
+)
+from tests.reference.signals import make_signals
+
+LENGTHS = [3, 0, 2, 4]
+CORRECT = torch.tensor([True, False, False, False])
+GROUPS = torch.tensor([7, 7, 7, 2])
+ALL = [
+    SkipFirst(),
+    FinishedOnly(),
+    MixedGroups(),
+    AfterMarker(),
+    Top(),
+    Top(by="gap"),
+    Position(),
+    PassRate(),
+    Rebalance(),
+]
+
+
+def test_skip_first() -> None:
+    kept = SkipFirst(2)(make_signals(LENGTHS))
+    assert kept.tolist() == [False, False, True, False, False, False, False, True, True]
+
+
+def test_finished_only() -> None:
+    signals = make_signals(LENGTHS, finished=torch.tensor([True, True, False, True]))
+    assert FinishedOnly()(signals).tolist() == [True] * 3 + [False] * 2 + [True] * 4
+
+
+def test_mixed_groups_leaves_out_what_has_no_contrast() -> None:
+    signals = make_signals(LENGTHS, groups=GROUPS, correct=CORRECT)
+    assert MixedGroups()(signals).tolist() == [True] * 5 + [False] * 4
+    right = make_signals(LENGTHS, groups=GROUPS, correct=torch.ones(4, dtype=torch.bool))
+    assert not MixedGroups()(right).any()
+    # A teacher's text is nobody's sibling: without it the first group has no success.
+    brought = torch.tensor([False, True, True, True])
+    signals = make_signals(LENGTHS, groups=GROUPS, correct=CORRECT, sampled=brought)
+    assert not MixedGroups()(signals).any()
+
+
+def test_after_the_first_marker(tokenizer: Any) -> None:
+    texts = ["hm</think>so</think>", "no marker", "</think>", ""]
+    rows = [tokenizer.encode(text, add_special_tokens=False) for text in texts]
+    signals = make_signals(
+        [len(row) for row in rows],
+        ids=torch.tensor([i for row in rows for i in row]),
+        tokenizer=tokenizer,
+    )
+    kept = AfterMarker()(signals)
+    assert tokenizer.decode(signals.ids[kept]) == "so</think>"
+    with pytest.raises(ValueError, match="marker=''"):
+        AfterMarker("")(signals)
+
+
+@pytest.mark.parametrize(("share", "number"), [(0.01, 1), (0.34, 3), (0.5, 4), (1.0, 9)])
+def test_top_share_by_entropy(share: float, number: int) -> None:
+    entropy = torch.tensor([0.3, 0.9, 0.1, 0.8, 0.2, 0.7, 0.4, 0.6, 0.5])
+    kept = Top(share)(make_signals(LENGTHS, student_entropy=entropy))
+    assert set(entropy[kept].tolist()) == set(sorted(entropy.tolist())[-number:])
+
+
+def test_top_share_by_gap_takes_no_tokens_without_teacher() -> None:
+    student = torch.full((9,), -5.0)
+    teacher = torch.tensor([-5.1, -5.9, -5.0, 0.0, 0.0, -4.0, -5.2, -5.0, -5.3])
+    seen = torch.tensor([True, True, False, True])
+    signals = make_signals(LENGTHS, student_logprobs=student, teacher_logprobs=teacher, seen=seen)
+    assert Top(0.22, "gap")(signals).nonzero().flatten().tolist() == [1, 5]
+    assert Top(by="gap").reads == {"student", "teacher"}
+    assert Distillation(weights=[Top()]).reads == {"student"}
+    # No view in the whole batch, as a mixture with a policy gradient may have it.
+    assert Top(0.1, "gap")(make_signals(LENGTHS, student_logprobs=student)).all()
+
+
+def test_position_rises_along_each_completion() -> None:
+    weight = Position(0.5, 2.0)(make_signals([3, 0, 1, 2]))
+    assert weight.tolist() == [0.5, 1.25, 2.0, 0.5, 0.5, 2.0]
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0])
+def test_pass_rate(power: float) -> None:
+    weight = PassRate(power)(make_signals(LENGTHS, groups=GROUPS, correct=CORRECT))
+    expected = (1 / 3 * 2 / 3) ** power
+    assert weight.tolist() == pytest.approx([expected] * 5 + [0.0] * 4)
+
+
+@pytest.mark.parametrize("right", range(6))
+@pytest.mark.parametrize(("a", "b"), [(1.0, 1.0), (0.5, 2.0)])
+def test_rebalance_by_a_slow_loop(right: int, a: float, b: float) -> None:
+    number = 5
+    correct = [i < right for i in range(number)]
+    share = min(max(right / number, 1 / number), 1 - 1 / number)
+    raw = [(1 - share) ** a if c else share**b for c in correct]
+    expected = [w / (sum(raw) / number) for w in raw]
+    weight = Rebalance(a, b)(make_signals([1] * number, correct=torch.tensor(correct)))
+    assert weight.tolist() == pytest.approx(expected)
+
+
+def test_rebalance_counts_all_ranks_and_asks_them_once() -> None:
+    asked = []
+
+    def total(value: Any) -> Any:
+        asked.append(value)
+        return value + torch.tensor([3.0, 0.0])
+
+    signals = make_signals([1, 1], correct=torch.tensor([True, False]), total=total)
+    # 4 right of 5: weights 0.2 and 0.8, of mean (4 * 0.2 + 0.8) / 5.
+    assert Rebalance()(signals).tolist() == pytest.approx([0.2 / 0.32, 0.8 / 0.32])
+    Rebalance()(make_signals([], total=total))
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("weight", ALL, ids=str)
+@pytest.mark.parametrize("lengths", [[], [0], [0, 0], [1], [1, 0]])
+def test_nothing_breaks_on_batches_with_next_to_nothing(
+    weight: Any, lengths: list[int], tokenizer: Any
+) -> None:
+    number = sum(lengths)
+    some = {"student_logprobs": torch.zeros(number), "student_entropy": torch.zeros(number)}
+    given = some if number else {}
+    value = weight(make_signals(lengths, tokenizer=tokenizer, **given))
+    assert value.shape == (number,)
+    assert value.dtype == torch.bool if weight.masks else value.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "words"),
+    [
+        (SkipFirst, {"tokens": 0}, "tokens=0"),
+        (Top, {"share": 0.0}, "share=0.0"),
+        (Top, {"by": "luck"}, "by='luck'"),
+        (Position, {"first": -1.0}, "first=-1.0"),
+        (PassRate, {"power": 0.0}, "power=0.0"),
+    ],
+)
+def test_settings_out_of_range_are_named(kind: Any, settings: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        kind(**settings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
@@ -10,10 +10,11 @@ from lightning.pytorch import LightningModule, Trainer
 
 from lightning_sd.contexts.base import TeacherContext, fill
 from lightning_sd.contexts.reflection.buffer import SolutionBuffer
+from lightning_sd.contexts.reflection.concise import Concise
 from lightning_sd.contexts.reflection.exchange import decided, gathered
-from lightning_sd.contexts.reflection.lm import check_wording
-from lightning_sd.contexts.reflection.playbook import Addition, Concise, Playbook
+from lightning_sd.contexts.reflection.playbook import Addition, Playbook
 from lightning_sd.contexts.reflection.prompts import BLOCKS, TEACHER
+from lightning_sd.contexts.reflection.wording import check_blocks_exist, checked_blocks
 from lightning_sd.contexts.reflection.writing import Curator, Note, Reflector
 from lightning_sd.contexts.sibling import without_thinking
 from lightning_sd.rollout.base import Sampler
@@ -98,8 +99,8 @@ class Reflection(TeacherContext):
             raise ValueError(
                 f"show_feedback={show_feedback!r}: choose one of {get_args(ShowFeedback)}."
             )
-        self.blocks = _checked_blocks({**BLOCKS, **(blocks or {})})
-        _check_names("only_first_of", only_first_of)
+        self.blocks = checked_blocks({**BLOCKS, **(blocks or {})})
+        check_blocks_exist("only_first_of", only_first_of)
         self.only_first_of = tuple(only_first_of)
         self.reflector, self.curator = reflector, curator
         self.concise = concise or Concise()
@@ -222,17 +223,3 @@ class Reflection(TeacherContext):
 def _key(rollout: Rollout) -> tuple[str, tuple[int, ...]]:
     """The same question and the same tokens are the same attempt."""
     return rollout.question.id, rollout.ids
-
-
-def _checked_blocks(blocks: dict[str, str]) -> dict[str, str]:
-    _check_names("blocks", blocks)
-    for name, wording in blocks.items():
-        if wording:
-            check_wording(wording, [name], required=[name])
-    return blocks
-
-
-def _check_names(option: str, names: Iterable[str]) -> None:
-    unknown = sorted(set(names) - BLOCKS.keys())
-    if unknown:
-        raise ValueError(f"{option}: {unknown} are no blocks; choose among {list(BLOCKS)}.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from lightning_sd.contexts.base import fill
 from lightning_sd.contexts.reflection.parsing import (
@@ -14,6 +14,7 @@ from lightning_sd.contexts.reflection.parsing import (
 )
 from lightning_sd.contexts.reflection.playbook import SECTIONS, Addition, Playbook
 from lightning_sd.contexts.reflection.prompts import CURATE, REFLECT
+from lightning_sd.contexts.reflection.wording import check_wording
 from lightning_sd.contexts.reflection.writing import Curator, Note, Reflector, Write
 from lightning_sd.contexts.sibling import without_thinking
 from lightning_sd.hparams import build
@@ -111,27 +112,3 @@ class LMCurator(Curator):
 def user_turn(prompt: str, **fields: str) -> tuple[Message, ...]:
     """One user's turn."""
     return (Message(role="user", content=fill(prompt, fields)),)
-
-
-def check_wording(prompt: str, fields: Sequence[str], *, required: Sequence[str]) -> None:
-    """Refuse a prompt that cannot work.
-
-    Args:
-        prompt: Its wording.
-        fields: Which it may hold.
-        required: Which it must hold.
-
-    Raises:
-        ValueError: It lacks a field, or names one that does not exist.
-    """
-    marks: Mapping[str, str] = {field: f"\0{field}\0" for field in fields}
-    try:
-        filled = fill(prompt, marks)
-    except (KeyError, IndexError, ValueError) as error:
-        raise ValueError(
-            f"prompt: it may hold the fields {', '.join(f'{{{f}}}' for f in fields)}; other braces "
-            f"are written twice. Problem: {error!r}."
-        ) from error
-    for field in required:
-        if marks[field] not in filled:
-            raise ValueError(f"prompt: it lacks {{{field}}}, without which it cannot work.")

@@ -38,7 +38,7 @@ def printed(args, capsys):
 
 
 def test_there_are_full_configs_and_methods():
-    assert {path.stem for path in FULL} == {"quickstart", "smollm2", "qwen3_1.7b_paper"}
+    assert {path.stem for path in FULL} >= {"quickstart", "smollm2", "qwen3_1.7b_paper"}
     assert {path.stem for path in METHODS} >= {"grpo", "reference", "sdpo", "sdft", "opsd", "dapo"}
 
 
@@ -78,4 +78,6 @@ def test_lab_config_trains(method, tmp_path, monkeypatch):
     files = [CONFIGS / "quickstart.yaml", *([method] if method else [])]
     cli = main(["fit", *[word for f in files for word in ("--config", str(f))], *TINY])
     assert cli.trainer.global_step == 1
-    assert cli.trainer.callback_metrics["train/loss"].isfinite()
+    metrics = cli.trainer.callback_metrics
+    # So small a batch may have nothing to learn from, and then no loss to log.
+    assert metrics["train/silent"] == 1 or metrics["train/loss"].isfinite()

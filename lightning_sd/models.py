@@ -188,7 +188,7 @@ def ready_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str) -> PreTrained
 
 
 def _auto_classes(where: str, kwargs: dict[str, Any]) -> tuple[Any, Any]:
-    """transformers' loaders of the model and of its tokenizer or processor."""
+    """The loaders (of transformers) of the model and of its tokenizer or processor."""
     import transformers
     from transformers.models.auto import modeling_auto
 

@@ -10,8 +10,11 @@ import yaml
 from lightning_sd.cli import main
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-FULL = sorted(path for path in CONFIGS.glob("*.yaml") if "trainer" in yaml.safe_load(path.open()))
-METHODS = sorted(set(CONFIGS.glob("*.yaml")) - set(FULL))
+# These read a model that has to be taught first: they are tested beside their methods.
+TAUGHT = {"echodistill", "echodistill_onpolicy"}
+ALL = [path for path in CONFIGS.glob("*.yaml") if path.stem not in TAUGHT]
+FULL = sorted(path for path in ALL if "trainer" in yaml.safe_load(path.open()))
+METHODS = sorted(set(ALL) - set(FULL))
 
 TINY = [
     "--trainer.max_steps=1",

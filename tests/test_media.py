@@ -89,8 +89,10 @@ def test_text_alone_stays_a_plain_list(tokenizer: Any) -> None:
     parts = encode_prompt(
         tokenizer, [{"role": "user", "content": [{"type": "text", "text": "I hear four"}]}]
     )
-    assert type(parts) is list and parts == plain
-    assert not has_media([plain, parts]) and media_inputs([plain], torch.device("cpu")) == {}
+    assert type(parts) is list
+    assert parts == plain
+    assert not has_media([plain, parts])
+    assert media_inputs([plain], torch.device("cpu")) == {}
 
 
 def test_parts_without_a_processor_are_refused(questions: Any, request: Any) -> None:
@@ -112,7 +114,8 @@ def test_pieces_of_different_sizes_are_refused() -> None:
 
 def test_text_of_names_what_is_not_text() -> None:
     parts = [{"type": "image", "image": None}, {"type": "text", "text": "a"}]
-    assert text_of(parts) == "[image]a" and text_of("a") == "a"
+    assert text_of(parts) == "[image]a"
+    assert text_of("a") == "a"
 
 
 def sample(model: Any, prompts: Any, samples: int = 1, **settings: Any) -> Any:
@@ -147,7 +150,8 @@ def test_one_by_one_gives_what_a_batch_gives(model: Any, prompts: Any) -> None:
     for i, prompt in enumerate(prompts):
         (alone,) = sample(model, [prompt])
         for found in batch[2 * i : 2 * i + 2]:
-            assert found.ids == alone.ids and found.prompt == i
+            assert found.ids == alone.ids
+            assert found.prompt == i
             np.testing.assert_allclose(found.logprobs, alone.logprobs, atol=1e-4)
 
 
@@ -201,7 +205,8 @@ def test_scores_and_gradients_equal_one_row_at_a_time(model: Any, batch: Any, sh
     logits = found.logits()
     torch.testing.assert_close(logits, expected, rtol=0, atol=2e-4)
     probe = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1)).double()
-    names, parameters = zip(*((n, p) for n, p in model.named_parameters() if p.requires_grad))
+    trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    names, parameters = [n for n, _ in trained], [p for _, p in trained]
     ours = torch.autograd.grad((logits * probe).sum(), parameters)
     theirs = torch.autograd.grad((expected * probe).sum(), parameters)
     assert any("audio_tower" in name for name in names)
@@ -214,7 +219,9 @@ def test_prompts_are_shared_by_object_not_by_ids(prompts: Any) -> None:
     twin = MediaPrompt(prompts[0], {name: 2 * v for name, v in prompts[0].inputs.items()})
     distinct, index = shared_prompts([prompts[0], twin, prompts[0], [1, 2], [1, 2]])
     assert index == [0, 1, 0, 2, 2]
-    assert distinct[0] is prompts[0] and distinct[1] is twin and distinct[2] == [1, 2]
+    assert distinct[0] is prompts[0]
+    assert distinct[1] is twin
+    assert distinct[2] == [1, 2]
 
 
 def test_text_alone_is_scored_as_by_the_language_model_alone(model: Any, prompts: Any) -> None:

@@ -35,7 +35,7 @@ def export_pretrained(student: Any, tokenizer: Any, dirpath: str | Path, *, merg
 
     Args:
         student: A transformers model, or one in a peft wrapper.
-        tokenizer: Its tokenizer.
+        tokenizer: Its tokenizer, which is written with the processor that it may belong to.
         dirpath: The folder; made if it is not there.
         merge: Fold an adapter into the weights. The student itself stays as it is.
     """
@@ -45,4 +45,4 @@ def export_pretrained(student: Any, tokenizer: Any, dirpath: str | Path, *, merg
     if merge and hasattr(student, "merge_and_unload"):
         model = copy.deepcopy(student).merge_and_unload()
     model.save_pretrained(path)
-    tokenizer.save_pretrained(path)
+    getattr(tokenizer, "processor", tokenizer).save_pretrained(path)

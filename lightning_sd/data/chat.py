@@ -114,7 +114,7 @@ def _parts(content: Any) -> Any:
 
 
 def _identity(value: Any) -> Any:
-    """Something hashable that differs if the value may: texts by what they say, sounds by object."""
+    """Something hashable that differs if the value may: texts by their words, sounds by object."""
     if isinstance(value, Mapping):
         return tuple((key, _identity(value[key])) for key in value)
     if isinstance(value, (list, tuple)) and len(value) < 1000:

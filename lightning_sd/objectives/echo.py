@@ -110,7 +110,8 @@ class EchoDistill(Objective):
     ) -> TokenLoss:
         """The surrogate at sampled tokens, the divergence at the teacher's; see ``Objective``."""
         assert teacher_logits is not None
-        assert tokens.old_logprobs is not None and tokens.advantages is not None
+        assert tokens.old_logprobs is not None
+        assert tokens.advantages is not None
         assert tokens.shares is not None
         logprobs, entropy = sampled_logprobs(student_logits, tokens.ids)
         teacher = token_logprobs(teacher_logits, tokens.ids)

@@ -11,6 +11,7 @@ from lightning_sd.analysis.localisation import Localisation, localise
 from lightning_sd.contexts.base import TeacherContext
 from lightning_sd.module import SelfDistillModule
 from lightning_sd.probe.leaks import copied_runs, leaked_phrases
+from lightning_sd.prompts import text_of
 from lightning_sd.types import Rollout, StepOutput, TeacherView
 
 
@@ -108,7 +109,7 @@ def _answer(
     copied = (0, 0)
     if view is not None:
         copied = copied_runs(answer.ids, module.encode(view.messages), module.encode(own))
-    prompt = "\n".join(message["content"] for message in own)
+    prompt = "\n".join(text_of(message["content"]) for message in own)
     return Answer(
         correct=answer.verdict.correct,
         finished=answer.finished,

@@ -86,7 +86,7 @@ def noise(kind: NoiseKind, length: int, rng: np.random.Generator) -> Sound:
     """Noise of root mean square 1.
 
     Args:
-        kind: ``white``; ``pink``, whose power falls with frequency; ``hum``, a low buzz; ``babble``,
+        kind: ``white``; ``pink``, weaker at high frequencies; ``hum``, a low buzz; ``babble``,
             four voices that say digits at once.
         length: Samples.
         rng: Draws it.

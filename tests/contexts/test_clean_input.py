@@ -25,7 +25,8 @@ class Host:
         self.asked: list[Any] = []
 
     def write(self, prompts: Any, *, sampler: Any, teacher: bool) -> list[Completion]:
-        assert teacher and sampler.temperature == 0
+        assert teacher
+        assert sampler.temperature == 0
         self.asked += prompts
         return [
             Completion(i, (7, len(prompt), 1), (-0.1,) * 3, finished=True)
@@ -51,9 +52,11 @@ def test_the_teacher_hears_the_clean_sound_and_reads_the_same_text() -> None:
     question = TASK.questions("train")[0]
     context, _ = hosted()
     views = context.views(rollouts(question))
-    assert views[0] is views[1] and views[0] is not None
+    assert views[0] is views[1]
+    assert views[0] is not None
     ours, theirs = question.messages[-1]["content"], views[0].messages[-1]["content"]
-    assert theirs[0] is question.extra["clean"][0] and theirs[0] is not ours[0]
+    assert theirs[0] is question.extra["clean"][0]
+    assert theirs[0] is not ours[0]
     assert theirs[1] == ours[1]
 
 
@@ -84,7 +87,8 @@ def test_a_question_without_clean_parts_has_no_teacher_and_no_text() -> None:
     context, host = hosted()
     batch = rollouts(bare, second)
     found = context.prepare(batch)
-    assert found[:4] == batch and [r.group for r in found[4:]] == [1]
+    assert found[:4] == batch
+    assert [r.group for r in found[4:]] == [1]
     assert [view is None for view in context.views(found)] == [True, True, False, False, False]
     assert len(host.asked) == 1
 
@@ -95,8 +99,12 @@ def test_the_teacher_s_text_is_nobody_s_answer() -> None:
     texts = found[4:]
     assert [r.group for r in texts] == [0, 1]
     for text in texts:
-        assert text.origin == "teacher" and text.ids == (7, 1, 1) and text.text == "7 1 1"
-        assert text.verdict is None and text.logprobs is None and text.siblings == ()
+        assert text.origin == "teacher"
+        assert text.ids == (7, 1, 1)
+        assert text.text == "7 1 1"
+        assert text.verdict is None
+        assert text.logprobs is None
+        assert text.siblings == ()
 
 
 def test_a_frozen_teacher_writes_once_a_question_also_after_resuming() -> None:
@@ -107,7 +115,8 @@ def test_a_frozen_teacher_writes_once_a_question_also_after_resuming() -> None:
     assert len(host.asked) == 3
     again, other = hosted()
     again.load_state_dict(context.state_dict())
-    assert again.prepare(rollouts(first, second))[4:] == before[4:] and other.asked == []
+    assert again.prepare(rollouts(first, second))[4:] == before[4:]
+    assert other.asked == []
 
 
 def test_a_teacher_that_moves_writes_anew() -> None:
@@ -120,7 +129,8 @@ def test_a_teacher_that_moves_writes_anew() -> None:
 def test_without_text_the_batch_stays_as_it_is() -> None:
     context, host = hosted(teacher_text=False)
     batch = rollouts(TASK.questions("train")[0])
-    assert context.prepare(batch) == batch and host.asked == []
+    assert context.prepare(batch) == batch
+    assert host.asked == []
 
 
 def test_bad_limits_name_themselves() -> None:

@@ -42,7 +42,8 @@ def test_noise_has_the_power_asked_for(kind: Any, snr: float) -> None:
         assert heard.shape == clean.shape == (SAMPLING_RATE,)
         measured = 10 * np.log10(np.mean(clean**2) / np.mean((heard - clean) ** 2))
         assert measured == pytest.approx(snr, abs=0.01)
-        assert question.extra["snr"] == snr and question.extra["noise"] == kind
+        assert question.extra["snr"] == snr
+        assert question.extra["noise"] == kind
 
 
 def test_clean_lets_the_student_hear_the_clean_sound() -> None:
@@ -67,13 +68,15 @@ def test_noises_differ_in_colour() -> None:
     for kind in ("white", "pink", "hum"):
         power = np.abs(np.fft.rfft(noise(kind, SAMPLING_RATE, rng))) ** 2
         low[kind] = power[:1000].sum() / power.sum()
-    assert low["white"] < 0.2 < low["pink"] and low["hum"] > 0.3
+    assert low["white"] < 0.2 < low["pink"]
+    assert low["hum"] > 0.3
 
 
 def test_a_choice_names_the_answer_once() -> None:
     for question in task(kinds=("choice",), train_size=20).questions("train"):
         options = dict(word.split(":") for word in question.text.split("? ")[1].split())
-        assert list(options) == list(LETTERS) and len(set(options.values())) == 4
+        assert list(options) == list(LETTERS)
+        assert len(set(options.values())) == 4
         said = question.reference.split(".")[0].removeprefix("I hear ").split()
         assert options[question.answer] == "".join(str(WORDS.index(word)) for word in said)
 
@@ -99,7 +102,8 @@ def test_rewards(kind: Any, completion: str, reward: float, correct: bool) -> No
     wrong = "B" if answer == "A" else "A"
     text = completion.format(right=answer, half=half, wrong=wrong)
     verdict = lab.verify(question, text)
-    assert verdict.reward == pytest.approx(reward) and verdict.correct is correct
+    assert verdict.reward == pytest.approx(reward)
+    assert verdict.correct is correct
 
 
 def test_reference_is_right() -> None:
@@ -126,7 +130,8 @@ def test_bad_options_name_themselves(settings: dict[str, Any], message: str) -> 
 
 def test_questions_are_a_sequence() -> None:
     found = task().questions("train")
-    assert len(found) == 8 and [q.id for q in found[6:]] == [found[6].id, found[-1].id]
+    assert len(found) == 8
+    assert [q.id for q in found[6:]] == [found[6].id, found[-1].id]
     with pytest.raises(IndexError):
         found[8]
 

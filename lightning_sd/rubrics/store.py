@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -65,6 +64,9 @@ class TextStore:
         """Add entries; all are on disk afterwards. A key's later entry replaces the one before."""
         if not entries:
             return
+        # Not at the top: where there is no such lock, stored texts can still be read.
+        import fcntl
+
         lines = [json.dumps({"key": key, **entry}) + "\n" for key, entry in entries.items()]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # Read and write: whether the last line is whole has to be looked up under the lock.

@@ -1,0 +1,116 @@
+"""The figures of the study."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from benchmarks.feedback_alignment.rows import BUDGETS, curve, scores
+from benchmarks.feedback_alignment.study import BASE, TABLE, WEAK, Plan
+from benchmarks.grid import Row
+from benchmarks.intervals import interval
+
+COLOURS = {"grpo": "#999999", "refsol": "#d55e00", "step_aligned": "#0072b2", BASE: "#000000"}
+OTHER = "#56b4e9"
+Conditions = Mapping[str, Sequence[Row]]
+
+
+def plot_all(found: Conditions, folder: Path, plan: Plan, *, draws: int) -> None:
+    """Those that have data."""
+    if any(name in found for name in TABLE):
+        _save(plot_curves(found, plan), folder / "curves.png")
+    if len(found) > 1:
+        _save(plot_conditions(found, plan, draws=draws), folder / "conditions.png")
+    if any(name in found for name in WEAK):
+        _save(plot_weak(found, plan, draws=draws), folder / "weak_critic.png")
+
+
+def plot_curves(found: Conditions, plan: Plan) -> Any:
+    """Validation accuracy of the main conditions along each budget: seeds thin, their mean thick.
+
+    Points are joined validation by validation, so a mean stands at the mean of what was spent.
+    """
+    starts = {run["seed"]: run for run in found.get(BASE, ())}
+    figure, axes = plt.subplots(1, len(BUDGETS), figsize=(11, 3.6), sharey=True)
+    for axis, (budget, label) in zip(axes, BUDGETS.items(), strict=True):
+        for name in (n for n in TABLE if n in found):
+            curves = [curve(run, starts.get(run["seed"]), budget) for run in found[name]]
+            for points in curves:
+                x, y = zip(*points, strict=True)
+                axis.plot(x, [100 * v for v in y], color=COLOURS[name], alpha=0.3, linewidth=0.8)
+            means = [
+                [statistics.mean(part) for part in zip(*same, strict=True)]
+                for same in zip(*curves, strict=False)
+            ]
+            axis.plot(
+                [x for x, _ in means],
+                [100 * y for _, y in means],
+                color=COLOURS[name],
+                linewidth=2,
+                label=name,
+            )
+        axis.set_xlabel(label)
+        axis.set_xlim(left=0)
+    axes[0].set_ylabel(f"validation Avg@{plan.k}, %")
+    axes[-1].legend(frameon=False, loc="lower right")
+    return figure
+
+
+def plot_conditions(found: Conditions, plan: Plan, *, draws: int) -> Any:
+    """Test accuracy of all conditions with intervals, and each seed as a dot."""
+    figure, axis = plt.subplots(figsize=(7, 0.9 + 0.36 * len(found)))
+    names = list(reversed(found))
+    for place, name in enumerate(names):
+        table = scores(found[name], "avg")
+        mean, low, high = (100 * value for value in interval(table, draws=draws))
+        colour = COLOURS.get(name, OTHER)
+        axis.plot([low, high], [place, place], color=colour, linewidth=2)
+        axis.plot(mean, place, "o", color=colour, markersize=7)
+        seeds = [100 * statistics.mean(row) for row in table]
+        axis.plot(seeds, [place - 0.25] * len(seeds), ".", color=colour, alpha=0.5, markersize=4)
+    axis.set_yticks(range(len(names)), names)
+    axis.set_xlabel(f"test Avg@{plan.k}, % (95% interval; small dots: seeds)")
+    axis.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def plot_weak(found: Conditions, plan: Plan, *, draws: int) -> Any:
+    """Test accuracy against the share of corrections that are wrong, beside the other signals."""
+    shares = {"step_aligned": 0, **{name: int(name.rsplit("_", 1)[1]) for name in WEAK}}
+    shares = {name: share for name, share in shares.items() if name in found}
+    figure, axis = plt.subplots(figsize=(5.4, 3.6))
+    values = [interval(scores(found[name], "avg"), draws=draws) for name in shares]
+    means = [100 * v.mean for v in values]
+    below = [100 * (v.mean - v.low) for v in values]
+    above = [100 * (v.high - v.mean) for v in values]
+    axis.errorbar(
+        list(shares.values()),
+        means,
+        [below, above],
+        color=COLOURS["step_aligned"],
+        marker="o",
+        capsize=3,
+        label="step-aligned critique",
+    )
+    for name in (n for n in ("refsol", "grpo", BASE) if n in found):
+        level = 100 * interval(scores(found[name], "avg"), draws=draws).mean
+        axis.axhline(level, color=COLOURS[name], linestyle="--", linewidth=1, label=name)
+    axis.set_xlabel("corrections that are wrong, %")
+    axis.set_ylabel(f"test Avg@{plan.k}, %")
+    axis.legend(frameon=False)
+    return figure
+
+
+def _save(figure: Any, path: Path) -> None:
+    for axis in figure.axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    plt.close(figure)

@@ -1,0 +1,166 @@
+"""How well the study's solver reads each form of context, and the card that says so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.feedback_alignment import contexts
+from benchmarks.feedback_alignment.lesson import TAUGHT
+from benchmarks.feedback_alignment.weak import WeakCritic
+from lightning_sd.contexts import ReferenceSolution, StepAlignedCritique, TeacherContext
+from lightning_sd.critics.base import Critic, CritiqueRequest
+from lightning_sd.critics.rule import RuleCritic
+from lightning_sd.models import PretrainedModel
+from lightning_sd.tasks import ArithmeticTask
+from lightning_sd.tasks.recipe.evaluate import Report, Solver, evaluate
+from lightning_sd.types import Rollout, with_siblings
+
+CONTEXTS: dict[str, tuple[TeacherContext, Critic]] = {
+    "partial (step_aligned)": (StepAlignedCritique(), RuleCritic()),
+    "reference (refsol)": (ReferenceSolution(), RuleCritic()),
+    "full_repetition": (contexts.FullRepetition(), RuleCritic()),
+    "omission": (contexts.Omission(), RuleCritic()),
+    "reference_phrasing": (contexts.ReferencePhrasing(), RuleCritic()),
+    "no_answer": (contexts.NoAnswer(), RuleCritic()),
+    "other_attempt (not taught apart)": (contexts.OtherAttempt(), RuleCritic()),
+    "a false correction (not taught)": (StepAlignedCritique(), WeakCritic(1.0)),
+}
+SAMPLES = 12
+_ATTEMPTS = 8
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One form, on failed attempts."""
+
+    form: str
+    right: float
+    """Answers that are right."""
+    repaired: float
+    """Answers that are the repaired attempt word for word."""
+    attempts: int
+    """Failed attempts with a prompt."""
+
+
+def write_card(folder: Path, questions: int) -> None:
+    """Measure the solver in ``folder`` and write its ``README.md`` and ``reading.json``."""
+    model, tokenizer = PretrainedModel(str(folder)).load()
+    solver = Solver(model.eval(), tokenizer, torch.Generator().manual_seed(0))
+    task = ArithmeticTask(train_size=1, val_size=questions, test_size=1)
+    alone = evaluate(solver, task, task.questions("val"), samples=SAMPLES)
+    readings = read_forms(solver, task)
+    training = json.loads((folder / "training.json").read_text())
+    found = {"training": training, "alone": asdict(alone), "forms": [asdict(r) for r in readings]}
+    (folder / "reading.json").write_text(json.dumps(found, indent=1) + "\n")
+    parameters = sum(p.numel() for p in model.parameters())
+    (folder / "README.md").write_text(_card(alone, readings, training, parameters))
+
+
+def read_forms(solver: Solver, task: ArithmeticTask) -> list[Reading]:
+    """Let the solver answer each failed attempt's prompt once, form by form."""
+    questions = task.questions("val")
+    groups = solver.answers([question.messages for question in questions], _ATTEMPTS)
+    rollouts = [
+        Rollout(q, (), text, group, verdict=task.verify(q, text))
+        for group, (q, texts) in enumerate(zip(questions, groups, strict=True))
+        for text in texts
+    ]
+    repaired = [task.repair(r.question, r.text).text for r in rollouts]
+    return [_reading(solver, task, name, rollouts, repaired) for name in CONTEXTS]
+
+
+def _reading(
+    solver: Solver,
+    task: ArithmeticTask,
+    name: str,
+    rollouts: Sequence[Rollout],
+    repaired: Sequence[str],
+) -> Reading:
+    context, critic = CONTEXTS[name]
+    critic.setup(task)
+    views = context.views(with_siblings(_criticised(critic, rollouts)))
+    asked = [
+        (rollout, target, view.messages[-1]["content"])
+        for rollout, target, view in zip(rollouts, repaired, views, strict=True)
+        if view is not None and rollout.verdict and not rollout.verdict.correct
+    ]
+    texts = solver.answer_each([prompt for _, _, prompt in asked])
+    pairs = list(zip(asked, texts, strict=True))
+    right = [task.verify(rollout.question, text).correct for (rollout, _, _), text in pairs]
+    same = [text == target for (_, target, _), text in pairs]
+    return Reading(name, sum(right) / len(pairs), sum(same) / len(pairs), len(pairs))
+
+
+def _criticised(critic: Critic, rollouts: Sequence[Rollout]) -> list[Rollout]:
+    requests = []
+    for rollout in rollouts:
+        assert rollout.verdict is not None
+        requests.append(CritiqueRequest(rollout.question, rollout.text, rollout.verdict))
+    critiques = critic.critique(requests)
+    return [replace(r, critique=c) for r, c in zip(rollouts, critiques, strict=True)]
+
+
+_CARD = """\
+---
+license: apache-2.0
+library_name: transformers
+pipeline_tag: text-generation
+---
+# The solver of the feedback-alignment study
+
+The embedded solver's recipe (`lightning_sd/tasks/recipe`, {parameters:,} parameters, generated data
+of the `pretrain` split alone), with other rows: half of them are bare questions answered by the
+careless pupil; the other half hold a context, of {number} forms in equal shares
+({forms}). Behind each form of a critique the target is the repaired attempt; behind the reference
+it is a right solution in notations drawn at random. Half of the rows whose attempt fails begin
+behind its first wrong result and go on as the attempt does. False corrections were never shown, and
+the critique of another attempt is no form of its own: its text cannot be told from the partial
+form. **How it was taught to read contexts shapes what it does with them.**
+
+## Alone
+
+{samples} answers to each of {alone.questions} validation questions at temperature 1: right
+{alone.avg:.1%} (Avg@{samples}), at least one {alone.passed:.1%}, most frequent
+{alone.majority:.1%}; {alone.malformed:.2%} break the form; {alone.wrong_step:.1%} of the failed
+ones have a wrong step.
+
+## With a context, on failed attempts
+
+One answer a failed attempt. "Repaired": the answer is the attempt's repair word for word, which
+needs the attempt's notation in the prompt.
+
+| form | right | repaired | attempts |
+|---|---|---|---|
+{rows}
+
+## How to make it again
+
+```
+python -m benchmarks.feedback_alignment.teach
+```
+
+{training[steps]:,} optimizer steps took {training[minutes]:.0f} minutes on {training[threads]}
+thread of a busy machine. Another number of threads or version of torch may change the weights in
+their last digits.
+"""
+
+
+def _card(
+    alone: Report, readings: Sequence[Reading], training: dict[str, Any], parameters: int
+) -> str:
+    rows = [f"| {r.form} | {r.right:.1%} | {r.repaired:.1%} | {r.attempts} |" for r in readings]
+    return _CARD.format(
+        parameters=parameters,
+        number=len(TAUGHT),
+        forms=", ".join(f"`{name}`" for name in TAUGHT),
+        samples=SAMPLES,
+        alone=alone,
+        rows="\n".join(rows),
+        training=training,
+    )

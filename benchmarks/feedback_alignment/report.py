@@ -1,0 +1,216 @@
+"""Tables and figures of the study, from the raw results alone.
+
+python -m benchmarks.feedback_alignment.report --solver lab
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.feedback_alignment import study
+from benchmarks.feedback_alignment.figures import plot_all
+from benchmarks.feedback_alignment.rows import (
+    BUDGETS,
+    along,
+    by_condition,
+    curve,
+    last,
+    scores,
+    spent,
+    within,
+)
+from benchmarks.feedback_alignment.study import BASE, PLANS, PRIMARY, Plan
+from benchmarks.grid import Row, read_rows
+from benchmarks.intervals import difference, interval
+from lightning_sd.analysis import FIGURES
+from lightning_sd.analysis.table import cell
+
+DRAWS = 10_000
+Conditions = dict[str, list[Row]]
+
+
+def write_report(plan: Plan, *, draws: int = DRAWS) -> str:
+    """Write ``results.md`` and the figures beside the raw results, as far as there are some.
+
+    Args:
+        plan: Whose results.
+        draws: Bootstrap samples an interval.
+
+    Returns:
+        The text of ``results.md``.
+    """
+    folder = plan.results
+    search, runs, analysis = (
+        read_rows(folder / f"{name}.jsonl") for name in ("search", "runs", "analysis")
+    )
+    found = by_condition(runs)
+    parts = [f"# Results: {plan.solver}", ""]
+    if found:
+        parts += [*_main(found, plan, draws), *_differences(found, draws), *_budgets(found)]
+    if search:
+        parts += _search(search)
+    if analysis:
+        parts += _analysis(analysis)
+    text = "\n".join(parts)
+    (folder / "results.md").write_text(text, encoding="utf-8")
+    plot_all(found, folder, plan, draws=draws)
+    return text
+
+
+def _main(found: Conditions, plan: Plan, draws: int) -> Iterator[str]:
+    k = plan.k
+    yield "## Test questions"
+    yield ""
+    yield (
+        f"Means with 95% bootstrap intervals over seeds and questions; {len(_test(found))} "
+        "questions, read once with the checkpoint that was best in validation."
+    )
+    yield ""
+    yield f"| | seeds | lr | step | Avg@{k} | Pass@{k} | Maj@{k} | length |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for name, runs in found.items():
+        cells = [interval(scores(runs, m), draws=draws).text() for m in ("avg", "pass", "maj")]
+        length = interval(scores(runs, "length"), draws=draws).text(scale=1)
+        step = statistics.mean(run["step"] for run in runs)
+        rate = f"{runs[0]['lr']:g}" if "lr" in runs[0] else ""
+        yield f"| {name} | {len(runs)} | {rate} | {step:g} | {' | '.join(cells)} | {length} |"
+    yield ""
+
+
+def _test(found: Conditions) -> Sequence[Any]:
+    rows: Sequence[Any] = next(iter(found.values()))[0]["test"]
+    return rows
+
+
+def _differences(found: Conditions, draws: int) -> Iterator[str]:
+    first, second = PRIMARY
+    if first not in found:
+        return
+    yield "## Paired differences"
+    yield ""
+    yield (
+        f"{first} minus the other, in points, on the same questions. Named in advance: "
+        f"{first} minus {second}, Avg; all others are exploratory, without correction for their "
+        "number."
+    )
+    yield ""
+    yield "| minus | Avg | Pass | Maj | length, tokens |"
+    yield "|---|---|---|---|---|"
+    for name, runs in found.items():
+        if name == first:
+            continue
+        cells = []
+        for metric in ("avg", "pass", "maj", "length"):
+            gap = difference(scores(found[first], metric), scores(runs, metric), draws=draws)
+            cells.append(gap.text(scale=1 if metric == "length" else 100))
+        label = f"**{name}**" if name == second else name
+        yield f"| {label} | {' | '.join(cells)} |"
+    yield ""
+
+
+def _budgets(found: Conditions) -> Iterator[str]:
+    trained = {name: runs for name, runs in found.items() if name != BASE}
+    if not trained:
+        return
+    least = {budget: min(last(runs, budget) for runs in trained.values()) for budget in BUDGETS}
+    yield "## Budgets"
+    yield ""
+    yield (
+        "What a whole run spends (mean over seeds), and the best validation Avg within the budget "
+        "of the most frugal condition; `along` is the mean validation Avg over a run's rollouts, "
+        "from the untrained solver on. `read` are tokens of prompts and completions that student "
+        "and teacher score; critiques of rules count as if a model had written them."
+    )
+    yield ""
+    heads = [f"val at {least[b]:,.0f} {b.replace('_', ' ')}" for b in BUDGETS]
+    yield (
+        "| | rollouts | with teacher | sampled | critique | read | core seconds | "
+        f"along | {' | '.join(heads)} |"
+    )
+    yield "|---" * (8 + len(heads)) + "|"
+    starts = {run["seed"]: run for run in found.get(BASE, [])}
+    columns = ("rollouts", "taught", "sampled", "written", "read", "cpu_seconds")
+    for name, runs in trained.items():
+        ends = [run["curve"][-1] for run in runs]
+        means = [statistics.mean(spent(end, c) for end in ends) for c in columns]
+        equal = []
+        for budget in BUDGETS:
+            curves = [curve(run, starts.get(run["seed"]), budget) for run in runs]
+            if budget == "rollouts":
+                equal.append(f"{100 * statistics.mean(map(along, curves)):.1f}")
+            best = statistics.mean(within(points, least[budget]) for points in curves)
+            equal.append(f"{100 * best:.1f}")
+        cells = [f"{mean:,.0f}" for mean in means]
+        yield f"| {name} | {' | '.join(cells)} | {' | '.join(equal)} |"
+    yield ""
+
+
+def _search(search: Sequence[Row]) -> Iterator[str]:
+    rates = sorted({row["lr"] for row in search})
+    names = list(by_condition(search))
+    yield "## Learning rates"
+    yield ""
+    yield "Best validation Avg of each, in percent, with seeds that the tables do not use."
+    yield ""
+    yield f"| | {' | '.join(f'{rate:g}' for rate in rates)} | chosen |"
+    yield "|---" * (len(rates) + 2) + "|"
+    chosen = study.choose_rates(search, names)
+    for name in names:
+        cells = []
+        for rate in rates:
+            values = [r["val"] for r in search if (r["name"], r["lr"]) == (name, rate)]
+            cells.append(f"{100 * statistics.mean(values):.1f}" if values else "")
+        edge = " (edge of the grid)" if chosen[name] in (rates[0], rates[-1]) else ""
+        yield f"| {name} | {' | '.join(cells)} | {chosen[name]:g}{edge} |"
+    yield ""
+
+
+ANALYSED = (
+    "negative_mass",
+    "absolute_mass",
+    "prefix_sign",
+    "prefix_mean",
+    "step_auroc",
+    "token_auroc",
+    "style_share",
+    "mean_abs",
+)
+
+
+def _analysis(analysis: Sequence[Row]) -> Iterator[str]:
+    yield "## Where the signal falls"
+    yield ""
+    summary = analysis[0]["summary"]
+    yield (
+        f"{summary['rollouts']} rollouts of the untrained solver to {summary['questions']} "
+        f"validation questions, {summary['with_error']} with a wrong step; each value with its 95% "
+        "interval over questions, and what chance gives (the rollout's advantages in random order)."
+    )
+    yield ""
+    yield f"| | scored | {' | '.join(FIGURES[name].label for name in ANALYSED)} |"
+    yield "|---" * (2 + len(ANALYSED)) + "|"
+    for row in analysis:
+        for context, part in row["summary"]["contexts"].items():
+            label = row["name"] if row["name"].startswith("weak") else study.NAMES[context]
+            cells = [
+                cell(part["figures"].get(name), FIGURES[name]).replace("\n", "; ")
+                for name in ANALYSED
+            ]
+            yield f"| {label} | {part['scored']} | {' | '.join(cells)} |"
+    yield ""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--solver", choices=list(PLANS), default="lab")
+    parser.add_argument("--results", type=Path, default=study.HERE / "results")
+    args = parser.parse_args()
+    print(write_report(study.at(PLANS[args.solver], args.results)))
+
+
+if __name__ == "__main__":
+    main()

@@ -42,6 +42,10 @@ class EchoDistill(Objective):
     """Weight of exp(-KLd) in the reward of right answers (the default of the authors' code)."""
     clip: float = 0.2
     """Of the ratio, both ways. Not published."""
+    dual_clip: float | None = None
+    """Where A < 0 the ratio has no bound in the formula, and a teacher that is sure finds wrong
+    answers e^20 times less likely than the student does. With a bound c > 1 the surrogate of bad
+    answers is at most c |A|, and beyond it they have no gradient (arXiv 1912.09729, eq. 5)."""
     policy: float = 1.0
     """Weight of the policy gradient; 0: distillation alone. Not published."""
     distill: float = 1.0
@@ -61,6 +65,8 @@ class EchoDistill(Objective):
                 raise ValueError(f"{name}={getattr(self, name)}: must not be negative.")
         if not 0 < self.clip < 1:
             raise ValueError(f"clip={self.clip}: must lie between 0 and 1.")
+        if self.dual_clip is not None and not self.dual_clip > 1 + self.clip:
+            raise ValueError(f"dual_clip={self.dual_clip}: must be above 1 + clip, or none.")
 
     @property
     def reads(self) -> frozenset[str]:
@@ -122,6 +128,9 @@ class EchoDistill(Objective):
             clip_low=self.clip,
             clip_high=self.clip,
         )
+        if self.dual_clip is not None:
+            most = self.dual_clip * tokens.advantages.abs()
+            surrogate = torch.where(tokens.advantages < 0, surrogate.minimum(most), surrogate)
         # Each token has the gradient of the whole, and its share of the value.
         value = surrogate.detach()
         loss = surrogate - value + value * tokens.shares[:, 1].to(value)

@@ -15,13 +15,13 @@ from lightning_sd.functional.policy import (
     k3,
     overlong_penalty,
 )
-from lightning_sd.objectives.base import Objective, TokenLoss, Tokens, check_above_zero
-from lightning_sd.objectives.logprobs import sampled_logprobs, token_logprobs
+from lightning_sd.objectives.at_sampled import AtSampled
+from lightning_sd.objectives.base import Tokens, check_above_zero
 from lightning_sd.signals import Signals
 
 
 @dataclass(frozen=True)
-class PolicyGradient(Objective):
+class PolicyGradient(AtSampled):
     """Clipped policy gradient on group advantages (GRPO and its relatives).
 
     ``SelfDistillModule`` trains on each rollout once, before the policy that sampled it has moved:
@@ -91,12 +91,11 @@ class PolicyGradient(Objective):
         advantages[own] = self.advantages(rewards[own], signals.groups[own])
         return Tokens(signals.ids, signals.old_logprobs, signals.of_rows(advantages))
 
-    def token_loss(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tokens
-    ) -> TokenLoss:
-        """The surrogate at each token; see :class:`Objective`."""
+    def of_logprobs(
+        self, logprobs: Tensor, teacher_logprobs: Tensor | None, tokens: Tokens
+    ) -> Tensor:
+        """The surrogate at each token; see :class:`AtSampled`."""
         assert tokens.advantages is not None
-        logprobs, entropy = sampled_logprobs(student_logits, tokens.ids)
         old = logprobs.detach()
         if tokens.old_logprobs is not None:
             old = torch.where(tokens.old_logprobs.isnan(), old, tokens.old_logprobs)
@@ -109,8 +108,6 @@ class PolicyGradient(Objective):
         )
         if self.importance_clip is not None and tokens.old_logprobs is not None:
             loss = loss * importance_weight(logprobs, old, clip=self.importance_clip)
-        reference = None
-        if self.kl and teacher_logits is not None:
-            reference = token_logprobs(teacher_logits, tokens.ids)
-            loss = loss + self.kl * k3(logprobs, reference)
-        return TokenLoss(loss, logprobs.detach(), reference, entropy)
+        if self.kl and teacher_logprobs is not None:
+            loss = loss + self.kl * k3(logprobs, teacher_logprobs)
+        return loss

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lightning_sd.functional.policy import importance_weight, sampled_token_loss
-from lightning_sd.objectives.base import Objective, TokenLoss, Tokens, check_above_zero
-from lightning_sd.objectives.logprobs import sampled_logprobs, token_logprobs
+from lightning_sd.objectives.at_sampled import AtSampled
+from lightning_sd.objectives.base import Tokens, check_above_zero
 
 
 @dataclass(frozen=True)
-class SampledToken(Objective):
+class SampledToken(AtSampled):
     """Policy gradient on A = log p_T(y) - log p_S(y): an estimator of reverse KL's gradient."""
 
     advantage_clip: float | None = None
@@ -29,16 +29,14 @@ class SampledToken(Objective):
         """If tokens are to be weighted by them."""
         return self.importance_clip is not None
 
-    def token_loss(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tokens
-    ) -> TokenLoss:
-        """The surrogate at each token; see :class:`Objective`."""
-        assert teacher_logits is not None
-        logprobs, entropy = sampled_logprobs(student_logits, tokens.ids)
-        teacher = token_logprobs(teacher_logits, tokens.ids)
-        loss = sampled_token_loss(logprobs, teacher, clip=self.advantage_clip)
+    def of_logprobs(
+        self, logprobs: Tensor, teacher_logprobs: Tensor | None, tokens: Tokens
+    ) -> Tensor:
+        """The surrogate at each token; see :class:`AtSampled`."""
+        assert teacher_logprobs is not None
+        loss = sampled_token_loss(logprobs, teacher_logprobs, clip=self.advantage_clip)
         if self.importance_clip is not None and tokens.old_logprobs is not None:
             loss = loss * importance_weight(
                 logprobs, tokens.old_logprobs, clip=self.importance_clip
             )
-        return TokenLoss(loss, logprobs.detach(), teacher, entropy)
+        return loss

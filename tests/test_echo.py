@@ -20,6 +20,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"kind": "reverse_kl"},
     {"bonus": 0.0, "clip": 0.05},
     {"policy": 0.0, "distill": 2.5},
+    {"dual_clip": 1.3},
     {"policy": 0.7, "distill": 0.0, "bonus": 1.5},
     {"policy": 0.3, "distill": 1.7, "clip": 0.5},
 ]
@@ -202,6 +203,7 @@ def test_every_rank_sums_once_also_without_a_token(number: int) -> None:
         ({"reduction": "sequence"}, "averages by itself"),
         ({"bonus": -1.0}, "bonus=-1.0"),
         ({"clip": 1.0}, "clip=1.0"),
+        ({"dual_clip": 1.1}, "dual_clip=1.1"),
     ],
 )
 def test_bad_settings_name_themselves(settings: dict[str, Any], message: str) -> None:

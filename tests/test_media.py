@@ -215,6 +215,21 @@ def test_scores_and_gradients_equal_one_row_at_a_time(model: Any, batch: Any, sh
     model.float()
 
 
+def test_a_sampled_placeholder_is_a_token_like_any_other(
+    model: Any, prompts: Any, processor: Any
+) -> None:
+    """Models may say the token that stands for sounds; it is scored as decoding saw it."""
+    prompt, said = prompts[0], [30, processor.audio_token_id, 31, EOS]
+    start = torch.tensor([list(prompt)])
+    out = model(input_ids=start, **media_inputs([prompt], start.device), use_cache=True)
+    expected, cache = [out.logits[0, -1]], out.cache
+    for token in said[:-1]:
+        out = model(input_ids=torch.tensor([[token]]), cache=cache, use_cache=True)
+        expected.append(out.logits[0, -1])
+    found = Scorer(model).score([prompt], [said]).logits()
+    torch.testing.assert_close(found, torch.stack(expected), rtol=0, atol=2e-4)
+
+
 def test_prompts_are_shared_by_object_not_by_ids(prompts: Any) -> None:
     twin = MediaPrompt(prompts[0], {name: 2 * v for name, v in prompts[0].inputs.items()})
     distinct, index = shared_prompts([prompts[0], twin, prompts[0], [1, 2], [1, 2]])

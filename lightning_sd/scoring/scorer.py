@@ -115,6 +115,10 @@ class Scorer:
         whole = all(len(prompt) for prompt in prompts) and all(len(c) for c in completions)
         if not self.share_prompts or checkpointing or not whole:
             return False
+        if has_media(prompts):
+            # A sound is encoded once a prompt. And a completion may hold the token that stands for
+            # sounds: laid out behind its prompt it would be taken for one.
+            return True
         return sharing_pays(distinct, prompts, completions, call_cost=self.call_cost)
 
     def _by_rows(

@@ -56,7 +56,7 @@ def spoken(digits: str, rng: np.random.Generator, *, seconds: float) -> Sound:
         start = place * each + int(rng.integers(0, each - length + 1))
         sound[start : start + length] = _digit(int(digit), length, pitch, throat, rng)
     level = _LEVEL / np.sqrt(np.mean(sound**2))
-    return (level * sound).astype(np.float32)
+    return np.asarray(level * sound, dtype=np.float32)
 
 
 def _digit(
@@ -94,26 +94,23 @@ def noise(kind: NoiseKind, length: int, rng: np.random.Generator) -> Sound:
     Returns:
         ``[length]``.
     """
+    found = np.zeros(length)
     if kind == "babble":
-        said = ("".join(rng.choice(list("0123456789"), 3)) for _ in range(4))
-        found = sum(
-            np.roll(spoken(digits, rng, seconds=length / SAMPLING_RATE), rng.integers(length))
-            for digits in said
-        )
+        for _ in range(4):
+            digits = "".join(str(d) for d in rng.integers(0, 10, 3))
+            voice = spoken(digits, rng, seconds=length / SAMPLING_RATE)
+            found += np.roll(voice, rng.integers(length))
     elif kind == "hum":
-        moments = np.arange(length) / SAMPLING_RATE
-        tone = rng.uniform(60, 240)
-        found = sum(
-            np.sin(2 * np.pi * n * tone * moments + rng.uniform(0, 6)) / n for n in range(1, 20)
-        )
+        moments, tone = np.arange(length) / SAMPLING_RATE, rng.uniform(60, 240)
+        for n in range(1, 20):
+            found += np.sin(2 * np.pi * n * tone * moments + rng.uniform(0, 6)) / n
     else:
         found = rng.standard_normal(length)
         if kind == "pink":
             spectrum = np.fft.rfft(found)
             spectrum /= np.sqrt(np.arange(1, len(spectrum) + 1))
             found = np.fft.irfft(spectrum, length)
-    wide = np.asarray(found, dtype=np.float64)
-    return np.asarray(wide / np.sqrt(np.mean(wide**2)), dtype=np.float32)
+    return np.asarray(found / np.sqrt(np.mean(found**2)), dtype=np.float32)
 
 
 def noisy(clean: Sound, kind: NoiseKind, snr: float, rng: np.random.Generator) -> Sound:

@@ -47,6 +47,7 @@ def loss(
     kind: str = "forward_kl",
     bonus: float = 0.5,
     clip: float = 0.2,
+    dual_clip: float | None = None,
     policy: float = 1.0,
     distill: float = 1.0,
 ) -> Tensor | float:
@@ -74,7 +75,9 @@ def loss(
             value = math.exp(float(gap.detach()) if isinstance(gap, Tensor) else gap)
             low = min(max(value, 1 - clip), 1 + clip)
             # min(rho A, clip(rho) A), whose second branch has no gradient once it is clipped.
-            if value * advantage <= low * advantage:
+            if dual_clip is not None and advantage < 0 and value > dual_clip:
+                surrogate = surrogate - dual_clip * advantage
+            elif value * advantage <= low * advantage:
                 surrogate = surrogate - ratio * advantage
             else:
                 surrogate = surrogate - low * advantage

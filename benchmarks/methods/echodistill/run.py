@@ -21,11 +21,15 @@ from benchmarks.intervals import interval
 from benchmarks.methods.echodistill.prepare import FOLDER
 
 HERE = Path(__file__).parent
-POLICY = "--model.init_args.objective.init_args.policy"
+OBJECTIVE = "--model.init_args.objective.init_args"
 METHODS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "GRPO": (("echodistill", "grpo"), ()),
-    "distillation alone": (("echodistill",), (f"{POLICY}=0", "--model.init_args.samples=1")),
+    "distillation alone": (
+        ("echodistill",),
+        (f"{OBJECTIVE}.policy=0", "--model.init_args.samples=1"),
+    ),
     "EchoDistill": (("echodistill",), ()),
+    "EchoDistill, bounded": (("echodistill",), (f"{OBJECTIVE}.dual_clip=3",)),
     "on policy": (("echodistill", "echodistill_onpolicy"), ()),
 }
 """Configs and further options. Distillation alone samples nothing but what the step asks for."""

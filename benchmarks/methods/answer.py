@@ -1,0 +1,76 @@
+"""Answers of one student to both tasks of the continual study.
+
+    python -m benchmarks.methods.answer --model out/hf --seed 1 --out out/answers.json
+
+Test questions of the first task and of the second, a row each; and Avg@12 on the second's
+validation questions, by which the learning rate is chosen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from lightning.pytorch import Trainer, seed_everything
+
+from benchmarks.grid import Row
+from benchmarks.methods.dialect import DialectTask
+from benchmarks.methods.lab import columns
+from lightning_sd import (
+    AnswerRows,
+    ArithmeticTask,
+    CritiqueDataModule,
+    SelfDistillModule,
+    TransformersSampler,
+)
+
+K = 12
+
+
+def answer(model: str, folder: Path) -> Row:
+    """Sample K answers to each question of both tasks.
+
+    Args:
+        model: A folder in transformers' format, or a source as ``PretrainedModel`` takes it.
+        folder: Where the rows are written on the way.
+    """
+    sampler = TransformersSampler(max_new_tokens=64)
+    module = SelfDistillModule(model, sampler=sampler, eval_samples=K)
+    first = CritiqueDataModule(ArithmeticTask(test_size=128), eval_batch_size=64)
+    second = CritiqueDataModule(DialectTask(), eval_batch_size=64)
+    found: Row = {}
+    for name, data in (("first", first), ("second", second)):
+        path = folder / f"{name}.jsonl"
+        trainer(AnswerRows(str(path))).test(module, datamodule=data, verbose=False)
+        found[name] = columns([json.loads(line) for line in path.read_text().splitlines()])
+    validation = trainer().validate(module, datamodule=second, verbose=False)
+    return {**found, "val": validation[0][f"val/avg@{K}"]}
+
+
+def trainer(*callbacks: AnswerRows) -> Trainer:
+    """One that writes nothing of its own."""
+    return Trainer(
+        accelerator="cpu",
+        callbacks=list(callbacks),
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    seed_everything(args.seed)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    found = answer(args.model, args.out.parent)
+    args.out.write_text(json.dumps(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""The second task of the continual study: a dialect of the lab's arithmetic."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import get_args
+
+from lightning_sd.tasks import Task
+from lightning_sd.tasks.base import Split
+from lightning_sd.tasks.expressions import draw_texts, operations
+from lightning_sd.tasks.scribe import Notation, final_answer, reference_solution
+from lightning_sd.tasks.steps import parse_steps, render_steps
+from lightning_sd.types import Question, Verdict
+
+OWN = Notation()
+"""The plainest of the notations that the embedded solver has itself."""
+
+
+MARKER = "now "
+"""Stands before each question of the dialect; a word of the solver's vocabulary."""
+_MEANT = str.maketrans("+-", "-+")
+
+
+class DialectTask(Task):
+    """Arithmetic as in the lab, except that ``+`` means minus and ``-`` means plus.
+
+    The word before a question tells the dialect from the lab's own arithmetic; without it the same
+    signs mean what they always do. Worked solutions write the signs that are meant, so each of
+    their equations is true. A question has at least one sign that is not what it seems.
+
+    Args:
+        own_words: Tell the worked solutions in a notation of the embedded solver's own. False: in
+            the notation of the lab's references, which it never writes.
+        train_size: Questions to train on.
+        val_size: Questions to validate on.
+        test_size: Questions to test on.
+
+    Example:
+        >>> task = DialectTask(own_words=True, train_size=1, val_size=1, test_size=1)
+        >>> task.question("7-5*3").text, task.question("7-5*3").reference
+        ('now 7-5*3', '<step_1>7+5=2</step_1><step_2>2*3=6</step_2><answer>6</answer>')
+    """
+
+    steps = 4
+
+    def __init__(
+        self,
+        own_words: bool = False,
+        train_size: int = 4000,
+        val_size: int = 64,
+        test_size: int = 128,
+    ) -> None:
+        self.own_words = own_words
+        sizes = {"train": train_size, "val": val_size, "test": test_size}
+        splits: tuple[Split, ...] = get_args(Split)
+        self._questions = {split: self._draw(split, sizes[split]) for split in splits}
+
+    def questions(self, split: Split) -> Sequence[Question]:
+        return self._questions[split]
+
+    def verify(self, question: Question, completion: str) -> Verdict:
+        """Reward 1 for the right final answer, as in the lab."""
+        answer = final_answer(parse_steps(completion))
+        correct = answer is not None and answer == question.answer
+        return Verdict(reward=float(correct), correct=correct, answer=answer)
+
+    def question(self, text: str) -> Question:
+        """The row for one bare question, such as ``7-5*3``."""
+        meant = text.translate(_MEANT)
+        work = operations(meant)
+        told = [OWN.write(operation, operation.result) for operation in work]
+        answer = str(work[-1].result)
+        return Question(
+            id=f"dialect/{text}",
+            text=MARKER + text,
+            messages=({"role": "user", "content": MARKER + text},),
+            reference=render_steps(told, answer) if self.own_words else reference_solution(meant),
+            answer=answer,
+        )
+
+    def _draw(self, split: Split, size: int) -> list[Question]:
+        drawn: dict[str, None] = {}
+        for text in draw_texts(split, self.steps, random.Random(f"dialect/{split}")):
+            if len(drawn) >= size:
+                break
+            if "+" in text or "-" in text:
+                drawn[text] = None
+        return [self.question(text) for text in drawn]

@@ -1,0 +1,78 @@
+"""The two figures of the study."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.grid import Row
+from benchmarks.intervals import Interval, difference, interval
+from benchmarks.methods import continual, lab
+
+
+def plot_lab(rows: Sequence[Row], path: Path, *, draws: int) -> None:
+    """Accuracy and change of length of every method, with intervals."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    names = [name for name in lab.METHODS if any(row["name"] == name for row in rows)]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 0.32 * len(names) + 1.2), sharey=True)
+    before: list[float] = []
+    for place, name in enumerate(names):
+        runs = [row["questions"] for row in rows if row["name"] == name]
+        before += [sum(run["before"]["avg"]) / len(run["before"]["avg"]) for run in runs]
+        found = interval([run["after"]["avg"] for run in runs], draws=draws)
+        _bar(left, place, Interval(*(100 * value for value in found)))
+        lengths = ([run[when]["length"] for run in runs] for when in ("after", "before"))
+        _bar(right, place, difference(*lengths, draws=draws))
+    left.axvline(100 * sum(before) / len(before), color="0.5", ls=":", lw=1, label="untrained")
+    right.axvline(0, color="0.5", ls=":", lw=1)
+    left.set(yticks=range(len(names)), yticklabels=names, xlabel="Avg@12, percent", xlim=(0, 100))
+    right.set(xlabel="length, tokens more than untrained")
+    left.invert_yaxis()
+    left.legend(loc="lower left", frameon=False, fontsize=8)
+    _save(figure, path)
+
+
+def _bar(axes: Any, place: int, found: Interval) -> None:
+    error = [[found.mean - found.low], [found.high - found.mean]]
+    axes.errorbar(found.mean, place, xerr=error, fmt="o", ms=4, capsize=2, color="tab:blue")
+
+
+def plot_continual(rows: Sequence[Row], path: Path) -> None:
+    """Each run as a point: the second task learned against the first task kept."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(5.4, 4.2))
+    markers = dict(zip(continual.RATES, ("v", "o", "^"), strict=True))
+    colours = dict(zip(continual.METHODS, ("tab:blue", "tab:orange", "tab:green"), strict=True))
+    for row in rows:
+        point = [100 * sum(row[t]["avg"]) / len(row[t]["avg"]) for t in ("second", "first")]
+        colour = colours.get(row["name"], "0.4")
+        axes.scatter(*point, marker=markers.get(row.get("lr"), "s"), color=colour, alpha=0.8)
+    for name, colour in {**colours, continual.BASE: "0.4"}.items():
+        axes.scatter([], [], color=colour, label=name)
+    for rate, marker in markers.items():
+        axes.scatter([], [], color="0.6", marker=marker, label=f"lr {rate:g}")
+    axes.set(
+        xlabel="second task learned, Avg@12 in percent",
+        ylabel="first task kept, Avg@12 in percent",
+        xlim=(0, 100),
+        ylim=(0, 60),
+    )
+    axes.legend(frameon=False, fontsize=8)
+    _save(figure, path)
+
+
+def _save(figure: Any, path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    plt.close(figure)

@@ -1,0 +1,101 @@
+"""The grids of runs on the lab task and on its rare-success sibling, and what is kept of a run."""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.grid import Row, Run, fit_command
+
+HERE = Path(__file__).parent
+SHARED = HERE / "lab.yaml"
+STEPS = 40
+"""Optimizer steps of the lab's runs."""
+QUESTIONS = 16
+"""Questions a step there."""
+BATCH = f"--data.init_args.batch_size={QUESTIONS}"
+METHODS: dict[str, tuple[str, ...]] = {
+    "StepAlignFB": (),
+    "RefSol": ("reference",),
+    "OPSD": ("opsd",),
+    "OPSD + contrast": ("opsd_contrast",),
+    "SDFT": ("sdft",),
+    "SDPO": ("sdpo",),
+    "SDPO, feedback": ("sdpo_feedback",),
+    "SRPO": ("srpo",),
+    "RLSD": ("rlsd",),
+    "RLSD + contrast": ("rlsd_contrast",),
+    "RLCSD": ("rlcsd",),
+    "RLCSD, reference hints": ("rlcsd_reference",),
+    "GRPO": ("grpo",),
+    "Dr. GRPO": ("dr_grpo",),
+    "DAPO": ("dapo",),
+}
+"""Each method's overlay behind configs/quickstart.yaml."""
+RARE_STEPS = 200
+"""As in configs/resd.yaml: 50 batches of 32 questions, each visited 4 times."""
+RARE: dict[str, tuple[str, ...]] = {"RESD": ("resd",), "SDPO": ("resd", "resd_sdpo")}
+
+
+def lab_runs(methods: Sequence[str], seeds: Sequence[int]) -> list[Run]:
+    """Every method on the same questions with the same learning rate, seed after seed."""
+    facts = {"steps": STEPS}
+    return [
+        Run(
+            name, seed, [_fit(("quickstart", *METHODS[name]), seed, STEPS, BATCH)], {"steps": STEPS}
+        )
+        for seed in seeds
+        for name in methods
+    ]
+
+
+def rare_runs(seeds: Sequence[int], steps: int = RARE_STEPS) -> list[Run]:
+    """RESD and its baseline, one rollout a question."""
+    return [
+        Run(name, seed, [_fit(configs, seed, steps)], {"steps": steps})
+        for seed in seeds
+        for name, configs in RARE.items()
+    ]
+
+
+def _fit(configs: Sequence[str], seed: int, steps: int, *further: str) -> list[str]:
+    options = (f"--trainer.max_steps={steps}", f"--data.init_args.seed={seed}", *further)
+    return fit_command([*configs, SHARED], f"--seed_everything={seed}", *options)
+
+
+def collect(run: Run, folder: Path) -> Row:
+    """Keep the answers before and after, question by question, and the means of the log."""
+    found = json.loads((folder / "out/before_after.json").read_text(encoding="utf-8"))
+    questions = {when: columns(rows) for when, rows in found.pop("questions").items()}
+    return {**found, "questions": questions, **read_log(folder / "out/log/metrics.csv")}
+
+
+def columns(rows: Sequence[Row]) -> Row:
+    """Rows of questions as one list a column, sorted by id, so that seeds can be laid together."""
+    ordered = sorted(rows, key=lambda row: str(row["id"]))
+    return {name: [_short(row[name]) for row in ordered] for name in ordered[0]}
+
+
+def _short(value: object) -> object:
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def read_log(path: Path) -> Row:
+    """The mean of each logged number over the run's steps, and reward and length step by step.
+
+    Args:
+        path: A ``metrics.csv`` with a line an optimizer step.
+    """
+    with path.open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    logged = {
+        name.removeprefix("train/"): [float(line[name]) for line in lines if line[name]]
+        for name in lines[0]
+        if name.startswith("train/")
+    }
+    means = {name: statistics.mean(values) for name, values in logged.items() if values}
+    curves = {name: logged[name] for name in ("reward", "length") if name in logged}
+    return {"train": means, "curves": curves}

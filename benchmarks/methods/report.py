@@ -1,0 +1,283 @@
+"""``results.md`` and the figures, from the raw rows alone.
+
+python -m benchmarks.methods.report
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from benchmarks.grid import Row, read_rows
+from benchmarks.intervals import Interval, difference, interval
+from benchmarks.methods import continual, lab
+from benchmarks.methods.figures import plot_continual, plot_lab
+
+DRAWS = 4_000
+PARTS = ("lab", "style", "rare", "continual")
+SIGNALS = ("one_sided", "contrast")
+ROLLOUTS = {
+    **dict.fromkeys(lab.METHODS, 8),
+    **dict.fromkeys(("OPSD", "SDFT"), 1),
+    **dict.fromkeys(("StepAlignFB", "RefSol"), 4),
+}
+
+
+def write_report(raw: Path, folder: Path, *, draws: int = DRAWS) -> str:
+    """Write ``results.md`` and the figures, as far as there are results.
+
+    Args:
+        raw: Folder of the raw rows.
+        folder: Where to write.
+        draws: Bootstrap samples an interval.
+
+    Returns:
+        The text of ``results.md``.
+    """
+    rows = {
+        part: read_rows(raw / f"{part}.jsonl") for part in ("lab", "style", "rare", "continual")
+    }
+    parts = ["# Results", "", "Protocol: [README.md](README.md). Raw rows: `raw/`.", ""]
+    if rows["lab"]:
+        parts += [*lab_table(rows["lab"], draws), *length_table(rows["lab"], draws)]
+        plot_lab(rows["lab"], folder / "lab.png", draws=draws)
+    if rows["style"]:
+        parts += style_table(rows["style"], draws)
+    if rows["rare"]:
+        parts += rare_table(rows["rare"], draws)
+    if rows["continual"]:
+        parts += continual_table(rows["continual"], draws)
+        plot_continual(rows["continual"], folder / "continual.png")
+    text = "\n".join(parts)
+    (folder / "results.md").write_text(text, encoding="utf-8")
+    return text
+
+
+def named(rows: Sequence[Row], name: str, **facts: object) -> list[Row]:
+    """The runs of one method, seeds ascending."""
+    own = [r for r in rows if r["name"] == name and all(r[k] == v for k, v in facts.items())]
+    return sorted(own, key=lambda row: int(row["seed"]))
+
+
+def answers(runs: Sequence[Row], metric: str, when: str = "after") -> list[list[float]]:
+    """``[seeds][questions]``; seeds that answered other questions are refused.
+
+    Raises:
+        ValueError: They did.
+    """
+    tables = [run["questions"][when] for run in runs]
+    return _laid_together(tables, metric)
+
+
+def both_tasks(runs: Sequence[Row], task: str, metric: str = "avg") -> list[list[float]]:
+    """The same for one task (``first`` or ``second``) of the continual study."""
+    return _laid_together([run[task] for run in runs], metric)
+
+
+def _laid_together(tables: Sequence[Row], metric: str) -> list[list[float]]:
+    if any(table["id"] != tables[0]["id"] for table in tables):
+        raise ValueError("Runs with different test questions can't be laid together.")
+    return [table[metric] for table in tables]
+
+
+def lab_table(rows: Sequence[Row], draws: int) -> Iterator[str]:
+    """All methods on the lab task."""
+    steps = rows[0]["steps"]
+    yield "## All text methods on the lab task"
+    yield ""
+    yield (
+        f"{steps} optimizer steps of {lab.QUESTIONS} questions, one learning rate (3e-4) for "
+        "all, chosen for StepAlignFB. **No ranking**: nothing is tuned for the others, and rollouts differ. Mean "
+        "and 95% interval over seeds and questions. `taught`: share of the rollouts with a teacher "
+        "in training."
+    )
+    yield ""
+    yield "| | seeds | rollouts | taught | Avg@12 | Pass@12 | Maj@12 | length | minutes |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    first = named(rows, next(name for name in lab.METHODS if named(rows, name)))
+    yield f"| untrained | {len(first)} | | | {_cells(first, 'before', draws)} | |"
+    for name in lab.METHODS:
+        runs = named(rows, name)
+        if not runs:
+            continue
+        total = ROLLOUTS[name] * lab.QUESTIONS * steps
+        taught = [run["train"]["has_teacher"] for run in runs if "has_teacher" in run["train"]]
+        share = f"{100 * statistics.mean(taught):.0f}%" if taught else ""
+        minutes = statistics.mean(run["minutes"] for run in runs)
+        cells = _cells(runs, "after", draws)
+        yield f"| {name} | {len(runs)} | {total:,} | {share} | {cells} | {minutes:.1f} |"
+    yield ""
+    yield "Minutes are the clock's, two runs at once on a shared machine of 2 cores."
+    yield ""
+    yield "![Accuracy and change of length, method by method](lab.png)"
+    yield ""
+
+
+def _cells(runs: Sequence[Row], when: str, draws: int) -> str:
+    shares = [interval(answers(runs, m, when), draws=draws).text() for m in ("avg", "pass", "maj")]
+    length = interval(answers(runs, "length", when), draws=draws).text(scale=1)
+    return " | ".join([*shares, length])
+
+
+def length_change(runs: Sequence[Row], draws: int) -> Interval:
+    """Tokens more than the untrained solver, on the same questions."""
+    return difference(answers(runs, "length"), answers(runs, "length", "before"), draws=draws)
+
+
+def length_table(rows: Sequence[Row], draws: int) -> Iterator[str]:
+    """RLCSD and its plug-ins against the one-sided methods in length."""
+    yield "## RLCSD against OPSD: length"
+    yield ""
+    yield "| | tokens more than untrained | minus RLCSD |"
+    yield "|---|---|---|"
+    rlcsd = named(rows, "RLCSD")
+    for name in ("OPSD", "OPSD + contrast", "RLSD", "RLSD + contrast", "RLCSD", "GRPO"):
+        runs = named(rows, name)
+        if not runs:
+            continue
+        gap = ""
+        if rlcsd and name != "RLCSD":
+            found = difference(answers(runs, "length"), answers(rlcsd, "length"), draws=draws)
+            gap = found.text(scale=1, digits=2)
+        yield f"| {name} | {length_change(runs, draws).text(scale=1, digits=2)} | {gap} |"
+    yield ""
+
+
+def style_table(rows: Sequence[Row], draws: int) -> Iterator[str]:
+    """Where the one-sided signal and the contrast fall."""
+    yield "## RLCSD against OPSD: style in the signal"
+    yield ""
+    yield "Mean absolute signal in nats a token, and the share of it on style words."
+    yield ""
+    yield "| right hint | signal | rollouts | share on style | style token | other token | ratio |"
+    yield "|---|---|---|---|---|---|---|"
+    for hint in sorted({str(row["hint"]) for row in rows}, reverse=True):
+        own = [row for row in rows if row["hint"] == hint]
+        for signal in SIGNALS:
+            found = style_figures(own, signal, draws)
+            cells = [found["share"].text(), *(found[n].text(1, 3) for n in ("style", "task"))]
+            ratio = found["ratio"].text(1, 2)
+            label = signal.replace("_", "-")
+            yield f"| {hint} | {label} | {len(own)} | {' | '.join(cells)} | {ratio} |"
+        tokens = torch.tensor([[r["tokens"]["style"], r["tokens"]["task"]] for r in own]).sum(0)
+        share = 100 * tokens[0] / tokens.sum()
+        yield f"| {hint} | (share of the tokens) | {len(own)} | {share:.1f} | | | |"
+    yield ""
+    yield "95% intervals over questions."
+    yield ""
+
+
+def style_figures(rows: Sequence[Row], signal: str, draws: int) -> dict[str, Interval]:
+    """Share on style and mean absolute signals, each with a bootstrap over questions."""
+    sums: dict[str, torch.Tensor] = {}
+    for row in rows:
+        masses = [row[signal]["style"], row[signal]["task"]]
+        counts = [row["tokens"]["style"], row["tokens"]["task"]]
+        found = torch.tensor([*masses, *counts], dtype=torch.float64)
+        sums[row["question"]] = sums.get(row["question"], torch.zeros(4).double()) + found
+    table = torch.stack(list(sums.values()))
+    generator = torch.Generator().manual_seed(0)
+    chosen = torch.randint(len(table), (draws, len(table)), generator=generator)
+    drawn = torch.cat([table.sum(0, keepdim=True), table[chosen].sum(1)])
+    style, task = drawn[:, 0] / drawn[:, 2], drawn[:, 1] / drawn[:, 3]
+    share = drawn[:, 0] / drawn[:, :2].sum(1)
+    every = {"share": share, "style": style, "task": task, "ratio": style / task}
+    return {name: _with_bounds(values) for name, values in every.items()}
+
+
+def _with_bounds(values: torch.Tensor) -> Interval:
+    bounds = torch.quantile(values[1:], torch.tensor([0.025, 0.975], dtype=torch.float64))
+    return Interval(float(values[0]), float(bounds[0]), float(bounds[1]))
+
+
+def rare_table(rows: Sequence[Row], draws: int) -> Iterator[str]:
+    """RESD against SDPO."""
+    yield "## RESD against SDPO where success is rare, one rollout a question"
+    yield ""
+    steps = rows[0]["steps"]
+    yield f"{steps} optimizer steps of 32 questions; every step of an answer must be right."
+    yield ""
+    yield "| | seeds | taught | silent steps | Avg@12 | Pass@12 | Maj@12 | length | minutes |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    first = named(rows, str(rows[0]["name"]))
+    yield f"| untrained | {len(first)} | | | {_cells(first, 'before', draws)} | |"
+    for name in lab.RARE:
+        runs = named(rows, name)
+        if not runs:
+            continue
+        taught, silent = (
+            100 * statistics.mean(run["train"][key] for run in runs)
+            for key in ("has_teacher", "silent")
+        )
+        minutes = statistics.mean(run["minutes"] for run in runs)
+        cells = _cells(runs, "after", draws)
+        yield f"| {name} | {len(runs)} | {taught:.0f}% | {silent:.0f}% | {cells} | {minutes:.1f} |"
+    a, b = (named(rows, name) for name in lab.RARE)
+    if a and b:
+        gap = difference(answers(a, "avg"), answers(b, "avg"), draws=draws)
+        yield ""
+        yield f"RESD minus SDPO, Avg@12 in points: {gap.text()}."
+    yield ""
+
+
+def continual_table(rows: Sequence[Row], draws: int) -> Iterator[str]:
+    """Both tasks after the second was learned, at every learning rate."""
+    chosen = continual.choose_rates(rows)
+    yield "## SDFT against SFT: a second task, and what is left of the first"
+    yield ""
+    yield (
+        "Avg@12 on test questions after 100 steps on the dialect; in bold the learning rate with "
+        "the best validation on the dialect."
+    )
+    yield ""
+    yield "| | lr | seeds | second task | first task | first task, change | length, first task |"
+    yield "|---|---|---|---|---|---|---|"
+    base = named(rows, continual.BASE)
+    if base:
+        yield f"| untrained | | {len(base)} | {_pair(base, draws)} | | {_length(base, draws)} |"
+    for name, best in chosen.items():
+        for rate in sorted({row["lr"] for row in rows if row["name"] == name}):
+            runs = named(rows, name, lr=rate)
+            mark = "**" if rate == best else ""
+            change = ""
+            if base:
+                first = (both_tasks(group, "first") for group in (runs, base))
+                change = difference(*first, draws=draws).text()
+            yield (
+                f"| {mark}{name}{mark} | {mark}{rate:g}{mark} | {len(runs)} | {_pair(runs, draws)} "
+                f"| {change} | {_length(runs, draws)} |"
+            )
+    yield ""
+    yield from _continual_gaps(rows, chosen, draws)
+    yield "![Second task learned against first task kept](continual.png)"
+    yield ""
+
+
+def _continual_gaps(rows: Sequence[Row], chosen: dict[str, float], draws: int) -> Iterator[str]:
+    for other in list(continual.METHODS)[1:]:
+        if other not in chosen or "SDFT" not in chosen:
+            continue
+        a, b = (named(rows, name, lr=chosen[name]) for name in ("SDFT", other))
+        first, second = (
+            difference(both_tasks(a, task), both_tasks(b, task), draws=draws).text()
+            for task in ("first", "second")
+        )
+        gaps = f"first task {first}, second task {second}"
+        yield f"SDFT minus {other} at the chosen rates, in points: {gaps}."
+        yield ""
+
+
+def _pair(runs: Sequence[Row], draws: int) -> str:
+    cells = [interval(both_tasks(runs, task), draws=draws).text() for task in ("second", "first")]
+    return " | ".join(cells)
+
+
+def _length(runs: Sequence[Row], draws: int) -> str:
+    return interval(both_tasks(runs, "first", "length"), draws=draws).text(scale=1)
+
+
+if __name__ == "__main__":
+    print(write_report(lab.HERE / "raw", lab.HERE))

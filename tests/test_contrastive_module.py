@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 
 import pytest
@@ -74,13 +75,21 @@ class Scripted(SelfDistillModule):
         return Rollout(question, tuple(ids), text, group)
 
 
+class OwnCopy(LoadedModel):
+    """Spawned processes would share the tensors that they are handed, and step them twice."""
+
+    def load(self):
+        model, tokenizer = super().load()
+        return copy.deepcopy(model), tokenizer
+
+
 def scripted(model, tokenizer, patterns, **kwargs):
     settings = {
         "optimizer": partial(torch.optim.SGD, lr=0.1),
         "teacher": SnapshotTeacher(3),
         "seed": 3,
     }
-    return Scripted(LoadedModel(model, tokenizer), **{**settings, **kwargs}).script(patterns)
+    return Scripted(OwnCopy(model, tokenizer), **{**settings, **kwargs}).script(patterns)
 
 
 class Trace(Callback):

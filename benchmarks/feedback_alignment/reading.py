@@ -145,8 +145,8 @@ needs the attempt's notation in the prompt.
 python -m benchmarks.feedback_alignment.teach
 ```
 
-{training[steps]:,} optimizer steps took {training[minutes]:.0f} minutes on {training[threads]}
-thread of a busy machine. Another number of threads or version of torch may change the weights in
+{training[steps]:,} optimizer steps took {training[minutes]:.0f} minutes of {training[threads]}
+processor core. Another number of threads or version of torch may change the weights in
 their last digits.
 """
 

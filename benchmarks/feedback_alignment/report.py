@@ -191,7 +191,8 @@ def _analysis(analysis: Sequence[Row]) -> Iterator[str]:
         "interval over questions, and what chance gives (the rollout's advantages in random order)."
     )
     yield ""
-    yield f"| | scored | {' | '.join(FIGURES[name].label for name in ANALYSED)} |"
+    heads = [FIGURES[name].label.replace("|", "\\|") for name in ANALYSED]
+    yield f"| | scored | {' | '.join(heads)} |"
     yield "|---" * (2 + len(ANALYSED)) + "|"
     for row in analysis:
         for context, part in row["summary"]["contexts"].items():

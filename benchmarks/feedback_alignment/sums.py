@@ -15,25 +15,25 @@ from lightning_sd.types import Critique, Message, Question
 INSTRUCTION = "Work out the sum from left to right, one addition a step."
 SHOTS = ("4 + 3 + 8", "9 + 6 + 2", "7 + 8 + 5", "2 + 9 + 9")
 """Never asked; they only show the form."""
+TERMS = 3
 _STEP = re.compile(r"([0-9]+) ?\+ ?([0-9]+) ?= ?([0-9]+)")
 
 
 class RunningSums(ReasoningGymTask):
-    """Sums of one-digit numbers, a step an addition, which can be repaired exactly.
+    """Sums of three numbers from 0 to 10, a step an addition, which can be repaired exactly.
 
     SmolLM2-135M does not keep to the step form when it is only told of it, and does when it has
     seen some solutions: they stand as earlier turns before each question.
 
     Args:
-        terms: Numbers in each sum, two or more.
         sizes: Questions in ``train``, ``val`` and ``test``.
         seed: Decides which questions are drawn.
     """
 
-    def __init__(self, terms: int, sizes: dict[str, int], seed: int = 0) -> None:
+    def __init__(self, sizes: dict[str, int], seed: int = 0) -> None:
         config = {
-            "min_terms": terms,
-            "max_terms": terms,
+            "min_terms": TERMS,
+            "max_terms": TERMS,
             "min_digits": 1,
             "max_digits": 1,
             "operators": ["+"],

@@ -22,12 +22,12 @@ SOLVER = Path(__file__).parent / "solver"
 
 
 def teach(out: Path, recipe: Recipe, threads: int) -> None:
-    """Train from nothing and write weights, tokenizer and how long it took."""
+    """Train from nothing and write weights, tokenizer and the processor minutes it took."""
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(threads)
-    start = time.perf_counter()
+    start = time.process_time()
     model, tokenizer = train(recipe, every_form)
-    minutes = (time.perf_counter() - start) / 60
+    minutes = (time.process_time() - start) / 60
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     (out / "training.json").write_text(

@@ -114,14 +114,16 @@ pipeline_tag: text-generation
 ---
 # The solver of the feedback-alignment study
 
-The embedded solver's recipe (`lightning_sd/tasks/recipe`, {parameters:,} parameters, generated data
-of the `pretrain` split alone), with other rows: half of them are bare questions answered by the
-careless pupil; the other half hold a context, of {number} forms in equal shares
-({forms}). Behind each form of a critique the target is the repaired attempt; behind the reference
-it is a right solution in notations drawn at random. Half of the rows whose attempt fails begin
-behind its first wrong result and go on as the attempt does. False corrections were never shown, and
-the critique of another attempt is no form of its own: its text cannot be told from the partial
-form. **How it was taught to read contexts shapes what it does with them.**
+The embedded solver ({parameters:,} parameters), taught on by its own recipe
+(`lightning_sd/tasks/recipe`, generated data of the `pretrain` split alone) with other rows: half of
+them are bare questions answered by the careless pupil; the other half hold a context, of
+{number} forms in equal shares ({forms}).
+
+Behind each form of a critique the target is the repaired attempt; behind the reference it is a
+right solution in notations drawn at random. Half of the rows whose attempt fails begin behind its
+first wrong result and go on as the attempt does. False corrections were never shown, and the
+critique of another attempt is no form of its own: its text cannot be told from the partial form.
+**How it was taught to read contexts shapes what it does with them.**
 
 ## Alone
 
@@ -145,9 +147,9 @@ needs the attempt's notation in the prompt.
 python -m benchmarks.feedback_alignment.teach
 ```
 
-{training[steps]:,} optimizer steps took {training[minutes]:.0f} minutes of {training[threads]}
-processor core. Another number of threads or version of torch may change the weights in
-their last digits.
+{training[steps]:,} further optimizer steps took {training[minutes]:.0f} minutes of
+{training[threads]} processor core. Another number of threads or version of torch may change the
+weights in their last digits.
 """
 
 

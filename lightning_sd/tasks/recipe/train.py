@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import Trainer, seed_everything
@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from lightning_sd.models import LoadedModel
+from lightning_sd.models import LoadedModel, ModelSource
 from lightning_sd.supervised import SupervisedModule
 from lightning_sd.tasks.recipe.evaluate import MAX_NEW_TOKENS
 from lightning_sd.tasks.recipe.pupil import Pupil
@@ -52,13 +52,14 @@ class ContinuingModule(SupervisedModule):
 
 
 def train(
-    recipe: Recipe, lessons: Lessons = shipped_lesson
+    recipe: Recipe, lessons: Lessons = shipped_lesson, start: ModelSource | None = None
 ) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     """Train a solver.
 
     Args:
         recipe: What to train.
         lessons: Makes the rows with a context.
+        start: A solver to go on from, with its tokenizer; None: from nothing.
 
     Returns:
         The model in eval mode and its tokenizer.
@@ -76,7 +77,9 @@ def train(
     tokenizer = build_tokenizer(
         text for row in sample for text in (row.messages[0]["content"], row.reference or "")
     )
-    model = _new_model(recipe, tokenizer)
+    model: Any = _new_model(recipe, tokenizer)
+    if start is not None:
+        model, tokenizer = cast("tuple[Any, PreTrainedTokenizerFast]", start.load())
     module = ContinuingModule(
         LoadedModel(model, tokenizer),
         optimizer=partial(torch.optim.AdamW, lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.05),

@@ -1,9 +1,10 @@
-"""Answers of one student to both tasks of the continual study.
+"""One run of the continual study: a training, if any, and the student's answers to both tasks.
 
-    python -m benchmarks.methods.answer --model out/hf --seed 1 --out out/answers.json
+    python -m benchmarks.methods.answer --model out/hf --seed 1 --out out/answers.json -- fit ...
 
-Test questions of the first task and of the second, a row each; and Avg@12 on the second's
-validation questions, by which the learning rate is chosen.
+Behind ``--`` stand arguments of ``python -m lightning_sd``, in the same process for the sake of
+time. Kept are 64 test questions of the first task and of the second, a row each; and Avg@12 on the
+second's validation questions, by which the learning rate is chosen.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ from lightning_sd import (
     SelfDistillModule,
     TransformersSampler,
 )
+from lightning_sd.cli import main as command_line
 
 K = 12
+QUESTIONS = 64
 
 
 def answer(model: str, folder: Path) -> Row:
@@ -37,8 +40,8 @@ def answer(model: str, folder: Path) -> Row:
     """
     sampler = TransformersSampler(max_new_tokens=64)
     module = SelfDistillModule(model, sampler=sampler, eval_samples=K)
-    first = CritiqueDataModule(ArithmeticTask(test_size=128), eval_batch_size=64)
-    second = CritiqueDataModule(DialectTask(), eval_batch_size=64)
+    first = CritiqueDataModule(ArithmeticTask(test_size=QUESTIONS), eval_batch_size=64)
+    second = CritiqueDataModule(DialectTask(test_size=QUESTIONS), eval_batch_size=64)
     found: Row = {}
     for name, data in (("first", first), ("second", second)):
         path = folder / f"{name}.jsonl"
@@ -65,7 +68,10 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("fit", nargs="*")
     args = parser.parse_args()
+    if args.fit:
+        command_line(args.fit)
     seed_everything(args.seed)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     found = answer(args.model, args.out.parent)

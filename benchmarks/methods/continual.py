@@ -10,8 +10,8 @@ from pathlib import Path
 from benchmarks.grid import Row, Run, fit_command
 from benchmarks.methods.lab import HERE, SHARED
 
-STEPS = 100
-RATES = (1e-4, 3e-4, 1e-3)
+STEPS = 80
+RATES = (3e-4, 1e-3)
 BASE = "untrained"
 OWN_WORDS = "--data.init_args.task.init_args.own_words=true"
 METHODS: dict[str, tuple[str | Path, tuple[str, ...]]] = {
@@ -39,8 +39,8 @@ def continual_runs(
                     *further,
                 )
                 configs = ["quickstart", overlay, SHARED, HERE / "continual.yaml"]
-                commands = [fit_command(configs, *options), _answer("out/hf", seed)]
-                runs.append(Run(name, seed, commands, {"lr": rate, "steps": steps}))
+                command = [*_answer("out/hf", seed), "--", *fit_command(configs, *options)]
+                runs.append(Run(name, seed, [command], {"lr": rate, "steps": steps}))
     return runs
 
 

@@ -50,7 +50,7 @@ def plot_continual(rows: Sequence[Row], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(5.4, 4.2))
-    markers = dict(zip(continual.RATES, ("v", "o", "^"), strict=True))
+    markers = dict(zip(continual.RATES, ("o", "^"), strict=True))
     colours = dict(zip(continual.METHODS, ("tab:blue", "tab:orange", "tab:green"), strict=True))
     for row in rows:
         point = [100 * sum(row[t]["avg"]) / len(row[t]["avg"]) for t in ("second", "first")]

@@ -35,14 +35,13 @@ METHODS: dict[str, tuple[str, ...]] = {
     "DAPO": ("dapo",),
 }
 """Each method's overlay behind configs/quickstart.yaml."""
-RARE_STEPS = 200
-"""As in configs/resd.yaml: 50 batches of 32 questions, each visited 4 times."""
+RARE_STEPS = 100
+"""25 batches of 32 questions, each visited 4 times; the config goes on to 200."""
 RARE: dict[str, tuple[str, ...]] = {"RESD": ("resd",), "SDPO": ("resd", "resd_sdpo")}
 
 
 def lab_runs(methods: Sequence[str], seeds: Sequence[int]) -> list[Run]:
     """Every method on the same questions with the same learning rate, seed after seed."""
-    facts = {"steps": STEPS}
     return [
         Run(
             name, seed, [_fit(("quickstart", *METHODS[name]), seed, STEPS, BATCH)], {"steps": STEPS}

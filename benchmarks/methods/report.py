@@ -90,9 +90,9 @@ def lab_table(rows: Sequence[Row], draws: int) -> Iterator[str]:
     yield ""
     yield (
         f"{steps} optimizer steps of {lab.QUESTIONS} questions, one learning rate (3e-4) for "
-        "all, chosen for StepAlignFB. **No ranking**: nothing is tuned for the others, and rollouts differ. Mean "
-        "and 95% interval over seeds and questions. `taught`: share of the rollouts with a teacher "
-        "in training."
+        "all, chosen for StepAlignFB. **No ranking**: nothing is tuned for the others, rollouts "
+        "differ. Mean and 95% interval over seeds and questions. `taught`: share of the rollouts "
+        "with a teacher in training."
     )
     yield ""
     yield "| | seeds | rollouts | taught | Avg@12 | Pass@12 | Maj@12 | length | minutes |"
@@ -229,7 +229,7 @@ def continual_table(rows: Sequence[Row], draws: int) -> Iterator[str]:
     yield "## SDFT against SFT: a second task, and what is left of the first"
     yield ""
     yield (
-        "Avg@12 on test questions after 100 steps on the dialect; in bold the learning rate with "
+        f"Avg@12 on test questions after {continual.STEPS} steps on the dialect; in bold the learning rate with "
         "the best validation on the dialect."
     )
     yield ""

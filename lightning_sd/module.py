@@ -170,12 +170,13 @@ class SelfDistillModule(AnsweringModule):
         loss, active = self.loss(rollouts, views)
         if loss.silent:
             rank_zero_warn(NO_SIGNAL)
-        means = step_means(rollouts, views, loss, uses_teacher=self.objective.uses_teacher)
+        step = step_output(rollouts, views, active, loss.advantages)
+        means = step_means(step, loss, uses_teacher=self.objective.uses_teacher)
         for name, (total, number) in means.items():
             self.count(name, total, number)
         for name, value in evidence_source(self.trainer).counters().items():
             self.count(name, value, 1)
-        return {"loss": loss.total, "step": step_output(rollouts, views, active, loss.advantages)}
+        return {"loss": loss.total, "step": step}
 
     def _gathered(self, questions: Sequence[Question]) -> list[Rollout]:
         """This batch's rollouts with their evidence."""
@@ -298,16 +299,23 @@ class SelfDistillModule(AnsweringModule):
 
     @torch.no_grad()
     def write(
-        self, prompts: Sequence[Sequence[Message]], *, sampler: Sampler, teacher: bool = False
+        self,
+        prompts: Sequence[Sequence[Message]],
+        *,
+        sampler: Sampler,
+        teacher: bool = False,
+        template_kwargs: Mapping[str, Any] | None = None,
     ) -> list[Completion]:
         """One text for each prompt, for contexts that need more than what stands with the data.
 
         Args:
             prompts: Chat messages, ending with a user's turn.
-            sampler: With what settings.
+            sampler: With what settings. Prompts of one batch of training draw the same random
+                numbers in each call, so that a resumed run writes what the unbroken one did.
             teacher: With the teacher's weights instead of the student's.
+            template_kwargs: For the chat template; None: the student's.
         """
-        encoded = [self.encode(messages) for messages in prompts]
+        encoded = [self.encode(messages, template_kwargs) for messages in prompts]
         index = self.trainer.fit_loop.total_batch_idx
         generator = batch_generator(self.seed, "write", index, self.global_rank, self.device)
         with self.teacher.weights(self.student) if teacher else nullcontext():

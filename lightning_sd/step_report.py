@@ -12,18 +12,11 @@ from lightning_sd.types import Rollout, StepOutput, TeacherView
 Means = dict[str, tuple[Tensor | float, float]]
 
 
-def step_means(
-    rollouts: Sequence[Rollout],
-    views: Sequence[TeacherView | None],
-    loss: LossOutput,
-    *,
-    uses_teacher: bool,
-) -> Means:
+def step_means(step: StepOutput, loss: LossOutput, *, uses_teacher: bool) -> Means:
     """Sums and counts of a micro-batch.
 
     Args:
-        rollouts: All of it, judged.
-        views: What the teacher saw of each.
+        step: All of it, judged, with advantages where a teacher scored.
         loss: Of those that took part.
         uses_teacher: Whether the objective reads the views.
 
@@ -32,7 +25,7 @@ def step_means(
         entropy, advantage and its absolute value a token in nats; share of rollouts with a teacher,
         and tokens cut from its context; share of micro-batches with nothing to learn from.
     """
-    own = [r for r in rollouts if r.origin == "student"]
+    own = [r for r in step.rollouts if r.origin == "student"]
     number = len(own)
     means: Means = {
         "loss": (loss.total, loss.count),
@@ -43,13 +36,13 @@ def step_means(
         "entropy": (loss.entropy.sum(), len(loss.entropy)),
     }
     if uses_teacher:
-        seen = [view for view in views if view is not None]
-        means["has_teacher"] = (len(seen), len(rollouts))
+        seen = [view for view in step.views if view is not None]
+        means["has_teacher"] = (len(seen), len(step.rollouts))
         means["context_cut"] = (sum(sum(view.cut.values()) for view in seen), len(seen))
-    advantages = loss.advantages
-    if advantages is not None:
-        means["advantage"] = (advantages.sum(), len(advantages))
-        means["advantage_abs"] = (advantages.abs().sum(), len(advantages))
+    advantages = [a for row in step.advantages if row is not None for a in row]
+    if advantages:
+        means["advantage"] = (sum(advantages), len(advantages))
+        means["advantage_abs"] = (sum(map(abs, advantages)), len(advantages))
     return means
 
 

@@ -134,7 +134,7 @@ class TeacherContext(Callback):
         Args:
             prompts: Chat messages, each ending with a user's turn.
             sampler: With what settings.
-            teacher: Use the teacher's weights.
+            teacher: Use the teacher's weights, and this context's ``template_kwargs``.
 
         Raises:
             TypeError: The module has no ``write`` method.
@@ -145,7 +145,10 @@ class TeacherContext(Callback):
                 f"{type(self).__name__} needs a module with a `write` method, as "
                 f"SelfDistillModule's; {type(self._host).__name__} has none."
             )
-        texts: list[Completion] = write(prompts, sampler=sampler, teacher=teacher)
+        kwargs = self.template_kwargs if teacher else None
+        texts: list[Completion] = write(
+            prompts, sampler=sampler, teacher=teacher, template_kwargs=kwargs
+        )
         return texts
 
     @property

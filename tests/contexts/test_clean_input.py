@@ -24,7 +24,9 @@ class Host:
         self.tokenizer = SimpleNamespace(decode=lambda ids, **_: " ".join(map(str, ids)))
         self.asked: list[Any] = []
 
-    def write(self, prompts: Any, *, sampler: Any, teacher: bool) -> list[Completion]:
+    def write(
+        self, prompts: Any, *, sampler: Any, teacher: bool, template_kwargs: Any = None
+    ) -> list[Completion]:
         assert teacher
         assert sampler.temperature == 0
         self.asked += prompts

@@ -47,7 +47,9 @@ class Host:
         self.tokenizer, self.teacher_context = tokenizer, None
         self.script, self.prompts = list(script), []
 
-    def write(self, prompts: Any, *, sampler: Any, teacher: bool = False) -> list[Completion]:
+    def write(
+        self, prompts: Any, *, sampler: Any, teacher: bool = False, template_kwargs: Any = None
+    ) -> list[Completion]:
         assert not teacher, "RESD reflects with the student's weights"
         self.prompts += [messages[-1]["content"] for messages in prompts]
         return [

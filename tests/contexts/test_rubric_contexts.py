@@ -32,7 +32,7 @@ class Host:
         self.teacher.setup(model)
         self.asked, self.counted = [], {}
 
-    def write(self, prompts, *, sampler, teacher):
+    def write(self, prompts, *, sampler, teacher, template_kwargs=None):
         self.asked += [(prompt, teacher) for prompt in prompts]
         start = len(self.asked) - len(prompts)
         texts = [f"<think>x</think> analysis {start + i}" for i in range(len(prompts))]

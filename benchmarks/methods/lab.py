@@ -17,11 +17,14 @@ STEPS = 40
 QUESTIONS = 16
 """Questions a step there."""
 BATCH = f"--data.init_args.batch_size={QUESTIONS}"
+NO_CLIP = "--model.init_args.objective.init_args.element_clip=null"
 METHODS: dict[str, tuple[str, ...]] = {
     "StepAlignFB": (),
     "RefSol": ("reference",),
     "OPSD": ("opsd",),
+    "OPSD, no clip": ("opsd", NO_CLIP),
     "OPSD + contrast": ("opsd_contrast",),
+    "OPSD + contrast, no clip": ("opsd_contrast", NO_CLIP),
     "SDFT": ("sdft",),
     "SDPO": ("sdpo",),
     "SDPO, feedback": ("sdpo_feedback",),
@@ -34,7 +37,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "Dr. GRPO": ("dr_grpo",),
     "DAPO": ("dapo",),
 }
-"""Each method's overlay behind configs/quickstart.yaml."""
+"""Each method's overlay behind configs/quickstart.yaml, and perhaps an option."""
 RARE_STEPS = 100
 """25 batches of 32 questions, each visited 4 times; the config goes on to 200."""
 RARE: dict[str, tuple[str, ...]] = {"RESD": ("resd",), "SDPO": ("resd", "resd_sdpo")}
@@ -61,6 +64,8 @@ def rare_runs(seeds: Sequence[int], steps: int = RARE_STEPS) -> list[Run]:
 
 
 def _fit(configs: Sequence[str], seed: int, steps: int, *further: str) -> list[str]:
+    further = (*further, *(word for word in configs if word.startswith("--")))
+    configs = [word for word in configs if not word.startswith("--")]
     options = (f"--trainer.max_steps={steps}", f"--data.init_args.seed={seed}", *further)
     return fit_command([*configs, SHARED], f"--seed_everything={seed}", *options)
 

@@ -18,10 +18,14 @@ from benchmarks.methods.figures import plot_continual, plot_lab
 
 DRAWS = 4_000
 PARTS = ("lab", "style", "rare", "continual")
+COMPARED = (
+    *("OPSD", "OPSD, no clip", "OPSD + contrast", "OPSD + contrast, no clip"),
+    *("RLSD", "RLSD + contrast", "RLCSD", "RLCSD, reference hints", "GRPO"),
+)
 SIGNALS = ("one_sided", "contrast")
 ROLLOUTS = {
     **dict.fromkeys(lab.METHODS, 8),
-    **dict.fromkeys(("OPSD", "SDFT"), 1),
+    **dict.fromkeys(("OPSD", "OPSD, no clip", "SDFT"), 1),
     **dict.fromkeys(("StepAlignFB", "RefSol"), 4),
 }
 
@@ -134,7 +138,7 @@ def length_table(rows: Sequence[Row], draws: int) -> Iterator[str]:
     yield "| | tokens more than untrained | minus RLCSD |"
     yield "|---|---|---|"
     rlcsd = named(rows, "RLCSD")
-    for name in ("OPSD", "OPSD + contrast", "RLSD", "RLSD + contrast", "RLCSD", "GRPO"):
+    for name in COMPARED:
         runs = named(rows, name)
         if not runs:
             continue
@@ -229,8 +233,8 @@ def continual_table(rows: Sequence[Row], draws: int) -> Iterator[str]:
     yield "## SDFT against SFT: a second task, and what is left of the first"
     yield ""
     yield (
-        f"Avg@12 on test questions after {continual.STEPS} steps on the dialect; in bold the learning rate with "
-        "the best validation on the dialect."
+        f"Avg@12 on test questions after {continual.STEPS} steps on the dialect; in bold the rate "
+        "with the best validation on the dialect."
     )
     yield ""
     yield "| | lr | seeds | second task | first task | first task, change | length, first task |"

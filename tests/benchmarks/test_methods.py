@@ -75,19 +75,14 @@ def test_every_run_of_the_grid_parses(run, capsys):
     printed = capsys.readouterr().out
     assert f"max_steps: {run.facts['steps']}" in printed
     assert "ModelCheckpoint" not in printed
+    if run.facts == {"steps": lab.STEPS}:  # the table tells how many rollouts a question
+        assert f"samples: {report.ROLLOUTS[run.name]}\n" in printed
 
 
 def test_the_grid_holds_every_method_and_seed_once():
     runs = [*lab.lab_runs(list(lab.METHODS), [1, 2, 3]), *continual.continual_runs([1, 2, 3])]
-    assert len({run.key for run in runs}) == len(runs) == 15 * 3 + (6 + 1) * 3
+    assert len({run.key for run in runs}) == len(runs) == 17 * 3 + (6 + 1) * 3
     assert set(report.ROLLOUTS) == set(lab.METHODS)
-
-
-def test_rollouts_of_the_table_are_those_of_the_configs(capsys):
-    for run in lab.lab_runs(list(lab.METHODS), [1]):
-        with pytest.raises(SystemExit):
-            main([*command_of(run), "--print_config"])
-        assert f"samples: {report.ROLLOUTS[run.name]}\n" in capsys.readouterr().out
 
 
 class Scorer:

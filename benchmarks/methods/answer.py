@@ -3,8 +3,9 @@
     python -m benchmarks.methods.answer --model out/hf --seed 1 --out out/answers.json -- fit ...
 
 Behind ``--`` stand arguments of ``python -m lightning_sd``, in the same process for the sake of
-time. Kept are 64 test questions of the first task and of the second, a row each; and Avg@12 on the
-second's validation questions, by which the learning rate is chosen.
+time. Kept are 64 test questions of the first task and of the second, and of the second without the
+word before them but judged by its rules (is the dialect spoken where it should not be?); and Avg@12
+on the second's validation questions, by which the learning rate is chosen.
 """
 
 from __future__ import annotations
@@ -42,8 +43,9 @@ def answer(model: str, folder: Path) -> Row:
     module = SelfDistillModule(model, sampler=sampler, eval_samples=K)
     first = CritiqueDataModule(ArithmeticTask(test_size=QUESTIONS), eval_batch_size=64)
     second = CritiqueDataModule(DialectTask(test_size=QUESTIONS), eval_batch_size=64)
+    unmarked = CritiqueDataModule(DialectTask(marker="", test_size=QUESTIONS), eval_batch_size=64)
     found: Row = {}
-    for name, data in (("first", first), ("second", second)):
+    for name, data in (("first", first), ("second", second), ("unmarked", unmarked)):
         path = folder / f"{name}.jsonl"
         trainer(AnswerRows(str(path))).test(module, datamodule=data, verbose=False)
         found[name] = columns([json.loads(line) for line in path.read_text().splitlines()])

@@ -32,6 +32,8 @@ class DialectTask(Task):
     Args:
         own_words: Tell the worked solutions in a notation of the embedded solver's own. False: in
             the notation of the lab's references, which it never writes.
+        marker: Stands before each question. Empty: questions that look like the first task's, to
+            see whether the dialect is spoken there too.
         train_size: Questions to train on.
         val_size: Questions to validate on.
         test_size: Questions to test on.
@@ -47,11 +49,12 @@ class DialectTask(Task):
     def __init__(
         self,
         own_words: bool = False,
+        marker: str = MARKER,
         train_size: int = 4000,
         val_size: int = 64,
         test_size: int = 128,
     ) -> None:
-        self.own_words = own_words
+        self.own_words, self.marker = own_words, marker
         sizes = {"train": train_size, "val": val_size, "test": test_size}
         splits: tuple[Split, ...] = get_args(Split)
         self._questions = {split: self._draw(split, sizes[split]) for split in splits}
@@ -73,8 +76,8 @@ class DialectTask(Task):
         answer = str(work[-1].result)
         return Question(
             id=f"dialect/{text}",
-            text=MARKER + text,
-            messages=({"role": "user", "content": MARKER + text},),
+            text=self.marker + text,
+            messages=({"role": "user", "content": self.marker + text},),
             reference=render_steps(told, answer) if self.own_words else reference_solution(meant),
             answer=answer,
         )

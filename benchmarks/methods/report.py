@@ -234,14 +234,15 @@ def continual_table(rows: Sequence[Row], draws: int) -> Iterator[str]:
     yield ""
     yield (
         f"Avg@12 on test questions after {continual.STEPS} steps on the dialect; in bold the rate "
-        "with the best validation on the dialect."
+        "with the best validation on the dialect. `dialect unasked`: questions that look like the "
+        "first task's, judged by the dialect; `length` is that of answers to the first task."
     )
     yield ""
-    yield "| | lr | seeds | second task | first task | first task, change | length, first task |"
-    yield "|---|---|---|---|---|---|---|"
+    yield "| | lr | seeds | second task | first task | change | dialect unasked | length |"
+    yield "|---|---|---|---|---|---|---|---|"
     base = named(rows, continual.BASE)
     if base:
-        yield f"| untrained | | {len(base)} | {_pair(base, draws)} | | {_length(base, draws)} |"
+        yield f"| untrained | | {len(base)} | {_pair(base, draws)} | | {_last(base, draws)} |"
     for name, best in chosen.items():
         for rate in sorted({row["lr"] for row in rows if row["name"] == name}):
             runs = named(rows, name, lr=rate)
@@ -252,7 +253,7 @@ def continual_table(rows: Sequence[Row], draws: int) -> Iterator[str]:
                 change = difference(*first, draws=draws).text()
             yield (
                 f"| {mark}{name}{mark} | {mark}{rate:g}{mark} | {len(runs)} | {_pair(runs, draws)} "
-                f"| {change} | {_length(runs, draws)} |"
+                f"| {change} | {_last(runs, draws)} |"
             )
     yield ""
     yield from _continual_gaps(rows, chosen, draws)
@@ -279,8 +280,9 @@ def _pair(runs: Sequence[Row], draws: int) -> str:
     return " | ".join(cells)
 
 
-def _length(runs: Sequence[Row], draws: int) -> str:
-    return interval(both_tasks(runs, "first", "length"), draws=draws).text(scale=1)
+def _last(runs: Sequence[Row], draws: int) -> str:
+    length = interval(both_tasks(runs, "first", "length"), draws=draws).text(scale=1)
+    return f"{interval(both_tasks(runs, 'unmarked'), draws=draws).text()} | {length}"
 
 
 if __name__ == "__main__":

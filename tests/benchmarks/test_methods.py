@@ -46,6 +46,11 @@ def test_the_dialects_splits_are_disjoint_and_conflict_with_the_lab():
     assert 0 < same < 40  # a digit in ten agrees by chance, and some signs cancel
 
 
+def test_without_its_marker_the_dialect_looks_like_the_first_task():
+    plain = DialectTask(marker="", train_size=1, val_size=1, test_size=1).question("7-5+1")
+    assert (plain.text, plain.answer) == ("7-5+1", "1")
+
+
 def test_own_words_tell_the_same():
     own = DialectTask(own_words=True, train_size=60, val_size=20, test_size=20)
     for a, b in zip(own.questions("train"), TASK.questions("train"), strict=True):
@@ -155,7 +160,7 @@ def trained(name, seed, right, length):
 
 
 def continued(name, seed, first, second, **facts):
-    tasks = {"first": asked(first), "second": asked(second), "val": second}
+    tasks = {"first": asked(first), "second": asked(second), "unmarked": asked(0.5), "val": second}
     return {"key": f"{name}{facts}{seed}", "name": name, "seed": seed, **facts, **tasks}
 
 

@@ -17,7 +17,8 @@ STEPS = 40
 QUESTIONS = 16
 """Questions a step there."""
 BATCH = f"--data.init_args.batch_size={QUESTIONS}"
-NO_CLIP = "--model.init_args.objective.init_args.element_clip=null"
+NO_CLIP = "--model.init_args.objective.init_args.element_clip=1.0e+9"
+# A number without effect: as an option on the command line, null would not be taken.
 METHODS: dict[str, tuple[str, ...]] = {
     "StepAlignFB": (),
     "RefSol": ("reference",),

@@ -102,7 +102,7 @@ def lab_table(rows: Sequence[Row], draws: int) -> Iterator[str]:
     yield "| | seeds | rollouts | taught | Avg@12 | Pass@12 | Maj@12 | length | minutes |"
     yield "|---|---|---|---|---|---|---|---|---|"
     first = named(rows, next(name for name in lab.METHODS if named(rows, name)))
-    yield f"| untrained | {len(first)} | | | {_cells(first, 'before', draws)} | |"
+    yield f"| untrained | {len(first)} | | | {score_cells(first, 'before', draws)} | |"
     for name in lab.METHODS:
         runs = named(rows, name)
         if not runs:
@@ -111,7 +111,7 @@ def lab_table(rows: Sequence[Row], draws: int) -> Iterator[str]:
         taught = [run["train"]["has_teacher"] for run in runs if "has_teacher" in run["train"]]
         share = f"{100 * statistics.mean(taught):.0f}%" if taught else ""
         minutes = statistics.mean(run["minutes"] for run in runs)
-        cells = _cells(runs, "after", draws)
+        cells = score_cells(runs, "after", draws)
         yield f"| {name} | {len(runs)} | {total:,} | {share} | {cells} | {minutes:.1f} |"
     yield ""
     yield "Minutes are the clock's, two runs at once on a shared machine of 2 cores."
@@ -120,7 +120,8 @@ def lab_table(rows: Sequence[Row], draws: int) -> Iterator[str]:
     yield ""
 
 
-def _cells(runs: Sequence[Row], when: str, draws: int) -> str:
+def score_cells(runs: Sequence[Row], when: str, draws: int) -> str:
+    """Avg, Pass, Maj and length with their intervals, ``before`` or ``after`` training."""
     shares = [interval(answers(runs, m, when), draws=draws).text() for m in ("avg", "pass", "maj")]
     length = interval(answers(runs, "length", when), draws=draws).text(scale=1)
     return " | ".join([*shares, length])
@@ -207,7 +208,7 @@ def rare_table(rows: Sequence[Row], draws: int) -> Iterator[str]:
     yield "| | seeds | taught | silent steps | Avg@12 | Pass@12 | Maj@12 | length | minutes |"
     yield "|---|---|---|---|---|---|---|---|---|"
     first = named(rows, str(rows[0]["name"]))
-    yield f"| untrained | {len(first)} | | | {_cells(first, 'before', draws)} | |"
+    yield f"| untrained | {len(first)} | | | {score_cells(first, 'before', draws)} | |"
     for name in lab.RARE:
         runs = named(rows, name)
         if not runs:
@@ -217,7 +218,7 @@ def rare_table(rows: Sequence[Row], draws: int) -> Iterator[str]:
             for key in ("has_teacher", "silent")
         )
         minutes = statistics.mean(run["minutes"] for run in runs)
-        cells = _cells(runs, "after", draws)
+        cells = score_cells(runs, "after", draws)
         yield f"| {name} | {len(runs)} | {taught:.0f}% | {silent:.0f}% | {cells} | {minutes:.1f} |"
     a, b = (named(rows, name) for name in lab.RARE)
     if a and b:

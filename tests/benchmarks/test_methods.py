@@ -9,7 +9,7 @@ import random
 import pytest
 import torch
 
-from benchmarks.methods import continual, lab, report, style
+from benchmarks.methods import continual, lab, pages, report, style
 from benchmarks.methods.dialect import DialectTask
 from lightning_sd.cli import main
 from lightning_sd.tasks import ArithmeticTask
@@ -237,3 +237,24 @@ def test_the_log_is_averaged_over_its_steps(tmp_path):
     assert found["train"] == pytest.approx({"reward": 0.6, "loss": 1.0})
     assert found["curves"] == {"reward": [0.5, 0.7]}
     assert torch.tensor(found["curves"]["reward"]).mean() == pytest.approx(0.6)
+
+
+def test_pages_are_filled_again_and_again(raw):
+    page = "# OPSD\n\nBefore.\n\n<!-- results: opsd -->\n\nAfter.\n\n<!-- other -->\n"
+    rows = report.read_rows(raw / "lab.jsonl")
+    block = pages.block("opsd", ("OPSD", "OPSD, no clip"), rows, draws=20)
+    once = pages.fill(page, "results: opsd", block)
+    assert "| untrained | 2 | | 41.5 [" in once
+    assert "| OPSD | 2 | 640 | 61.5 [" in once
+    assert "no clip" not in once
+    assert once.endswith("\n\nAfter.\n\n<!-- other -->\n")
+    assert pages.fill(once, "results: opsd", block) == once
+    with pytest.raises(ValueError, match="must stand in the page once"):
+        pages.fill(page, "results: sdft", block)
+
+
+def test_every_page_has_its_mark():
+    for name, (mark, methods) in pages.PAGES.items():
+        page = (pages.ROOT / "docs" / "methods" / f"{name}.md").read_text()
+        assert f"<!-- {mark} -->" in page
+        assert set(methods) <= {*lab.METHODS, *lab.RARE}

@@ -55,7 +55,7 @@ def plot_continual(rows: Sequence[Row], path: Path) -> None:
     for row in rows:
         point = [100 * sum(row[t]["avg"]) / len(row[t]["avg"]) for t in ("second", "first")]
         colour = colours.get(row["name"], "0.4")
-        axes.scatter(*point, marker=markers.get(row.get("lr"), "s"), color=colour, alpha=0.8)
+        axes.scatter(*point, marker=markers.get(row.get("lr", 0.0), "s"), color=colour, alpha=0.8)
     for name, colour in {**colours, continual.BASE: "0.4"}.items():
         axes.scatter([], [], color=colour, label=name)
     for rate, marker in markers.items():

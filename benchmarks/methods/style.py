@@ -10,6 +10,7 @@ from, log p_right - log p_student; ``contrast`` is RLCSD's, log p_right - log me
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -76,7 +77,7 @@ class SignalRows(Callback):
 
 
 def wrong_advantages(
-    module: SelfDistillModule, rollouts: list[Rollout], views: list[TeacherView | None]
+    module: SelfDistillModule, rollouts: Sequence[Rollout], views: Sequence[TeacherView | None]
 ) -> list[Tensor]:
     """``[tokens, WRONG]`` a rollout: log p_wrong - log p_student, NaN where a hint is missing."""
     found = [module.advantages(rollouts, [contrast(v, k) for v in views]) for k in range(WRONG)]

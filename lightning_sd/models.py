@@ -138,6 +138,7 @@ class PretrainedModel(ModelSource):
             from peft import prepare_model_for_kbit_training
 
             model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+            keep_differentiable(model)
         if self.lora:
             model = add_lora(model, self.lora)
         if self.gradient_checkpointing:
@@ -209,6 +210,17 @@ def disable_dropout(model: nn.Module) -> None:
         for name in ("attention_dropout", "activation_dropout", "dropout", "layerdrop"):
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, 0.0)
+
+
+def keep_differentiable(model: nn.Module) -> None:
+    """Keep bitsandbytes from packing 4-bit weights for inference, in place.
+
+    On CPUs with AVX512-BF16 it does so in the first forward pass in eval mode, for good; and no
+    gradient flows through packed weights, of which training gets no more than a warning.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def add_lora(model: nn.Module, lora: LoRA) -> nn.Module:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.test_configs import CONFIGS, printed
+from lightning_sd.cli import main
+from tests.test_configs import CONFIGS, TINY, printed
 
 ROOT = CONFIGS.parent
 README = (ROOT / "README.md").read_text()
@@ -41,6 +42,20 @@ def test_yaml_parses_behind_the_quickstart(body, tmp_path, capsys, monkeypatch):
         ["fit", "--config", str(CONFIGS / "quickstart.yaml"), "--config", str(fragment)], capsys
     )
     assert merged["trainer"]["max_steps"]
+
+
+def test_the_page_on_new_methods_is_a_method(tmp_path, monkeypatch):
+    page = (ROOT / "docs" / "add_a_method.md").read_text()
+    found = dict(re.findall(r"^```(python|yaml)\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
+    assert sum(len(body.splitlines()) for body in found.values()) < 40
+    (tmp_path / "my_methods.py").write_text(found["python"])
+    (tmp_path / "majority.yaml").write_text(found["yaml"])
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    files = [CONFIGS / "quickstart.yaml", "majority.yaml"]
+    cli = main(["fit", *[word for f in files for word in ("--config", str(f))], *TINY])
+    assert type(cli.trainer.lightning_module.teacher_context).__name__ == "MajorityHint"
+    assert cli.trainer.global_step == 1
 
 
 def test_commands_are_what_ci_runs():

@@ -125,16 +125,24 @@ def floors(entries: Sequence[Entry]) -> str:
         if entry["part"] != "floor":
             continue
         result = next(iter(entry.rounds.values()))
-        found: list[Any] = [entry["shape"], *result["parts"].values(), result["floor"]]
+        floor, whole = result["floor"], result["floor"] + result["attention"]
+        found: list[Any] = [entry["shape"], *result["parts"].values(), result["attention"], whole]
         for who in ("ours", "sdpo"):
             step = _step(entries, entry["shape"], who)
-            found += [step, None if step is None else f"**{step / result['floor']:.2f}x**"]
-        rows.append([*found, result["attention"]])
+            found.append(step)
+            found.append(None if step is None else f"**{step / whole:.2f}x**")
+            found.append(None if step is None else f"{step / floor:.2f}x")
+        rows.append(found)
         names = tuple(result["parts"])
     if not rows:
         return ""
-    head = ("shape", *names, "floor", "ours (JS)", "of it", "TRL (JS)", "of it", "attention")
-    note = "Seconds of bare `torch.mm`. Attention's products are not in the floor."
+    head = ("shape", *names, "attention", "floor")
+    for who in ("ours", "TRL"):
+        head += (f"{who} (JS)", "of it", "without attention")
+    note = (
+        "Seconds of bare matrix products (`torch.mm`, for attention `torch.bmm`) that no step can "
+        "avoid. Last of each three columns: beside a floor in which attention costs nothing."
+    )
     return _section("The floor", head, rows, note)
 
 

@@ -365,7 +365,7 @@ def test_an_ema_rate_out_of_range_is_named(rate: float) -> None:
 
 @pytest.mark.parametrize("teacher", [LiveTeacher(), FrozenTeacher()], ids=["live", "frozen"])
 def test_both_scores_equal_two_passes(teacher, make_llama):
-    """Student and teacher in one batch where the weights are the same, in two where they are not."""
+    """One batch where student and teacher have the same weights, two where they have not."""
     student = make_llama()
     scorer = Scorer(student)
     teacher.setup(student)

@@ -220,7 +220,7 @@ def keep_differentiable(model: nn.Module) -> None:
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
+            setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010 - for mypy
 
 
 def add_lora(model: nn.Module, lora: LoRA) -> nn.Module:

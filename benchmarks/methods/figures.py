@@ -57,7 +57,7 @@ def plot_continual(rows: Sequence[Row], path: Path) -> None:
         colour = colours.get(row["name"], "0.4")
         axes.scatter(*point, marker=markers.get(row.get("lr", 0.0), "s"), color=colour, alpha=0.8)
     for name, colour in {**colours, continual.BASE: "0.4"}.items():
-        axes.scatter([], [], color=colour, label=name)
+        axes.scatter([], [], color=colour, marker="s", label=name)
     for rate, marker in markers.items():
         axes.scatter([], [], color="0.6", marker=marker, label=f"lr {rate:g}")
     axes.set(

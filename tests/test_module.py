@@ -28,7 +28,7 @@ from lightning_sd import (
 )
 from lightning_sd.data.chat import encode_prompt
 from lightning_sd.models import add_lora
-from lightning_sd.types import QuestionBatch
+from lightning_sd.types import QuestionBatch, Rollout
 from tests.stubs import LabData, SameAsStudent, equal, module, trainer, weights
 
 ATTEMPTS = [
@@ -531,3 +531,20 @@ def test_a_batch_sampled_in_parts_is_judged_in_parts_and_is_one_batch(
         assert first != second  # the parts do not share their random numbers
     with pytest.raises(ValueError, match="overlap=0"):
         module(make_llama(), tokenizer, overlap=0)
+
+
+def test_the_chat_template_has_settings_for_student_and_teacher_apart(make_llama, tokenizer):
+    """Qwen3's teacher thinks, its student does not."""
+    marked = copy.deepcopy(tokenizer)
+    marked.chat_template = "{% if loud %}1{% endif %}" + marked.chat_template
+    student = module(make_llama(), marked, template_kwargs={"loud": False})
+    student.configure_model()
+    messages = LabData().questions("train")[0].messages
+    plain = encode_prompt(tokenizer, messages)
+    assert student.encode(messages) == plain
+    assert student.encode(messages, {"loud": True}) == [*marked("1").input_ids, *plain]
+    context = ReferenceSolution(template_kwargs={"loud": True})
+    context.tokenizer = marked
+    rollout = Rollout(LabData().questions("train")[0], (5,), "", 0)
+    (view,) = context.views([rollout])
+    assert view.template_kwargs == {"loud": True}

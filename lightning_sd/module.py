@@ -24,7 +24,7 @@ from lightning_sd.hparams import build, describable
 from lightning_sd.loss import LossOutput, objective_loss
 from lightning_sd.models import ModelSource
 from lightning_sd.objectives import Distillation, Objective
-from lightning_sd.prepass import gather_signals, token_facts
+from lightning_sd.prepass import Scored, gather_signals, token_facts
 from lightning_sd.rollout import Completion, Sampler, TransformersSampler, stored_attempts
 from lightning_sd.rollout.seeding import batch_generator
 from lightning_sd.scoring import LogitsSource, Scorer
@@ -225,9 +225,7 @@ class SelfDistillModule(AnsweringModule):
             rollouts,
             views,
             active,
-            student,
-            teacher,
-            contrasts,
+            Scored(student, teacher, contrasts),
             device=self.device,
             step=self.trainer.global_step,
             tokenizer=self.tokenizer,

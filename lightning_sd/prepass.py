@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,15 +24,25 @@ DIVERGENCES = {
 }
 
 
+@dataclass(frozen=True)
+class Scored:
+    """The tokens of the rollouts that take part, packed, under everybody who scores them."""
+
+    student: Scores | None
+    """None if there is no token."""
+    teacher: LogitsSource | None
+    """Zeros where there is no view; None: no teacher at all."""
+    contrasts: Sequence[LogitsSource] = ()
+    """Of the k-th contrasting view; zeros where a rollout has fewer."""
+
+
 @torch.no_grad()
 def gather_signals(
     objective: Objective,
     rollouts: Sequence[Rollout],
     views: Sequence[TeacherView | None],
     active: Sequence[int],
-    student: Scores | None,
-    teacher: LogitsSource | None,
-    contrasts: Sequence[LogitsSource],
+    scored: Scored,
     *,
     device: torch.device,
     step: int,
@@ -45,61 +56,83 @@ def gather_signals(
         rollouts: All of the micro-batch: advantages compare a rollout with its siblings.
         views: The teacher's, one a rollout or None.
         active: Numbers of the rollouts that take part.
-        student: Scores of their tokens, packed; None if there is no token.
-        teacher: Likewise; zeros where there is no view. None: no teacher at all.
-        contrasts: The k-th contrasting view's; zeros where a rollout has fewer.
+        scored: Their tokens.
         device: Of the tokens.
         step: Optimizer steps taken.
         tokenizer: The student's.
         total: Sums over ranks.
     """
-    lengths = [len(rollouts[i].ids) for i in active]
-    ids = torch.tensor(
-        [token for i in active for token in rollouts[i].ids], dtype=torch.long, device=device
-    )
-    per_token = torch.tensor(lengths, dtype=torch.long, device=device)
-    rows = torch.tensor(active, dtype=torch.long, device=device).repeat_interleave(per_token)
-    starts = [0, *torch.tensor(lengths).cumsum(0).tolist()]
-    positions = torch.arange(len(ids), device=device)
-    for start, length in zip(starts, lengths, strict=False):
-        positions[start : start + length] -= start
-    optional: dict[str, Tensor] = {}
-    reads = objective.reads
-    if student is not None and reads & {"student", "forward_kl", "reverse_kl"}:
-        facts = token_facts(student, ids, objective.temperature)
-        optional["student_logprobs"], optional["student_entropy"] = facts
-    unseen = torch.tensor([views[i] is None for i in active], dtype=torch.bool, device=device)
-    # Zeros stood in for their scores, which make a distribution all the same.
-    unseen = unseen.repeat_interleave(per_token)
-    if teacher is not None and "teacher" in reads:
-        logprobs, entropy = token_facts(teacher, ids, objective.temperature)
-        optional["teacher_logprobs"] = logprobs.masked_fill(unseen, 0.0)
-        optional["teacher_entropy"] = entropy.masked_fill(unseen, 0.0)
-    if student is not None and teacher is not None:
-        for name in reads & DIVERGENCES.keys():
-            kl = whole_divergence(student, teacher, ids, objective.temperature, DIVERGENCES[name])
-            optional[name] = kl.masked_fill(unseen, 0.0)
-    if contrasts and "contrasts" in reads:
-        columns = []
-        for k, scores in enumerate(contrasts):
-            has = torch.tensor([contrast(views[i], k) is not None for i in active], device=device)
-            values = token_facts(scores, ids, objective.temperature)[0]
-            present = has.repeat_interleave(per_token)
-            columns.append(values.masked_fill(~present, torch.nan))
-        optional["contrast_logprobs"] = torch.stack(columns, -1)
+    tokens = token_signals([rollouts[i].ids for i in active], active, device)
+    number = [len(rollouts[i].ids) for i in active]
+    lengths = torch.tensor(number, dtype=torch.long, device=device)
+
+    def spread_out(flags: Sequence[bool]) -> Tensor:
+        """One flag a rollout that takes part to one a token."""
+        return torch.tensor(flags, dtype=torch.bool, device=device).repeat_interleave(lengths)
+
+    unseen = spread_out([views[i] is None for i in active])
+    missing = [
+        spread_out([contrast(views[i], k) is None for i in active])
+        for k in range(len(scored.contrasts))
+    ]
+    optional = read_signals(objective, scored, tokens["ids"], unseen, missing)
     if objective.needs_old_logprobs:
         old = [v for i in active for v in rollouts[i].logprobs or [math.nan] * len(rollouts[i].ids)]
         optional["old_logprobs"] = torch.tensor(old, dtype=torch.float32, device=device)
     return Signals(
         **row_signals(rollouts, views),
-        ids=ids,
-        rows=rows,
-        positions=positions,
+        **tokens,
+        **optional,
         step=step,
         tokenizer=tokenizer,
         total=total,
-        **optional,
     )
+
+
+def token_signals(
+    completions: Sequence[Sequence[int]], active: Sequence[int], device: torch.device
+) -> dict[str, Tensor]:
+    """The part of the signals that stands with every token: ids, rollout and place."""
+    ids = [token for completion in completions for token in completion]
+    rows = [i for i, completion in zip(active, completions, strict=True) for _ in completion]
+    positions = [place for completion in completions for place in range(len(completion))]
+    columns = {"ids": ids, "rows": rows, "positions": positions}
+    return {n: torch.tensor(c, dtype=torch.long, device=device) for n, c in columns.items()}
+
+
+def read_signals(
+    objective: Objective, scored: Scored, ids: Tensor, unseen: Tensor, missing: Sequence[Tensor]
+) -> dict[str, Tensor]:
+    """The part that the objective ``reads``, each for one product with the head or two.
+
+    Args:
+        objective: Who asks.
+        scored: The tokens.
+        ids: ``[N]``.
+        unseen: ``[N]``, bool: zeros stood in for the teacher's scores, which make a distribution
+            all the same.
+        missing: For each contrasting view the same.
+    """
+    found: dict[str, Tensor] = {}
+    reads, at = objective.reads, objective.temperature
+    student, teacher = scored.student, scored.teacher
+    if student is not None and reads & {"student", *DIVERGENCES}:
+        found["student_logprobs"], found["student_entropy"] = token_facts(student, ids, at)
+    if teacher is not None and "teacher" in reads:
+        logprobs, entropy = token_facts(teacher, ids, at)
+        found["teacher_logprobs"] = logprobs.masked_fill(unseen, 0.0)
+        found["teacher_entropy"] = entropy.masked_fill(unseen, 0.0)
+    if student is not None and teacher is not None:
+        for name in reads & DIVERGENCES.keys():
+            kl = whole_divergence(student, teacher, ids, at, DIVERGENCES[name])
+            found[name] = kl.masked_fill(unseen, 0.0)
+    if scored.contrasts and "contrasts" in reads:
+        columns = [
+            token_facts(scores, ids, at)[0].masked_fill(absent, torch.nan)
+            for scores, absent in zip(scored.contrasts, missing, strict=True)
+        ]
+        found["contrast_logprobs"] = torch.stack(columns, -1)
+    return found
 
 
 def row_signals(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_sd.loss import LossOutput, objective_loss
 from lightning_sd.objectives import Objective, TokenWeight
-from lightning_sd.prepass import gather_signals
+from lightning_sd.prepass import Scored, gather_signals
 from lightning_sd.scoring import Scores
 from lightning_sd.scoring.head import Head
 from lightning_sd.signals import Signals
@@ -134,9 +134,7 @@ def ours(
         rollouts,
         views,
         active,
-        student,
-        teacher,
-        contrasts,
+        Scored(student, teacher, contrasts),
         device=torch.device("cpu"),
         step=step,
         tokenizer=None,

@@ -43,6 +43,7 @@ _HOMES = {
         "AvgAtK",
         "MajAtK",
         "MeanLength",
+        "MeanReward",
         "PassAtK",
         "advantage_metrics",
         "answer_metrics",

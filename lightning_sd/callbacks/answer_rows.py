@@ -16,7 +16,7 @@ class AnswerRows(Callback):
     """Writes a line a test question, in a file that each test run begins anew.
 
     Averages hide what intervals and paired comparisons need: how each question fared. Each line
-    holds the question's ``id`` and its share of Avg@k, Pass@k, Maj@k and length.
+    holds the question's ``id`` and its share of Avg@k, Pass@k, Maj@k, reward and length.
     Under several ranks each writes a file of its own (``path`` with the rank before the ending).
 
     Args:

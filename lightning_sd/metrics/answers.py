@@ -1,4 +1,4 @@
-"""How good k sampled answers a question are: Avg@k, Pass@k, Maj@k, and their length."""
+"""How good k sampled answers a question are: Avg@k, Pass@k, Maj@k, reward, and their length."""
 
 from __future__ import annotations
 
@@ -85,6 +85,14 @@ class MajAtK(_OverQuestions):
         return len(winners & right) / len(winners)
 
 
+class MeanReward(_OverQuestions):
+    """Mean reward: what Avg@k is not where answers can be partly right."""
+
+    def of_question(self, group: Sequence[Rollout]) -> float:
+        """Reward an answer."""
+        return sum(_verdict(rollout).reward for rollout in group) / len(group)
+
+
 class MeanLength(_OverQuestions):
     """Mean length of the answers in tokens."""
 
@@ -96,7 +104,7 @@ class MeanLength(_OverQuestions):
 
 
 def answer_metrics(k: int, prefix: str = "") -> MetricCollection:
-    """Avg@k, Pass@k, Maj@k and length as one collection.
+    """Avg@k, Pass@k, Maj@k, reward and length as one collection.
 
     Args:
         k: Answers a question; only names the metrics.
@@ -106,6 +114,7 @@ def answer_metrics(k: int, prefix: str = "") -> MetricCollection:
         f"avg@{k}": AvgAtK(),
         f"pass@{k}": PassAtK(),
         f"maj@{k}": MajAtK(),
+        "reward": MeanReward(),
         "length": MeanLength(),
     }
     return MetricCollection(metrics, prefix=prefix, compute_groups=False)
@@ -132,9 +141,13 @@ def question_rows(rollouts: Sequence[Rollout], k: int) -> list[dict[str, Any]]:
         k: Answers a question.
 
     Returns:
-        One dict a question: ``id``, ``avg``, ``pass``, ``maj`` (0 to 1), ``length`` in tokens.
+        One dict a question: ``id``, ``avg``, ``pass``, ``maj`` (0 to 1), ``reward`` and ``length``
+        in tokens.
     """
-    metrics = {"avg": AvgAtK(), "pass": PassAtK(), "maj": MajAtK(), "length": MeanLength()}
+    metrics = {
+        **{"avg": AvgAtK(), "pass": PassAtK(), "maj": MajAtK()},
+        **{"reward": MeanReward(), "length": MeanLength()},
+    }
     groups = [rollouts[start : start + k] for start in range(0, len(rollouts), k)]
     return [
         {"id": group[0].question.id, **{n: m.of_question(group) for n, m in metrics.items()}}

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import math
 import random
+from pathlib import Path
 
 import pytest
 import torch
 
 from benchmarks.methods import continual, lab, pages, report, style
 from benchmarks.methods.dialect import DialectTask
+from benchmarks.methods.echodistill import run as echodistill
+from benchmarks.methods.rcsd import run as rcsd
 from lightning_sd.cli import main
 from lightning_sd.tasks import ArithmeticTask
 from lightning_sd.types import Question, Rollout, TeacherView
@@ -62,6 +65,25 @@ def test_own_words_tell_the_same():
 def command_of(run):
     (words,) = run.commands
     return words[words.index("fit") :]
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        *echodistill.grid(list(echodistill.METHODS), [1], 3, Path("model")),
+        *rcsd.grid(list(rcsd.METHODS), [1], 3, Path("model")),
+    ],
+    ids=lambda run: run.key,
+)
+def test_the_grids_with_models_of_their_own_parse(run, capsys):
+    for command in run.commands:
+        if command[0] == "-m":
+            continue
+        with pytest.raises(SystemExit) as stopped:
+            main([*command, "--print_config"])
+        printed = capsys.readouterr().out
+        assert stopped.value.code in (0, None), printed
+        assert f"name: {Path('model').resolve()}" in printed
 
 
 @pytest.mark.parametrize(

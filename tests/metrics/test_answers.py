@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_sd.metrics import AvgAtK, MajAtK, MeanLength, PassAtK, answer_metrics
+from lightning_sd.metrics import AvgAtK, MajAtK, MeanLength, MeanReward, PassAtK, answer_metrics
 from lightning_sd.types import Question, Rollout, Verdict
 
 QUESTION = Question(id="q", text="2+2?", messages=({"role": "user", "content": "2+2?"},))
@@ -90,6 +90,14 @@ def test_mean_length_in_tokens() -> None:
     assert value(MeanLength(), [*group("a", length=1), *group("b", length=4)]) == 2.5
 
 
+def test_mean_reward_counts_what_is_partly_right() -> None:
+    def rewarded(reward: float) -> Rollout:
+        return Rollout(QUESTION, ids=(0,), text="", group=0, verdict=Verdict(reward, correct=False))
+
+    assert value(MeanReward(), [rewarded(0.5), rewarded(-1.0)], [rewarded(1.0)]) == 0.375
+    assert value(AvgAtK(), [rewarded(0.5)]) == 0
+
+
 def test_k_answers_are_not_resampled_into_fewer() -> None:
     """Pass@k is of the k that were drawn: with one right among twelve it is 1."""
     assert value(PassAtK(), group("R" + "a" * 11)) == 1
@@ -120,10 +128,16 @@ def test_the_collection_is_named_after_k() -> None:
     for metric in metrics.values():
         metric.update(group("RRab"))
     found = {name: tensor.item() for name, tensor in metrics.compute().items()}
-    assert found == {"val/avg@4": 0.5, "val/pass@4": 1, "val/maj@4": 1, "val/length": 3}
+    assert found == {
+        "val/avg@4": 0.5,
+        "val/pass@4": 1,
+        "val/maj@4": 1,
+        "val/reward": 0.5,
+        "val/length": 3,
+    }
 
 
-@pytest.mark.parametrize("kind", [AvgAtK, PassAtK, MajAtK, MeanLength])
+@pytest.mark.parametrize("kind", [AvgAtK, PassAtK, MajAtK, MeanLength, MeanReward])
 def test_a_group_without_rollouts_or_verdicts_is_refused(kind: Any) -> None:
     with pytest.raises(ValueError, match="at least one rollout"):
         kind().update([])

@@ -163,9 +163,7 @@ class SelfDistillModule(AnsweringModule):
 
     def training_step(self, batch: Iterable[Question], batch_idx: int) -> dict[str, Any]:
         """One micro-batch: questions in, summed loss out."""
-        rollouts = with_siblings(self._gathered(list(batch)))
-        if self.teacher_context is not None:
-            rollouts = self.teacher_context.prepare(rollouts)
+        rollouts = self._prepared(with_siblings(self._gathered(list(batch))))
         views = self.views(rollouts)
         loss, active = self.loss(rollouts, views)
         if loss.silent:
@@ -194,6 +192,10 @@ class SelfDistillModule(AnsweringModule):
             return evidence(rollouts, self.needs)
 
         return gather_while_sampling(sample, judge, questions, self.overlap)
+
+    def _prepared(self, rollouts: list[Rollout]) -> list[Rollout]:
+        """Let the context renew what it remembers, write texts, and add completions."""
+        return rollouts if self.teacher_context is None else self.teacher_context.prepare(rollouts)
 
     def views(self, rollouts: Sequence[Rollout]) -> list[TeacherView | None]:
         """Let the context write what the teacher sees of each rollout."""
@@ -314,7 +316,12 @@ class SelfDistillModule(AnsweringModule):
             template_kwargs: For the chat template; None: the student's.
         """
         encoded = [self.encode(messages, template_kwargs) for messages in prompts]
-        index = self.trainer.fit_loop.total_batch_idx
+        trainer = self.trainer
+        index = (
+            trainer.predict_loop.batch_progress.current.ready
+            if trainer.predicting
+            else trainer.fit_loop.total_batch_idx
+        )
         generator = batch_generator(self.seed, "write", index, self.global_rank, self.device)
         with self.teacher.weights(self.student) if teacher else nullcontext():
             return sampler.sample(
@@ -342,7 +349,9 @@ class SelfDistillModule(AnsweringModule):
         rollouts = self.sample(
             list(batch), self.eval_sampler, self.eval_samples, "predict", batch_idx
         )
-        rollouts = self.gather(rollouts, self.needs | self.predict_needs)
+        judged = self.gather(rollouts, self.needs | self.predict_needs)
+        # What a context adds to train on is no answer of the student's.
+        rollouts = [r for r in self._prepared(judged) if r.origin == "student"]
         views = self.views(rollouts)
         return StepOutput(rollouts, views, self.advantages(rollouts, views))
 

@@ -330,7 +330,7 @@ def test_evaluation_draws_the_same_answers_each_time(make_llama, tokenizer, tmp_
     run = trainer(tmp_path, limit_val_batches=1.0)
     first = run.validate(student, datamodule=LabData(), verbose=False)
     assert first == run.validate(student, datamodule=LabData(), verbose=False)
-    assert {"val/avg@2", "val/pass@2", "val/maj@2", "val/length"} == set(first[0])
+    assert {"val/avg@2", "val/pass@2", "val/maj@2", "val/reward", "val/length"} == set(first[0])
 
 
 def test_predict_gives_each_token_its_advantage(make_llama, tokenizer, tmp_path):
@@ -346,6 +346,31 @@ def test_predict_gives_each_token_its_advantage(make_llama, tokenizer, tmp_path)
         expected.append(logits.log_softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1))
     advantages = torch.tensor(outputs[0].advantages[3], dtype=torch.float64)
     torch.testing.assert_close(advantages, expected[0] - expected[1], rtol=1e-9, atol=1e-9)
+
+
+def test_predict_lets_the_context_write_and_keeps_its_texts_out(make_llama, tokenizer, tmp_path):
+    class Written(ReferenceSolution):
+        def __init__(self):
+            super().__init__()
+            self.texts = []
+
+        def prepare(self, rollouts):
+            ask = [({"role": "user", "content": "hint"},)] * 4
+            self.texts.append(
+                [c.ids for c in self.write(ask, sampler=TransformersSampler(max_new_tokens=5))]
+            )
+            return [*rollouts, replace(rollouts[0], origin="teacher")]
+
+    student = module(make_llama(), tokenizer)
+    context = Written()
+    outputs = trainer(tmp_path, context, limit_predict_batches=2).predict(
+        student, datamodule=LabData()
+    )
+    first, second = context.texts
+    assert first != second  # each batch draws numbers of its own
+    for output in outputs:
+        assert {rollout.origin for rollout in output.rollouts} == {"student"}
+        assert len(output.views) == len(output.advantages) == len(output.rollouts)
 
 
 def test_context_works_in_a_module_that_is_not_ours(tokenizer, tmp_path):

@@ -104,7 +104,7 @@ class TeacherContext(Callback):
         return (*rollout.question.messages[:-1], Message(role="user", content=content))
 
     def prepare(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
-        """Called on each training batch before :meth:`views`.
+        """Called on each batch of training or predict before :meth:`views`.
 
         A context may renew what it remembers here (keep it in ``state_dict``, and the same on
         every rank), write texts through :meth:`write`, and add completions that the student did

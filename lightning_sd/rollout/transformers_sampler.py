@@ -15,6 +15,7 @@ from lightning_sd.prompts import media_inputs
 from lightning_sd.rollout.base import Completion, Sampler
 from lightning_sd.rollout.cache import cache_argument, left_pad
 from lightning_sd.rollout.draw import draw, left_out
+from lightning_sd.rollout.packed import packed_linears
 
 SHRINK_AT = 0.25
 """Share of finished rows at which they leave the batch: leaving copies the cache."""
@@ -58,7 +59,7 @@ class TransformersSampler(Sampler):
         generator: torch.Generator,
     ) -> list[Completion]:
         """Sample from each prompt; see :class:`Sampler`."""
-        with rollout_mode(model):
+        with rollout_mode(model), packed_linears(model, len(prompts) * samples):
             state = _Decoding.prefill(model, prompts, samples)
             rows = _Rows(len(prompts) * samples, next(model.parameters()).device)
             stops = torch.tensor(list(stop_ids), device=rows.alive.device)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -35,12 +35,12 @@ def packed_linears(model: nn.Module, rows: int) -> Iterator[None]:
     if sum(layer.weight.nbytes for layer in layers) > MOST:
         layers = []
     for layer in layers:
-        layer.forward = _packed(layer, rows)
+        vars(layer)["forward"] = _packed(layer, rows)
     try:
         yield
     finally:
         for layer in layers:
-            del layer.forward
+            del vars(layer)["forward"]
 
 
 def _possible() -> bool:
@@ -54,7 +54,7 @@ def _possible() -> bool:
     )
 
 
-def _fits(layer: nn.Module) -> bool:
+def _fits(layer: nn.Module) -> TypeGuard[nn.Linear]:
     return (
         type(layer) is nn.Linear
         and "forward" not in vars(layer)  # somebody else has replaced it

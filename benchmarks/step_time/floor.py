@@ -5,7 +5,8 @@
 Each linear layer of the model is applied to as many tokens as a step needs: every distinct prompt
 once, completions without their last token, the head at completion tokens only. All results go into
 memory that is there already. No attention, norms, softmax, sampling, loss or optimizer; attention's
-own products are timed apart (``attention``) and are in no sum.
+own products are timed apart (``attention``) and are in no sum. So is decoding with weights that
+oneDNN has laid out beforehand (``packed``), which no trainer that we know does but ours.
 """
 
 from __future__ import annotations
@@ -54,6 +55,16 @@ class Products:
             x, grad = self.memory("x", tokens, width), self.memory("y", tokens, out)
             torch.mm(grad, weight, out=self.memory("dx", tokens, width))
             torch.mm(grad.T, x, out=self.memory("dw", out, width))
+
+    def packed(self, rows: int, steps: int) -> None:
+        """As ``decode``, in oneDNN's layout; laying out is a part of it, results are new memory."""
+        pack = torch.ops.mkldnn._reorder_linear_weight
+        weights = [pack(weight, rows) for weight in (*self.body, self.head)]
+        widths = [weight.shape[1] for weight in (*self.body, self.head)]
+        for _ in range(steps):
+            for weight, width in zip(weights, widths, strict=True):
+                x = self.memory("x", rows, width)
+                torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
 
     def decode(self, rows: int, steps: int) -> None:
         vocab, width = self.head.shape
@@ -132,6 +143,7 @@ def measure(shape: Shape, kind: Context, repeats: int) -> dict[str, Any]:
         "floor": round(sum(parts.values()), 4),
         "parts": {name: round(seconds, 4) for name, seconds in parts.items()},
         "attention": round(attention(shape, kind, repeats), 4),
+        "packed": round(fastest(lambda: work.packed(rows, later), repeats), 4),
     }
 
 

@@ -61,10 +61,12 @@ class Collector(Callback):
         own = pl_module.teacher_context
         scored = [] if own is None or not own.gives else [(own, outputs.views, outputs.advantages)]
         for context in self.contexts:
-            context.tokenizer = pl_module.tokenizer
-            views = context.views(outputs.rollouts)
+            context.attach(pl_module)
             # Lightning wraps only the module's own step in the run's precision.
             with trainer.precision_plugin.predict_step_context():
+                # What a context would add to train on is no rollout of the student's.
+                _ = context.prepare(outputs.rollouts)
+                views = context.views(outputs.rollouts)
                 scored.append((context, views, pl_module.advantages(outputs.rollouts, views)))
         names = context_names([context for context, _, _ in scored])
         rows = []

@@ -180,6 +180,10 @@ class TeacherContext(Callback):
                 "one, or write one that composes both."
             )
         host.teacher_context = self
+        self.attach(host)
+
+    def attach(self, host: HostsTeacherContext) -> None:
+        """Read and write with a module's tokenizer and model, without being its one context."""
         # Not its tokenizer yet: Lightning loads models only after every callback's setup.
         self._host = host
 

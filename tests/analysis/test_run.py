@@ -9,6 +9,8 @@ import pytest
 
 from lightning_sd.analysis.rows import read_rows
 from lightning_sd.cli import main
+from lightning_sd.contexts import TeacherContext
+from lightning_sd.rollout import TransformersSampler
 from tests.test_configs import CONFIGS, TINY
 
 QUICK = ["--config", str(CONFIGS / "quickstart.yaml"), *TINY]
@@ -18,6 +20,31 @@ BOTH = ["analyze", *QUICK, "--contexts+=ReferenceSolution", "--samples=3"]
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+
+
+class Wrote(TeacherContext):
+    """Shows a text that the model wrote for this batch."""
+
+    template = "{question} {text}"
+
+    def prepare(self, rollouts):
+        prompts = [rollout.question.messages for rollout in rollouts]
+        texts = self.write(prompts, sampler=TransformersSampler(max_new_tokens=3), teacher=True)
+        self.texts = [self.tokenizer.decode(text.ids) for text in texts]
+        return [*rollouts, rollouts[0]]
+
+    def fields(self, rollout):
+        return {"text": self.texts[0]}
+
+
+def test_a_context_that_writes_is_let_write(tmp_path):
+    main([*BOTH[:-2], f"--contexts+={__name__}.Wrote", "--samples=2", "--out=written"])
+    rows = read_rows(Path("written/rows.jsonl"))
+    assert len(rows) == 2 * 2
+    for row in rows:
+        found = row["contexts"]["Wrote"]
+        assert len(found["advantages"]) == len(row["tokens"])
+        assert len(found["messages"][-1]["content"]) > len(row["question"])
 
 
 def test_two_contexts_score_the_same_rollouts(capsys):

@@ -29,6 +29,8 @@ PAGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "resd": ("lab results", tuple(lab.RARE)),
 }
 """A page's mark, and the rows that it gets."""
+OWN = ("echodistill", "rcsd")
+"""Methods with a study of their own, whose table their page gets as it stands."""
 END = "<!-- end of results -->"
 HEAD = "| | seeds | rollouts | Avg@12 | Pass@12 | Maj@12 | length |\n|---|---|---|---|---|---|---|"
 STUDY = "[benchmarks/methods](../../benchmarks/methods/README.md)"
@@ -71,9 +73,16 @@ def main() -> None:
     raw = lab.HERE / "raw"
     for name, (mark, methods) in PAGES.items():
         rows = read_rows(raw / ("rare.jsonl" if name == "resd" else "lab.jsonl"))
-        path: Path = ROOT / "docs" / "methods" / f"{name}.md"
-        page = fill(path.read_text(encoding="utf-8"), mark, block(name, methods, rows))
-        path.write_text(page, encoding="utf-8")
+        _write(name, mark, block(name, methods, rows))
+    for name in OWN:
+        table = lab.HERE / name / "results.md"
+        if table.exists():
+            _write(name, f"results: {name}", table.read_text(encoding="utf-8").rstrip())
+
+
+def _write(name: str, mark: str, text: str) -> None:
+    path: Path = ROOT / "docs" / "methods" / f"{name}.md"
+    path.write_text(fill(path.read_text(encoding="utf-8"), mark, text), encoding="utf-8")
 
 
 if __name__ == "__main__":

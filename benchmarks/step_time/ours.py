@@ -186,9 +186,14 @@ def instrument(module: SelfDistillModule, clock: Clock, seen: dict[str, int]) ->
     found.on_student_ready = watch_scorer
 
 
-def measure(shape: Shape, loss: str, kind: Context, warm_up: int, counted: int) -> dict[str, Any]:
+def measure(
+    shape: Shape, loss: str, kind: Context, warm_up: int, counted: int, *, checkpointing: bool
+) -> dict[str, Any]:
     clock, seen, steps = Clock(), dict[str, int](), warm_up + counted
-    module = make_module(shape, loss, load_model(shape))
+    model = load_model(shape)
+    if checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    module = make_module(shape, loss, model)
     instrument(module, clock, seen)
     trainer = pl.Trainer(
         max_steps=steps,
@@ -219,9 +224,11 @@ def main() -> None:
     )
     parser.add_argument("--warm-up", type=int, default=1)
     parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--checkpointing", action="store_true", help="recompute activations")
     args = parser.parse_args()
     set_threads()
-    emit(measure(chosen(args), args.loss, args.context, args.warm_up, args.steps))
+    shape, sizes = chosen(args), (args.warm_up, args.steps)
+    emit(measure(shape, args.loss, args.context, *sizes, checkpointing=args.checkpointing))
 
 
 if __name__ == "__main__":

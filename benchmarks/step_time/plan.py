@@ -74,16 +74,22 @@ def step_cases(name: str, steps: int, *, quick: bool) -> Iterator[Case]:
     for trainer, loss, rounds in pairs:
         yield ours_case("step", name, {}, loss, CONTEXTS[trainer], steps, rounds)
         yield peer_case("step", name, {}, loss, trainer, steps, rounds)
-    # Ours where no two rollouts share a teacher's prompt, and TRL as it comes out of the box.
+    # Ours where no two rollouts share a teacher's prompt.
     if name == "random32k" or not quick:
         yield ours_case("step", name, {}, "js", "own", steps, 1)
-    if name == "random32k" and not quick:
-        case = peer_case("step", name, {}, "js", "sdpo", steps, 1)
-        yield replace(
-            case,
-            arguments=(*case.arguments, "--checkpointing"),
-            facts=(*case.facts, ("checkpointing", True)),
-        )
+    # Activations recomputed, as TRL does it out of the box.
+    if name != "lab" and not quick:
+        yield checkpointing(ours_case("step", name, {}, "js", "sibling", steps, 1))
+        yield checkpointing(peer_case("step", name, {}, "js", "sdpo", steps, 1))
+
+
+def checkpointing(case: Case) -> Case:
+    """The same with gradient checkpointing."""
+    return replace(
+        case,
+        arguments=(*case.arguments, "--checkpointing"),
+        facts=(*case.facts, ("checkpointing", True)),
+    )
 
 
 def curve_cases(steps: int, *, quick: bool) -> Iterator[Case]:

@@ -92,7 +92,11 @@ def steps(entries: Sequence[Entry]) -> str:
 
 def own(entries: Sequence[Entry]) -> str:
     """Ours without any sharing of the teacher's prompts, beside TRL's."""
-    trl = {(p["shape"], p["loss"]): p for _, p in pairs(entries) if p["trainer"] == "sdpo"}
+    trl = {
+        (p["shape"], p["loss"]): p
+        for _, p in pairs(entries)
+        if p["trainer"] == "sdpo" and not p["checkpointing"]
+    }
     rows = []
     for entry in entries:
         peer = trl.get((entry["shape"], entry["loss"]))

@@ -73,10 +73,11 @@ def read(path: Path) -> list[Entry]:
 def pairs(entries: Sequence[Entry]) -> list[tuple[Entry, Entry]]:
     """TRL's steps, each with ours of the same shape, loss and context."""
     steps = [e for e in entries if e["part"] == "step"]
-    ours = {(e["shape"], e["loss"], e["context"]): e for e in steps if e["trainer"] == "ours"}
+    alike = ("shape", "loss", "context", "checkpointing")
+    ours = {tuple(e[name] for name in alike): e for e in steps if e["trainer"] == "ours"}
     found = []
     for entry in steps:
-        match = ours.get((entry["shape"], entry["loss"], entry["context"]))
+        match = ours.get(tuple(entry[name] for name in alike))
         if entry["trainer"] != "ours" and match is not None:
             found.append((match, entry))
     return found

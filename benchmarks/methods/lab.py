@@ -73,9 +73,15 @@ def _fit(configs: Sequence[str], seed: int, steps: int, *further: str) -> list[s
 
 def collect(run: Run, folder: Path) -> Row:
     """Keep the answers before and after, question by question, and the means of the log."""
-    found = json.loads((folder / "out/before_after.json").read_text(encoding="utf-8"))
-    questions = {when: columns(rows) for when, rows in found.pop("questions").items()}
-    return {**found, "questions": questions, **read_log(folder / "out/log/metrics.csv")}
+    answers = read_before_after(folder / "out/before_after.json")
+    return {**answers, **read_log(folder / "out/log/metrics.csv")}
+
+
+def read_before_after(path: Path) -> Row:
+    """What ``BeforeAfter`` wrote, its questions as columns."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    questions = {when: columns(rows) for when, rows in found["questions"].items()}
+    return {**found, "questions": questions}
 
 
 def columns(rows: Sequence[Row]) -> Row:

@@ -181,6 +181,41 @@ def trained(name, seed, right, length):
     }
 
 
+def with_reward(questions):
+    return {**questions, "reward": [value / 2 for value in questions["avg"]]}
+
+
+def test_tables_of_the_studies_with_models_of_their_own():
+    runs = [
+        trained(n, s, r, 30.0)
+        for n, r in (("GRPO", 0.5), ("RCSD", 0.7), ("OPSD", 0.6))
+        for s in (1, 2)
+    ]
+    for run in runs:
+        run["questions"] = {when: with_reward(found) for when, found in run["questions"].items()}
+    whole = trained(rcsd.GENERATED, 1, 0.7, 30.0)
+    whole["questions"] = dict(runs[0]["questions"])
+    whole |= {"stage": {"steps": 60, "questions": runs[2]["questions"]}, "rubrics": 0.75}
+    text = "\n".join(rcsd.table([*runs, whole], ["GRPO", "OPSD", "RCSD", rcsd.GENERATED], 50))
+    assert "| untrained | 2 | | 20.8 [" in text
+    assert "| GRPO | 2 | 10,240 | 25.8 [" in text
+    assert "| RCSD | 2 | 5,120 | 35.8 [" in text
+    assert "RCSD minus OPSD, Avg@12 in points: 10.0 [10.0, 10.0]." in text
+    assert "Stage I, 60 steps" in text
+    assert "| after | 35.8 [" in text
+    assert "75.0% got a rubric" in text
+
+    names = ("EchoDistill", "GRPO")
+    rows = [trained(n, s, r, 9.0) for n, r in zip(names, (0.4, 0.6), strict=True) for s in (1, 2)]
+    rows += [trained(echodistill.UNTRAINED, 1, 0.4, 9.0)]
+    for row in rows:
+        row["questions"]["clean"] = asked(0.9)
+    text = "\n".join(echodistill.table(rows, names, 50))
+    assert "| untrained | 1 | 41.5 [" in text
+    assert "| GRPO | 2 | 61.5 [" in text
+    assert "EchoDistill minus GRPO, Avg@4 in noise, in points: -20.0 [-20.0, -20.0]." in text
+
+
 def continued(name, seed, first, second, **facts):
     tasks = {"first": asked(first), "second": asked(second), "unmarked": asked(0.5), "val": second}
     return {"key": f"{name}{facts}{seed}", "name": name, "seed": seed, **facts, **tasks}

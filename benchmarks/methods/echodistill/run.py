@@ -10,15 +10,15 @@ trained student on the same test questions without noise. ``results.jsonl`` hold
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.grid import Row, Run, fit_command, run_grid
+from benchmarks.grid import Row, Run, fit_command
 from benchmarks.intervals import difference, interval
 from benchmarks.methods.echodistill.prepare import FOLDER
-from benchmarks.methods.lab import columns
+from benchmarks.methods.lab import columns, read_before_after
+from benchmarks.methods.own import run_study
 from benchmarks.methods.report import DRAWS, answers, named
 
 HERE = Path(__file__).parent
@@ -80,8 +80,7 @@ def collect(run: Run, folder: Path) -> Row:
     questions = {"clean": columns([json.loads(line) for line in lines])}
     path = folder / "out/echodistill/before_after.json"
     if path.exists():
-        found = json.loads(path.read_text(encoding="utf-8"))["questions"]
-        questions |= {when: columns(rows) for when, rows in found.items()}
+        questions |= read_before_after(path)["questions"]
     return {"questions": questions}
 
 
@@ -122,20 +121,8 @@ def _cells(noisy: Sequence[Row], when: str, clean: Sequence[Row], draws: int) ->
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--model", type=Path, default=FOLDER)
-    parser.add_argument("--results", type=Path, default=HERE / "results.jsonl")
-    parser.add_argument("--scratch", type=Path, default=Path("out/echodistill/study"))
-    args = parser.parse_args()
-    runs = grid(args.methods, args.seeds, args.steps, args.model)
-    rows = run_grid(runs, collect, args.results, args.scratch.resolve(), jobs=args.jobs)
-    found = "\n".join(table(rows, args.methods)).rstrip() + "\n"
-    print(found)
-    args.results.with_suffix(".md").write_text(found, encoding="utf-8")
+    about = (__doc__ or "").splitlines()[0]
+    run_study(about, HERE, FOLDER, list(METHODS), grid, collect=collect, table=table)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,14 @@ run, ``results.md`` the tables. It goes on where it was stopped.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.grid import Row, Run, fit_command, run_grid
+from benchmarks.grid import Row, Run, fit_command
 from benchmarks.intervals import difference, interval
-from benchmarks.methods.lab import columns
+from benchmarks.methods.lab import read_before_after
+from benchmarks.methods.own import run_study
 from benchmarks.methods.rcsd.prepare import FOLDER
 from benchmarks.methods.rcsd.wording import DESIGN
 from benchmarks.methods.report import DRAWS, answers, named, score_cells
@@ -70,21 +70,13 @@ def _commands(name: str, seed: int, steps: int, model: Path) -> list[list[str]]:
 
 def collect(run: Run, folder: Path) -> Row:
     """Answers before and after, question by question; of stage I the same, and what was refused."""
-    row = _before_after(folder / "out/rcsd/run/before_after.json")
+    row = read_before_after(folder / "out/rcsd/run/before_after.json")
     stage = folder / "out/rcsd/rubrics/before_after.json"
     if stage.exists():
         lines = (folder / RUBRICS).read_text(encoding="utf-8").splitlines()
         written = [json.loads(line)["rubric"] is not None for line in lines]
-        row |= {"stage": _before_after(stage), "rubrics": sum(written) / len(written)}
+        row |= {"stage": read_before_after(stage), "rubrics": sum(written) / len(written)}
     return row
-
-
-def _before_after(path: Path) -> Row:
-    found = json.loads(path.read_text(encoding="utf-8"))
-    return {
-        **found,
-        "questions": {when: columns(rows) for when, rows in found["questions"].items()},
-    }
 
 
 def table(rows: Sequence[Row], methods: Sequence[str], draws: int = DRAWS) -> Iterator[str]:
@@ -138,20 +130,8 @@ def stage_table(runs: Sequence[Row], draws: int) -> Iterator[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--model", type=Path, default=FOLDER)
-    parser.add_argument("--results", type=Path, default=HERE / "results.jsonl")
-    parser.add_argument("--scratch", type=Path, default=Path("out/rcsd/study"))
-    args = parser.parse_args()
-    runs = grid(args.methods, args.seeds, args.steps, args.model)
-    rows = run_grid(runs, collect, args.results, args.scratch.resolve(), jobs=args.jobs)
-    found = "\n".join(table(rows, args.methods)).rstrip() + "\n"
-    print(found)
-    args.results.with_suffix(".md").write_text(found, encoding="utf-8")
+    about = (__doc__ or "").splitlines()[0]
+    run_study(about, HERE, FOLDER, list(METHODS), grid, collect=collect, table=table)
 
 
 if __name__ == "__main__":

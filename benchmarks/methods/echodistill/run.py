@@ -24,7 +24,7 @@ from benchmarks.methods.report import DRAWS, answers, named
 HERE = Path(__file__).parent
 OBJECTIVE = "--model.init_args.objective.init_args"
 ROWS = HERE / "rows.yaml"
-UNTRAINED = "untrained"
+UNTRAINED, BOUNDED = "untrained", "EchoDistill, bounded"
 METHODS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "GRPO": (("echodistill", "grpo"), ()),
     "distillation alone": (
@@ -32,7 +32,7 @@ METHODS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (f"{OBJECTIVE}.policy=0", "--model.init_args.samples=1"),
     ),
     "EchoDistill": (("echodistill",), ()),
-    "EchoDistill, bounded": (("echodistill",), (f"{OBJECTIVE}.dual_clip=3",)),
+    BOUNDED: (("echodistill",), (f"{OBJECTIVE}.dual_clip=3",)),
     "on policy": (("echodistill", "echodistill_onpolicy"), ()),
 }
 """Configs and further options. Distillation alone samples nothing but what the step asks for."""
@@ -102,13 +102,14 @@ def table(rows: Sequence[Row], methods: Sequence[str], draws: int = DRAWS) -> It
         minutes = sum(run["minutes"] for run in runs) / len(runs)
         yield f"| {name} | {len(runs)} | {_cells(runs, 'after', runs, draws)} | {minutes:.1f} |"
     yield ""
-    ours = named(rows, "EchoDistill")
-    for name in methods if ours else ():
-        if name != "EchoDistill":
-            pair = (answers(runs, "avg") for runs in (ours, named(rows, name)))
-            gap = difference(*pair, draws=draws).text()
-            yield f"EchoDistill minus {name}, Avg@4 in noise, in points: {gap}."
-            yield ""
+    for ours in (BOUNDED, "EchoDistill"):
+        for other in ("GRPO", "distillation alone", "on policy"):
+            pair = (named(rows, ours), named(rows, other))
+            if all(pair):
+                first, second = (answers(runs, "avg") for runs in pair)
+                gap = difference(first, second, draws=draws).text()
+                yield f"{ours} minus {other}, Avg@4 in noise, in points: {gap}."
+                yield ""
 
 
 def _cells(noisy: Sequence[Row], when: str, clean: Sequence[Row], draws: int) -> str:

@@ -20,7 +20,8 @@ HOW = """\
 Written by `python -m benchmarks.step_time.run`. Each number is the median over processes of each
 one's median step; ours and TRL's ran in turn, 2 threads each, float32, no other difference: same
 weights, questions, number and length of completions (no end token can be sampled), teacher's
-prompt, AdamW, clipping of the gradient's norm. Before the first measurement `check` takes one step
+prompt, AdamW, clipping of the gradient's norm; torch allocates on huge pages in both, as
+`python -m lightning_sd` has it do. Before the first measurement `check` takes one step
 of each of TRL's trainers and finds the same loss and the same gradients in ours.
 
 `sdpo`: TRL's SDPOTrainer, the teacher sees the group's first right completion but its own. `sdft`:

@@ -31,10 +31,13 @@ class Case:
     rounds: int = 1
     facts: tuple[tuple[str, Any], ...] = ()
     """What the report groups by."""
+    huge: bool = True
+    """Let torch ask for huge pages, as ``python -m lightning_sd`` does."""
 
     @property
     def key(self) -> str:
-        return " ".join((self.part, self.module, *self.arguments))
+        words = () if self.huge else ("(plain pages)",)
+        return " ".join((self.part, self.module, *self.arguments, *words))
 
 
 def plan(steps: int, *, quick: bool, tiny: bool) -> list[tuple[int, Case]]:
@@ -54,6 +57,7 @@ def plan(steps: int, *, quick: bool, tiny: bool) -> list[tuple[int, Case]]:
         *loss_cases(quick=quick),
         *curve_cases(steps, quick=quick),
         *step_cases("smollm2", steps, quick=quick),
+        *([] if quick else plain_cases(steps)),
     ]
     if tiny:
         cases = list({case.key: case for case in map(shrunk, cases)}.values())
@@ -81,6 +85,20 @@ def step_cases(name: str, steps: int, *, quick: bool) -> Iterator[Case]:
     if name != "lab" and not quick:
         yield checkpointing(ours_case("step", name, {}, "js", "sibling", steps, 1))
         yield checkpointing(peer_case("step", name, {}, "js", "sdpo", steps, 1))
+
+
+def plain_cases(steps: int) -> Iterator[Case]:
+    """Both without huge pages, which gain TRL's trainer more than ours."""
+    for name, losses in (
+        ("random32k", ("js", "reverse_kl", "top100_js", "sampled")),
+        ("smollm2", ("js",)),
+    ):
+        for loss in losses:
+            for case in (
+                ours_case("step", name, {}, loss, "sibling", steps, 1),
+                peer_case("step", name, {}, loss, "sdpo", steps, 1),
+            ):
+                yield replace(case, huge=False, facts=(*case.facts, ("pages", "plain")))
 
 
 def checkpointing(case: Case) -> Case:

@@ -50,8 +50,7 @@ def plot_phases(entries: Sequence[Entry], shape: str, path: Path) -> None:
                 left += seconds
             peak = entry.median("peak_mib")
             axes.text(left, at, f" {left:.3g} s, {peak:,.0f} MiB", va="center", fontsize=7)
-            who = "ours" if entry is our else f"TRL {entry['trainer']}"
-            who += " (checkpointing)" if entry["checkpointing"] else ""
+            who = entry.who if entry is our else f"TRL {entry.who}"
             labels.append((at, f"{entry['loss']}, {entry['context']}: {who}"))
             at += 1
         at += 0.4

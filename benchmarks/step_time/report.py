@@ -20,9 +20,10 @@ HOW = """\
 Written by `python -m benchmarks.step_time.run`. Each number is the median over processes of each
 one's median step; ours and TRL's ran in turn, 2 threads each, float32, no other difference: same
 weights, questions, number and length of completions (no end token can be sampled), teacher's
-prompt, AdamW, clipping of the gradient's norm; torch allocates on huge pages in both, as
-`python -m lightning_sd` has it do. Before the first measurement `check` takes one step
-of each of TRL's trainers and finds the same loss and the same gradients in ours.
+prompt, AdamW, clipping of the gradient's norm. In both torch allocates on huge pages, as
+`python -m lightning_sd` has it do; *plain pages*: in both it does not. Before the first measurement
+`check` takes one step of each of TRL's trainers and finds the same loss and the same gradients in
+ours.
 
 `sdpo`: TRL's SDPOTrainer, the teacher sees the group's first right completion but its own. `sdft`:
 SDFTTrainer, a text that stands with the question. `stable`: DistillationTrainer, the teacher sees
@@ -72,7 +73,7 @@ def steps(entries: Sequence[Entry]) -> str:
         rows.append(
             [
                 our["shape"],
-                _named(peer),
+                peer.who,
                 our["loss"],
                 len(our.rounds),
                 _step_cell(our),
@@ -96,7 +97,7 @@ def own(entries: Sequence[Entry]) -> str:
     trl = {
         (p["shape"], p["loss"]): p
         for _, p in pairs(entries)
-        if p["trainer"] == "sdpo" and not p["checkpointing"]
+        if p["trainer"] == "sdpo" and not p["checkpointing"] and not p["pages"]
     }
     rows = []
     for entry in entries:
@@ -113,7 +114,7 @@ def phases(entries: Sequence[Entry]) -> str:
     for entry in entries:
         if entry["part"] == "step":
             found = entry.phases
-            facts = [entry["shape"], entry["loss"], entry["context"], _named(entry)]
+            facts = [entry["shape"], entry["loss"], entry["context"], entry.who]
             rows.append([*facts, *(float(found[p]) for p in PHASES), sum(found.values())])
     head = ("shape", "loss", "context", "who", *PHASES, "step")
     note = (
@@ -158,7 +159,7 @@ def _step(entries: Sequence[Entry], shape: str, who: str) -> float | None:
     wanted = {"part": "step", "shape": shape, "trainer": who, "loss": "js", "context": "sibling"}
     for entry in entries:
         same = all(entry[name] == value for name, value in wanted.items())
-        if same and not entry["checkpointing"]:
+        if same and not entry["checkpointing"] and not entry["pages"]:
             return entry.step
     return None
 
@@ -207,17 +208,13 @@ def curves(entries: Sequence[Entry]) -> str:
     rows = []
     for entry in entries:
         if entry["part"] == "curve":
-            facts = [entry["curve"], entry[entry["curve"]], _named(entry)]
+            facts = [entry["curve"], entry[entry["curve"]], entry.who]
             rows.append([*facts, entry.step, entry.median("peak_mib")])
     return _section("Growth", ("of", "at", "who", "step, s", "peak MiB"), rows)
 
 
 def _step_cell(entry: Entry) -> str:
     return shown(entry.step) + (" !" if max(entry.others) > DISTURBED else "")
-
-
-def _named(entry: Entry) -> str:
-    return f"{entry['trainer']}{', checkpointing' if entry['checkpointing'] else ''}"
 
 
 def _section(title: str, head: Sequence[str], rows: Sequence[Any], note: str = "") -> str:

@@ -95,8 +95,7 @@ def run_case(case: Case, round_: int) -> dict[str, Any]:
     log.parent.mkdir(parents=True, exist_ok=True)
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
     environment = {**os.environ, **dict.fromkeys(names, THREADS), "HF_HUB_OFFLINE": "1"}
-    # As `python -m lightning_sd` sets it: torch asks for huge pages. Ours and TRL's alike.
-    environment["THP_MEM_ALLOC_ENABLE"] = "1"
+    environment["THP_MEM_ALLOC_ENABLE"] = str(int(case.huge))
     begun = time.monotonic()
     status, output = "ok", ""
     try:

@@ -27,6 +27,13 @@ class Entry:
     def __getitem__(self, name: str) -> Any:
         return self.facts.get(name)
 
+    @property
+    def who(self) -> str:
+        """The trainer, and what is unlike the others' rows."""
+        marks = ["checkpointing"] if self["checkpointing"] else []
+        marks += [f"{self['pages']} pages"] if self["pages"] else []
+        return ", ".join([self["trainer"], *marks])
+
     def median(self, name: str) -> float:
         """Median over processes of one number."""
         return statistics.median(float(found[name]) for found in self.rounds.values())
@@ -73,7 +80,7 @@ def read(path: Path) -> list[Entry]:
 def pairs(entries: Sequence[Entry]) -> list[tuple[Entry, Entry]]:
     """TRL's steps, each with ours of the same shape, loss and context."""
     steps = [e for e in entries if e["part"] == "step"]
-    alike = ("shape", "loss", "context", "checkpointing")
+    alike = ("shape", "loss", "context", "checkpointing", "pages")
     ours = {tuple(e[name] for name in alike): e for e in steps if e["trainer"] == "ours"}
     found = []
     for entry in steps:

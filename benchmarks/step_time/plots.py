@@ -69,6 +69,8 @@ def plot_curves(entries: Sequence[Entry], path: Path) -> None:
     for column, (curve, label) in enumerate(CURVE_NAMES.items()):
         for who in ("ours", "sdft"):
             points = [e for e in entries if e["curve"] == curve and e["trainer"] == who]
+            if not points:
+                continue
             points.sort(key=lambda e: e[curve])
             x = [e[curve] for e in points]
             name = "ours" if who == "ours" else "TRL SDFT"
@@ -77,6 +79,8 @@ def plot_curves(entries: Sequence[Entry], path: Path) -> None:
         axes[1][column].set_xlabel(label)
         for row in (0, 1):
             from_zero(axes[row][column])
+            if curve == "vocab":
+                axes[row][column].xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k")
     axes[0][0].set_ylabel("step, s")
     axes[1][0].set_ylabel("peak, MiB")
     axes[0][0].legend()

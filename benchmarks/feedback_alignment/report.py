@@ -50,7 +50,7 @@ def write_report(plan: Plan, *, draws: int = DRAWS) -> str:
     found = by_condition(runs)
     parts = [f"# Results: {plan.solver}", ""]
     if found:
-        parts += [*_main(found, plan, draws), *_differences(found, draws), *_budgets(found)]
+        parts += [*_main(found, plan, draws), *_differences(found, draws), *_budgets(found, draws)]
     if search:
         parts += _search(search)
     if analysis:
@@ -94,12 +94,14 @@ def _differences(found: Conditions, draws: int) -> Iterator[str]:
     yield ""
     yield (
         f"{first} minus the other, in points, on the same questions. Named in advance: "
-        f"{first} minus {second}, Avg; all others are exploratory, without correction for their "
-        "number."
+        f"{first} minus {second}, Avg, and near the ceiling `along`, the mean validation Avg over "
+        "a run's rollouts (its interval over seeds alone); all others are exploratory, without "
+        "correction for their number."
     )
     yield ""
-    yield "| minus | Avg | Pass | Maj | length, tokens |"
-    yield "|---|---|---|---|---|"
+    yield "| minus | Avg | Pass | Maj | length, tokens | along |"
+    yield "|---|---|---|---|---|---|"
+    starts = {run["seed"]: run for run in found.get(BASE, [])}
     for name, runs in found.items():
         if name == first:
             continue
@@ -107,12 +109,19 @@ def _differences(found: Conditions, draws: int) -> Iterator[str]:
         for metric in ("avg", "pass", "maj", "length"):
             gap = difference(scores(found[first], metric), scores(runs, metric), draws=draws)
             cells.append(gap.text(scale=1 if metric == "length" else 100))
+        pair = ([[mean] for mean in _along(each, starts)] for each in (found[first], runs))
+        cells.append("" if name == BASE else difference(*pair, draws=draws).text())
         label = f"**{name}**" if name == second else name
         yield f"| {label} | {' | '.join(cells)} |"
     yield ""
 
 
-def _budgets(found: Conditions) -> Iterator[str]:
+def _along(runs: Sequence[Row], starts: dict[int, Row]) -> list[float]:
+    """Each run's mean validation accuracy over its rollouts."""
+    return [along(curve(run, starts.get(run["seed"]), "rollouts")) for run in runs]
+
+
+def _budgets(found: Conditions, draws: int) -> Iterator[str]:
     trained = {name: runs for name, runs in found.items() if name != BASE}
     if not trained:
         return
@@ -141,7 +150,8 @@ def _budgets(found: Conditions) -> Iterator[str]:
         for budget in BUDGETS:
             curves = [curve(run, starts.get(run["seed"]), budget) for run in runs]
             if budget == "rollouts":
-                equal.append(f"{100 * statistics.mean(map(along, curves)):.1f}")
+                means_along = [[mean] for mean in _along(runs, starts)]
+                equal.append(interval(means_along, draws=draws).text())
             best = statistics.mean(within(points, least[budget]) for points in curves)
             equal.append(f"{100 * best:.1f}")
         cells = [f"{mean:,.0f}" for mean in means]

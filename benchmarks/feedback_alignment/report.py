@@ -175,7 +175,8 @@ def _search(search: Sequence[Row]) -> Iterator[str]:
             values = [r["val"] for r in search if (r["name"], r["lr"]) == (name, rate)]
             cells.append(f"{100 * statistics.mean(values):.1f}" if values else "")
         edge = " (edge of the grid)" if chosen[name] in (rates[0], rates[-1]) else ""
-        yield f"| {name} | {' | '.join(cells)} | {chosen[name]:g}{edge} |"
+        found = f"{chosen[name]:g}{edge}" if all(cells) else "(unfinished)"
+        yield f"| {name} | {' | '.join(cells)} | {found} |"
     yield ""
 
 

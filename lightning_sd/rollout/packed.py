@@ -34,13 +34,13 @@ def packed_linears(model: nn.Module, rows: int) -> Iterator[None]:
     layers = [layer for layer in model.modules() if _fits(layer)] if _possible() else []
     if sum(layer.weight.nbytes for layer in layers) > MOST:
         layers = []
-    for layer in layers:
-        vars(layer)["forward"] = _packed(layer, rows)
     try:
+        for layer in layers:
+            vars(layer)["forward"] = _packed(layer, rows)
         yield
     finally:
         for layer in layers:
-            del vars(layer)["forward"]
+            vars(layer).pop("forward", None)
 
 
 def _possible() -> bool:

@@ -67,6 +67,22 @@ def test_an_error_inside_leaves_nothing_behind():
     assert not any(replaced(model))
 
 
+def test_an_error_while_packing_leaves_nothing_behind(monkeypatch):
+    model, first, known = layers(), [], packed._packed
+
+    def no_memory(layer, rows):
+        if first:
+            raise MemoryError
+        first.append(layer)
+        return known(layer, rows)
+
+    monkeypatch.setattr(packed, "_packed", no_memory)
+    with pytest.raises(MemoryError), torch.no_grad(), packed_linears(model, rows=1):
+        pass
+    assert first
+    assert not any(replaced(model))
+
+
 def test_sampling_with_changed_weights_uses_them(make_llama, monkeypatch):
     """Nothing is kept from one rollout to the next: weights change in between."""
     monkeypatch.setattr(packed, "LEAST", 1)

@@ -55,13 +55,11 @@ def test_an_unknown_verb_is_refused(run, capsys):
 
 
 def test_the_command_line_asks_torch_for_huge_pages(monkeypatch, tmp_path):
-    from lightning_sd.__main__ import main as whole
-
     monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "0")  # so that it is taken back afterwards
     monkeypatch.setattr("sys.argv", ["lightning_sd", "critique", "stats", "--help"])
     for before, after in (("0", "0"), (None, "1")):
         if before is None:
             monkeypatch.delenv("THP_MEM_ALLOC_ENABLE")
         with pytest.raises(SystemExit):
-            whole()
+            main()
         assert os.environ["THP_MEM_ALLOC_ENABLE"] == after

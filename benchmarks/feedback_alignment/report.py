@@ -102,6 +102,7 @@ def _differences(found: Conditions, draws: int) -> Iterator[str]:
     yield "| minus | Avg | Pass | Maj | length, tokens | along |"
     yield "|---|---|---|---|---|---|"
     starts = {run["seed"]: run for run in found.get(BASE, [])}
+    ours = _along(found[first], starts)
     for name, runs in found.items():
         if name == first:
             continue
@@ -109,16 +110,17 @@ def _differences(found: Conditions, draws: int) -> Iterator[str]:
         for metric in ("avg", "pass", "maj", "length"):
             gap = difference(scores(found[first], metric), scores(runs, metric), draws=draws)
             cells.append(gap.text(scale=1 if metric == "length" else 100))
-        pair = ([[mean] for mean in _along(each, starts)] for each in (found[first], runs))
-        cells.append("" if name == BASE else difference(*pair, draws=draws).text())
+        # The base is not trained: there is nothing to go along.
+        trained = name != BASE
+        cells.append(difference(ours, _along(runs, starts), draws=draws).text() if trained else "")
         label = f"**{name}**" if name == second else name
         yield f"| {label} | {' | '.join(cells)} |"
     yield ""
 
 
-def _along(runs: Sequence[Row], starts: dict[int, Row]) -> list[float]:
-    """Each run's mean validation accuracy over its rollouts."""
-    return [along(curve(run, starts.get(run["seed"]), "rollouts")) for run in runs]
+def _along(runs: Sequence[Row], starts: dict[int, Row]) -> list[list[float]]:
+    """Each run's mean validation accuracy over its rollouts, ``[seeds][1]``."""
+    return [[along(curve(run, starts.get(run["seed"]), "rollouts"))] for run in runs]
 
 
 def _budgets(found: Conditions, draws: int) -> Iterator[str]:
@@ -150,8 +152,7 @@ def _budgets(found: Conditions, draws: int) -> Iterator[str]:
         for budget in BUDGETS:
             curves = [curve(run, starts.get(run["seed"]), budget) for run in runs]
             if budget == "rollouts":
-                means_along = [[mean] for mean in _along(runs, starts)]
-                equal.append(interval(means_along, draws=draws).text())
+                equal.append(interval([[along(c)] for c in curves], draws=draws).text())
             best = statistics.mean(within(points, least[budget]) for points in curves)
             equal.append(f"{100 * best:.1f}")
         cells = [f"{mean:,.0f}" for mean in means]

@@ -1,12 +1,14 @@
-"""The command line of a study that has a model of its own: EchoDistill's and RCSD's."""
+"""What the studies with a model of their own share: EchoDistill's and RCSD's."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.grid import Collect, Row, Run, run_grid
+from benchmarks.intervals import difference
+from benchmarks.methods.report import answers, named
 
 Grid = Callable[[Sequence[str], Sequence[int], int, Path], list[Run]]
 """From methods, seeds, steps and the model's folder to runs."""
@@ -51,3 +53,24 @@ def run_study(
     text = "\n".join(table(rows, args.methods)).rstrip() + "\n"
     print(text)
     args.results.with_suffix(".md").write_text(text, encoding="utf-8")
+
+
+def gaps(
+    rows: Sequence[Row], ours: str, others: Sequence[str], metric: str, draws: int
+) -> Iterator[str]:
+    """A line for each method that was run: by how many points ours is ahead in Avg@k.
+
+    Args:
+        rows: Of all runs.
+        ours: A method; nothing is said if it was not run.
+        others: What to compare it with.
+        metric: What Avg@k is called in the line.
+        draws: Bootstrap samples an interval.
+    """
+    for other in others:
+        pair = (named(rows, ours), named(rows, other))
+        if all(pair):
+            first, second = (answers(runs, "avg") for runs in pair)
+            gap = difference(first, second, draws=draws).text()
+            yield f"{ours} minus {other}, {metric} in points: {gap}."
+            yield ""

@@ -94,11 +94,7 @@ def steps(entries: Sequence[Entry]) -> str:
 
 def own(entries: Sequence[Entry]) -> str:
     """Ours without any sharing of the teacher's prompts, beside TRL's."""
-    trl = {
-        (p["shape"], p["loss"]): p
-        for _, p in pairs(entries)
-        if p["trainer"] == "sdpo" and not p["checkpointing"] and not p["pages"]
-    }
+    trl = {(p["shape"], p["loss"]): p for _, p in pairs(entries) if p.who == "sdpo"}
     rows = []
     for entry in entries:
         peer = trl.get((entry["shape"], entry["loss"]))
@@ -156,10 +152,10 @@ def floors(entries: Sequence[Entry]) -> str:
 
 
 def _step(entries: Sequence[Entry], shape: str, who: str) -> float | None:
-    wanted = {"part": "step", "shape": shape, "trainer": who, "loss": "js", "context": "sibling"}
+    wanted = {"part": "step", "shape": shape, "loss": "js", "context": "sibling"}
     for entry in entries:
         same = all(entry[name] == value for name, value in wanted.items())
-        if same and not entry["checkpointing"] and not entry["pages"]:
+        if same and entry.who == who:
             return entry.step
     return None
 

@@ -145,8 +145,11 @@ def question_rows(rollouts: Sequence[Rollout], k: int) -> list[dict[str, Any]]:
         in tokens.
     """
     metrics = {
-        **{"avg": AvgAtK(), "pass": PassAtK(), "maj": MajAtK()},
-        **{"reward": MeanReward(), "length": MeanLength()},
+        "avg": AvgAtK(),
+        "pass": PassAtK(),
+        "maj": MajAtK(),
+        "reward": MeanReward(),
+        "length": MeanLength(),
     }
     groups = [rollouts[start : start + k] for start in range(0, len(rollouts), k)]
     return [

@@ -15,10 +15,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.grid import Row, Run, fit_command
-from benchmarks.intervals import difference, interval
+from benchmarks.intervals import interval
 from benchmarks.methods.echodistill.prepare import FOLDER
 from benchmarks.methods.lab import columns, read_before_after
-from benchmarks.methods.own import run_study
+from benchmarks.methods.own import gaps, run_study
 from benchmarks.methods.report import DRAWS, answers, named
 
 HERE = Path(__file__).parent
@@ -41,13 +41,16 @@ METHODS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 def grid(methods: Sequence[str], seeds: Sequence[int], steps: int, model: Path) -> list[Run]:
     """A run for each method and seed, and the untrained model without noise."""
     facts = {"steps": steps}
-    first = [_test(("echodistill", ROWS), (), _common(seed, model)) for seed in seeds]
-    runs = [Run(UNTRAINED, seed, [test], facts) for seed, test in zip(seeds, first, strict=True)]
+    runs = [
+        Run(UNTRAINED, seed, [_test(("echodistill", ROWS), (), _common(seed, model))], facts)
+        for seed in seeds
+    ]
     for seed in seeds:
         for name in methods:
             configs, options = METHODS[name]
             fit = (
-                *(f"--trainer.max_steps={steps}", f"--data.init_args.seed={seed}"),
+                f"--trainer.max_steps={steps}",
+                f"--data.init_args.seed={seed}",
                 "--trainer.limit_val_batches=0",
             )
             common = _common(seed, model)
@@ -103,13 +106,8 @@ def table(rows: Sequence[Row], methods: Sequence[str], draws: int = DRAWS) -> It
         yield f"| {name} | {len(runs)} | {_cells(runs, 'after', runs, draws)} | {minutes:.1f} |"
     yield ""
     for ours in (BOUNDED, "EchoDistill"):
-        for other in ("GRPO", "distillation alone", "on policy"):
-            pair = (named(rows, ours), named(rows, other))
-            if all(pair):
-                first, second = (answers(runs, "avg") for runs in pair)
-                gap = difference(first, second, draws=draws).text()
-                yield f"{ours} minus {other}, Avg@4 in noise, in points: {gap}."
-                yield ""
+        others = ("GRPO", "distillation alone", "on policy")
+        yield from gaps(rows, ours, others, "Avg@4 in noise,", draws)
 
 
 def _cells(noisy: Sequence[Row], when: str, clean: Sequence[Row], draws: int) -> str:

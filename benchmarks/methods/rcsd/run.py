@@ -15,9 +15,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.grid import Row, Run, fit_command
-from benchmarks.intervals import difference, interval
+from benchmarks.intervals import interval
 from benchmarks.methods.lab import read_before_after
-from benchmarks.methods.own import run_study
+from benchmarks.methods.own import gaps, run_study
 from benchmarks.methods.rcsd.prepare import FOLDER
 from benchmarks.methods.rcsd.wording import DESIGN
 from benchmarks.methods.report import DRAWS, answers, named, score_cells
@@ -100,12 +100,7 @@ def table(rows: Sequence[Row], methods: Sequence[str], draws: int = DRAWS) -> It
         cells = f"{reward} | {score_cells(runs, 'after', draws)} | {minutes:.1f}"
         yield f"| {name} | {len(runs)} | {total:,} | {cells} |"
     yield ""
-    rcsd = named(rows, "RCSD")
-    for other in ("OPSD", "GRPO") if rcsd else ():
-        if runs := named(rows, other):
-            gap = difference(answers(rcsd, "avg"), answers(runs, "avg"), draws=draws)
-            yield f"RCSD minus {other}, Avg@12 in points: {gap.text()}."
-            yield ""
+    yield from gaps(rows, "RCSD", ("OPSD", "GRPO"), "Avg@12", draws)
     yield from stage_table(named(rows, GENERATED), draws)
 
 

@@ -23,6 +23,8 @@ from benchmarks.methods.rcsd.wording import DESIGN
 from benchmarks.methods.report import DRAWS, answers, named, score_cells
 
 HERE = Path(__file__).parent
+RUBRICS = "out/rcsd/rubrics.jsonl"
+SOURCE = "--teacher_context.init_args.rubrics"
 CLIP = "--model.init_args.objective.init_args.element_clip=0.05"
 GENERATED = "RCSD, generated rubrics"
 METHODS: dict[str, tuple[str, ...]] = {
@@ -31,13 +33,12 @@ METHODS: dict[str, tuple[str, ...]] = {
     "OPSD, clip 0.05": ("opsd", CLIP),
     "RCSD": (),
     "RCSD, clip 0.05": (CLIP,),
-    GENERATED: ("generated",),
-    "RCSD, random rubrics": ("random",),
+    GENERATED: (f"{SOURCE}=GeneratedRubric", f"{SOURCE}.init_args.path={RUBRICS}"),
+    "RCSD, random rubrics": (f"{SOURCE}=RandomRubric",),
 }
-"""Each method's overlay behind configs/rcsd.yaml, and perhaps an option."""
+"""Each method's overlay behind configs/rcsd.yaml, or options."""
 ROLLOUTS = {"GRPO": 8}
 """A question; all others 4."""
-RUBRICS = "out/rcsd/rubrics.jsonl"
 
 
 def grid(methods: Sequence[str], seeds: Sequence[int], steps: int, model: Path) -> list[Run]:

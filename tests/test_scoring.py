@@ -16,7 +16,7 @@ from lightning_sd.models import LoRA, add_lora
 from lightning_sd.objectives import Distillation, Tokens
 from lightning_sd.scoring import Head, Scorer, buckets, pack, shared_prompts
 from lightning_sd.scoring import scorer as scorer_module
-from lightning_sd.scoring.layout import sharing_pays
+from lightning_sd.scoring.sharing import by_beginning, by_prompt, cheapest, common_beginning
 from tests.reference.divergence import Settings
 from tests.reference.scoring import completion_logits, loss_sum
 
@@ -30,6 +30,8 @@ GROUPED: tuple[Rows, Rows] = (
     [[30, 31, EOS], [32], [33, 34, 35, 36, 37], [38, EOS], [39, 40, EOS], [41]],
 )
 """Several completions a prompt, as sampled."""
+BEGUN: Rows = [[50, 51, 52, *prompt] for prompt in [*GROUPED[0][:5], []]]
+"""All begin alike, as behind one system turn; one is nothing but the beginning."""
 IDS = [token for row in COMPLETIONS for token in row]
 LENGTHS = [len(row) for row in COMPLETIONS]
 
@@ -214,7 +216,7 @@ def test_the_student_s_own_prompt_and_weights_teach_nothing_at_all(
     """Exactly zero, not merely small: any misalignment or mixed-up mode would show."""
     for make, prompts, completions in (
         (make_llama, PROMPTS, COMPLETIONS),
-        (make_gpt2, *GROUPED),
+        (make_gpt2, BEGUN, GROUPED[1]),
     ):
         model = make()
         if checkpointing:
@@ -228,10 +230,18 @@ def test_the_student_s_own_prompt_and_weights_teach_nothing_at_all(
         assert packed_loss(model, model, prompts, longer, completions, **settings) > 1e-2
 
 
-@pytest.fixture
-def always_shared(monkeypatch: Any) -> None:
+@pytest.fixture(params=["prompt", "beginning"])
+def always_shared(request: Any, monkeypatch: Any) -> None:
     """These rows are so short that sharing would not pay."""
-    monkeypatch.setattr(scorer_module, "sharing_pays", lambda *args, **kwargs: True)
+
+    def prompt(prompts: Rows, completions: Rows, *, call_cost: int) -> Any:
+        return by_prompt(prompts, completions)
+
+    def beginning(prompts: Rows, completions: Rows, *, call_cost: int) -> Any:
+        length = common_beginning(prompts)
+        return by_beginning(prompts, completions, length) if length else None
+
+    monkeypatch.setattr(scorer_module, "cheapest", locals()[request.param])
 
 
 def shared_and_plain(model: Any, prompts: Rows, completions: Rows) -> list[Any]:
@@ -246,7 +256,7 @@ def shared_and_plain(model: Any, prompts: Rows, completions: Rows) -> list[Any]:
 
 @pytest.mark.usefixtures("always_shared")
 def test_sharing_a_prompt_changes_neither_logits_nor_gradients(family: Any) -> None:
-    shared, plain = shared_and_plain(family.make(0), *GROUPED)
+    shared, plain = shared_and_plain(family.make(0), BEGUN, GROUPED[1])
     assert_same(shared, plain, family.tolerance)
 
 
@@ -256,11 +266,28 @@ def test_sharing_a_prompt_changes_neither_logits_nor_gradients(family: Any) -> N
     [("Gemma2", {"sliding_window": 3}), ("Mistral", {"sliding_window": 2}), ("Qwen3", {})],
 )
 def test_sharing_works_with_sliding_windows(kind: str, config: dict) -> None:
-    shared, plain = shared_and_plain(small(kind, **config), *GROUPED)
+    shared, plain = shared_and_plain(small(kind, **config), BEGUN, GROUPED[1])
     assert_same(shared, plain, 1e-4)
 
 
-def test_sharing_encodes_each_prompt_once(make_llama: Any) -> None:
+BEGINNING = [5] * 100
+
+
+@pytest.mark.parametrize(
+    ("prompts", "tokens"),
+    [
+        # The last token of a completion predicts nothing that is scored.
+        ([BEGINNING] * 8, 100 + 8 * 1),
+        # What each has for itself is read with its completion.
+        ([[*BEGINNING, 10 + i, 9, 9] for i in range(8)], 100 + 8 * (3 + 1)),
+        # Two questions of four completions: their end is not worth a third call.
+        ([[*BEGINNING, 10 + i // 4, 9, 9] for i in range(8)], 100 + 8 * (3 + 1)),
+        # Nor is a short beginning, where two prompts are read once each.
+        ([[5, 10 + i // 4, *BEGINNING] for i in range(8)], 2 * 102 + 8 * 1),
+    ],
+    ids=["prompt", "beginning", "end", "prompts"],
+)
+def test_what_rows_share_is_encoded_once(make_llama: Any, prompts: Rows, tokens: int) -> None:
     model = make_llama()
     scorer = Scorer(model)
     scorer.score([[5]], [[6]])
@@ -269,11 +296,8 @@ def test_sharing_encodes_each_prompt_once(make_llama: Any) -> None:
         lambda module, args, kwargs: seen.append((args or (kwargs["hidden_states"],))[0].numel()),
         with_kwargs=True,
     )
-    prompt, answers = [5] * 100, [[6, 7]] * 8
-    scorer.score([prompt] * 8, answers)
-    width = model.config.hidden_size
-    # The last token of a completion predicts nothing that is scored.
-    assert sum(seen) == (100 + 8 * 1) * width
+    scorer.score(prompts, [[6, 7]] * 8)
+    assert sum(seen) == tokens * model.config.hidden_size
 
 
 @pytest.mark.parametrize(
@@ -301,9 +325,9 @@ def test_prompts_are_shared_where_that_saves_more_than_a_call(
 
 def test_ragged_completions_are_not_padded_to_share_a_short_prompt() -> None:
     prompts, completions = [[5] * 20] * 8, [[6] * 2000, *[[6] * 4] * 7]
-    assert not sharing_pays(prompts[:1], prompts, completions, call_cost=512)
+    assert cheapest(prompts, completions, call_cost=512) is None
     even = [[6] * 4] * 8
-    assert sharing_pays([[5] * 200], [[5] * 200] * 8, even, call_cost=512)
+    assert cheapest([[5] * 200] * 8, even, call_cost=512) is not None
 
 
 def test_only_completion_tokens_leave_the_scorer(tiny_llama: Any) -> None:

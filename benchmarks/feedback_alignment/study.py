@@ -35,8 +35,10 @@ CONTEXTS = {
     "no_answer": f"{_HERE}.NoAnswer",
 }
 
+SHOWN_REFERENCE = "benchmarks.feedback_alignment.shown.ShownReference"
 NAMES = {path.rsplit(".", 1)[-1]: name for name, path in CONTEXTS.items()}
-NAMES["StepAlignedCritique"] = "step_aligned"
+NAMES |= {"StepAlignedCritique": "step_aligned"}
+NAMES |= {"ShownReference": "refsol", "ShownCritique": "step_aligned"}
 """Conditions by the names that an analysis gives to contexts."""
 
 
@@ -53,6 +55,8 @@ class Plan:
     seeds: tuple[int, ...]
     k: int = 12
     """Answers a question in validation and test."""
+    analysed: tuple[str, ...] = ()
+    """Contexts that the analysis shows beside the critique."""
     questions: int = 64
     """Of the analysis."""
     words: tuple[str, ...] = ()
@@ -66,6 +70,11 @@ class Plan:
         """The full config."""
         return HERE / f"{self.solver}.yaml"
 
+    def condition(self, name: str) -> Path:
+        """The overlay of a condition: this solver's own if it has one."""
+        own = HERE / "conditions" / self.solver / f"{name}.yaml"
+        return own if own.exists() else HERE / "conditions" / f"{name}.yaml"
+
     @property
     def results(self) -> Path:
         """Folder of the raw results."""
@@ -78,6 +87,7 @@ LAB = Plan(
     rates=(1e-4, 3e-4, 1e-3, 3e-3),
     search_seeds=(101, 102),
     seeds=(1, 2, 3, 4, 5),
+    analysed=tuple(CONTEXTS[name] for name in (*FORMS, "refsol")),
     # Notations differ in these words alone; "is" stands for the equals sign.
     words=("so", "then", "now", "is"),
 )
@@ -88,6 +98,7 @@ SMOLLM2 = Plan(
     search_seeds=(101,),
     seeds=(1, 2),
     k=4,
+    analysed=(SHOWN_REFERENCE,),
 )
 PLANS = {plan.solver: plan for plan in (LAB, SMOLLM2)}
 
@@ -149,8 +160,7 @@ def base_runs(plan: Plan) -> list[Run]:
 
 def analysis_runs(plan: Plan) -> list[Run]:
     """The untrained solver's rollouts under every form at once, and under each weak critic."""
-    forms = (*FORMS, "refsol") if plan.solver == "lab" else ("refsol",)
-    others = [f"--contexts+={CONTEXTS[name]}" for name in forms]
+    others = [f"--contexts+={path}" for path in plan.analysed]
     weak = [(name, []) for name in WEAK if name in plan.conditions]
     return [
         Run(name, plan.seeds[0], [_analyze(plan, name, further)])
@@ -211,6 +221,6 @@ def _fit(plan: Plan, name: str, seed: int, rate: float) -> list[str]:
 
 
 def _command(plan: Plan, name: str, seed: int, verb: str) -> list[str]:
-    configs = [plan.config, HERE / "conditions" / f"{name}.yaml"]
+    configs = [plan.config, plan.condition(name)]
     options = [f"--seed_everything={seed}", f"--data.init_args.seed={seed}", *plan.options]
     return fit_command(configs, *options, verb=verb)

@@ -92,10 +92,7 @@ def asked(question: Question) -> Question:
         turns.append({"role": "user", "content": shot})
         turns.append({"role": "assistant", "content": solution(shot)})
     turns.append({"role": "user", "content": text})
-    work = additions(text)
-    steps = [f"get {result} from {left} + {right}" for left, right, result in work]
-    reference = render_steps(steps, str(work[-1][2]))
-    return replace(question, text=text, messages=tuple(turns), reference=reference)
+    return replace(question, text=text, messages=tuple(turns), reference=reference(text))
 
 
 def additions(text: str) -> list[tuple[int, int, int]]:
@@ -116,6 +113,13 @@ def solution(text: str) -> str:
     """The worked solution in the form that the examples show."""
     work = additions(text)
     return render_steps([_written(step) for step in work], str(work[-1][2]))
+
+
+def reference(text: str) -> str:
+    """The worked solution in a notation that no example shows."""
+    work = additions(text)
+    steps = [f"get {result} from {left} + {right}" for left, right, result in work]
+    return render_steps(steps, str(work[-1][2]))
 
 
 def _written(step: tuple[int, int, int]) -> str:

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lightning_sd.prompts import MediaPrompt
-
 Ids = Sequence[int]
 
 CALL_COST = 512
@@ -81,55 +79,3 @@ def buckets(lengths: Sequence[int], *, call_cost: int = CALL_COST) -> list[list[
         groups.append(order[cut[end] : end])
         end = cut[end]
     return groups[::-1]
-
-
-def shared_prompts(prompts: Sequence[Ids]) -> tuple[list[Ids], list[int]]:
-    """The distinct prompts, and which of them each row has.
-
-    Prompts with sounds or images are compared by object: their ids say nothing of what is heard.
-
-    Example:
-        >>> shared_prompts([[1, 2], [3], [1, 2]])
-        ([[1, 2], [3]], [0, 1, 0])
-    """
-    number: dict[tuple[int, ...], int] = {}
-    distinct: list[Ids] = []
-    index = []
-    for prompt in prompts:
-        media = isinstance(prompt, MediaPrompt)
-        place = number.setdefault((-id(prompt),) if media else tuple(prompt), len(distinct))
-        if place == len(distinct):
-            distinct.append(prompt if media else list(prompt))
-        index.append(place)
-    return distinct, index
-
-
-def sharing_pays(
-    distinct: Sequence[Ids], prompts: Sequence[Ids], completions: Sequence[Ids], *, call_cost: int
-) -> bool:
-    """Whether encoding each distinct prompt once, in a call of its own, costs less than whole rows.
-
-    It reads lengths only, so student and teacher with equal prompts are laid out alike, and equal
-    weights then give equal numbers to the last bit.
-
-    Args:
-        distinct: The distinct prompts.
-        prompts: One a row.
-        completions: One a row, not empty.
-        call_cost: What a forward pass costs beside its tokens, in tokens.
-
-    Example:
-        >>> rows = [[1] * 200] * 4, [[2] * 10] * 4
-        >>> [sharing_pays([[1] * 200], *rows, call_cost=cost) for cost in (500, 700)]
-        [True, False]
-    """
-    rows = len(prompts)
-    if len(distinct) == rows:
-        return False
-    longest, later = max(map(len, distinct)), max(map(len, completions)) - 1
-    shared = len(distinct) * longest + rows * later + 2 * call_cost
-    lengths = [len(p) + len(c) for p, c in zip(prompts, completions, strict=True)]
-    if shared < sum(lengths) + call_cost:  # less than whole rows without any padding
-        return True
-    groups = buckets(lengths, call_cost=call_cost)
-    return shared < sum(lengths[group[0]] * len(group) + call_cost for group in groups)

@@ -17,15 +17,9 @@ from torch import Tensor, nn
 from lightning_sd.prompts import has_media, media_inputs
 from lightning_sd.rollout.cache import causal_lm
 from lightning_sd.scoring.head import Head, head_of
-from lightning_sd.scoring.layout import (
-    CALL_COST,
-    Ids,
-    buckets,
-    pack,
-    shared_prompts,
-    sharing_pays,
-)
+from lightning_sd.scoring.layout import CALL_COST, Ids, buckets, pack
 from lightning_sd.scoring.prefix import shared_prefix_hidden
+from lightning_sd.scoring.sharing import Shared, cheapest
 
 
 @dataclass(frozen=True)
@@ -51,8 +45,8 @@ class Scorer:
     Args:
         model: transformers' causal LM (peft or not), or any module that takes ``input_ids`` and
             returns an object with ``.logits``.
-        share_prompts: Encode a prompt once for all its completions where that costs less. False:
-            lay every row out whole (the slow reference of the tests).
+        share_prompts: Encode once what prompts have in common (whole prompts, or their beginning)
+            where that costs less. False: lay every row out whole (the slow reference of the tests).
         call_cost: What a forward pass costs beside its tokens, in tokens.
     """
 
@@ -89,10 +83,11 @@ class Scorer:
         if has_media(prompts):
             # The decoder alone knows nothing of sounds: the whole model but its head does.
             backbone = causal_lm(self.model).base_model
-        distinct, index = shared_prompts(prompts)
-        if self._shares(distinct, prompts, completions):
-            config = causal_lm(self.model).config
-            hidden = shared_prefix_hidden(backbone, config, distinct, index, completions)
+        shared = self._shared(prompts, completions)
+        if shared is not None:
+            hidden = shared_prefix_hidden(
+                backbone, causal_lm(self.model).config, shared, [len(c) for c in completions]
+            )
         else:
             hidden = self._by_rows(
                 prompts,
@@ -101,10 +96,8 @@ class Scorer:
             )
         return Scores(hidden, head_of(linear, causal_lm(self.model).config))
 
-    def _shares(
-        self, distinct: Sequence[Ids], prompts: Sequence[Ids], completions: Sequence[Ids]
-    ) -> bool:
-        """Whether sharing is possible and costs less."""
+    def _shared(self, prompts: Sequence[Ids], completions: Sequence[Ids]) -> Shared | None:
+        """How rows share what they have in common; None: they don't."""
         # Recomputation in the backward pass would fill the cache a second time. Without gradients
         # older transformers drop the cache all the same, and student and teacher should be laid
         # out alike: then equal prompts give equal numbers to the last bit.
@@ -114,12 +107,8 @@ class Scorer:
         )
         whole = all(len(prompt) for prompt in prompts) and all(len(c) for c in completions)
         if not self.share_prompts or checkpointing or not whole:
-            return False
-        if has_media(prompts):
-            # A sound is encoded once a prompt. And a completion may hold the token that stands for
-            # sounds: laid out behind its prompt it would be taken for one.
-            return True
-        return sharing_pays(distinct, prompts, completions, call_cost=self.call_cost)
+            return None
+        return cheapest(prompts, completions, call_cost=self.call_cost)
 
     def _by_rows(
         self,

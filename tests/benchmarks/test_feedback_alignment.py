@@ -300,7 +300,7 @@ def test_the_grid_has_the_protocols_runs():
     keys = [r.key for r in (*runs, *search, *study.base_runs(plan))]
     assert len(set(keys)) == len(keys)
     for name in plan.conditions:
-        assert (study.HERE / "conditions" / f"{name}.yaml").exists()
+        assert plan.condition(name).exists()
 
 
 def test_a_critique_that_is_a_string_of_words_has_forms_too():

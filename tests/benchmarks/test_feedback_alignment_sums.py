@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.feedback_alignment import study
+from benchmarks.feedback_alignment.shown import ShownCritique, ShownReference
 from benchmarks.feedback_alignment.sums import SHOTS, RunningSums, asked, solution
 from lightning_sd.cli import main
+from lightning_sd.types import Rollout
 
 pytest.importorskip("reasoning_gym")
 TASK = RunningSums({"train": 30, "val": 10, "test": 10})
@@ -64,6 +66,25 @@ def test_the_expression_is_the_gyms_own():
     raw = super(RunningSums, TASK).questions("val")[0]
     assert asked(raw).text in raw.text
     assert asked(raw).id == raw.id
+
+
+@pytest.mark.parametrize("context", [ShownCritique(), ShownReference()], ids=["own", "reference"])
+def test_the_teacher_is_shown_how_the_same_examples_are_read(context):
+    attempt = RIGHT.replace(" = ", "=", 1)
+    rollout = Rollout(QUESTION, (), attempt, 0, critique=TASK.repair(QUESTION, attempt))
+    told = attempt if context.needs else QUESTION.reference
+    turns = context.views([rollout])[0].messages
+    assert [turn["role"] for turn in turns] == ["system", *["user", "assistant"] * 4, "user"]
+    assert turns[0] == QUESTION.messages[0]
+    assert turns[-1]["content"] == context.template.format(
+        question=QUESTION.text, critique=told, reference=told
+    )
+    for shot, user, answer in zip(SHOTS, turns[1::2], turns[2::2], strict=False):
+        assert user["content"].startswith(f"{shot}\nHere is a ")
+        assert answer["content"] == solution(shot)
+        # Its context is as right as the answer, and a reference is told in other words.
+        assert (answer["content"] in user["content"]) == bool(context.needs)
+        assert f"<answer>{sum(map(int, shot.split(' + ')))}</answer>" in user["content"]
 
 
 CONFIGS = [(plan, name) for plan in study.PLANS.values() for name in plan.conditions]

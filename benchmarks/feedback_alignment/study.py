@@ -94,9 +94,9 @@ LAB = Plan(
 SMOLLM2 = Plan(
     "smollm2",
     conditions=TABLE,
-    rates=(5e-5, 2e-4),
+    rates=(1e-4, 5e-4),
     search_seeds=(101,),
-    seeds=(1, 2),
+    seeds=(1, 2, 3),
     k=4,
     analysed=(SHOWN_REFERENCE,),
 )

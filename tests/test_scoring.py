@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import random
 import warnings
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from lightning_sd.models import LoRA, add_lora
 from lightning_sd.objectives import Distillation, Tokens
 from lightning_sd.scoring import Head, Scorer, buckets, pack, shared_prompts
 from lightning_sd.scoring import scorer as scorer_module
-from lightning_sd.scoring.sharing import by_beginning, by_prompt, cheapest, common_beginning
+from lightning_sd.scoring.sharing import cheapest, share, splits
 from tests.reference.divergence import Settings
 from tests.reference.scoring import completion_logits, loss_sum
 
@@ -30,8 +31,8 @@ GROUPED: tuple[Rows, Rows] = (
     [[30, 31, EOS], [32], [33, 34, 35, 36, 37], [38, EOS], [39, 40, EOS], [41]],
 )
 """Several completions a prompt, as sampled."""
-BEGUN: Rows = [[50, 51, 52, *prompt] for prompt in [*GROUPED[0][:5], []]]
-"""All begin alike, as behind one system turn; one is nothing but the beginning."""
+BEGUN: Rows = [[50, *prompt] for prompt in ([5, 6, 7], [5, 6, 7], [5, 6, 8], [5, 6], [9, 10], [])]
+"""All begin alike, as behind one system turn, and some a little further; one ends there."""
 IDS = [token for row in COMPLETIONS for token in row]
 LENGTHS = [len(row) for row in COMPLETIONS]
 
@@ -230,25 +231,23 @@ def test_the_student_s_own_prompt_and_weights_teach_nothing_at_all(
         assert packed_loss(model, model, prompts, longer, completions, **settings) > 1e-2
 
 
-@pytest.fixture(params=["prompt", "beginning"])
+@pytest.fixture(params=[0, 1, -1], ids=["prompts", "groups", "all"])
 def always_shared(request: Any, monkeypatch: Any) -> None:
     """These rows are so short that sharing would not pay."""
 
-    def prompt(prompts: Rows, completions: Rows, *, call_cost: int) -> Any:
-        return by_prompt(prompts, completions)
+    def forced(prompts: Rows, completions: Rows, *, call_cost: int) -> Any:
+        distinct, index = shared_prompts(prompts)
+        found = list(splits(distinct))
+        return share(found[min(request.param, len(found) - 1)], distinct, index, completions)
 
-    def beginning(prompts: Rows, completions: Rows, *, call_cost: int) -> Any:
-        length = common_beginning(prompts)
-        return by_beginning(prompts, completions, length) if length else None
-
-    monkeypatch.setattr(scorer_module, "cheapest", locals()[request.param])
+    monkeypatch.setattr(scorer_module, "cheapest", forced)
 
 
 def shared_and_plain(model: Any, prompts: Rows, completions: Rows) -> list[Any]:
     """Logits and gradients with prompts encoded once, and with every row laid out whole."""
     results = []
-    for share in (True, False):
-        logits = Scorer(model, share_prompts=share).score(prompts, completions).logits()
+    for shared in (True, False):
+        logits = Scorer(model, share_prompts=shared).score(prompts, completions).logits()
         weights = torch.linspace(-1, 1, logits.numel(), dtype=logits.dtype).view_as(logits)
         results.append((logits.detach(), gradients((logits.tanh() * weights).sum(), model)))
     return results
@@ -280,12 +279,14 @@ BEGINNING = [5] * 100
         ([BEGINNING] * 8, 100 + 8 * 1),
         # What each has for itself is read with its completion.
         ([[*BEGINNING, 10 + i, 9, 9] for i in range(8)], 100 + 8 * (3 + 1)),
-        # Two questions of four completions: their end is not worth a third call.
+        # A short end is read with each completion.
         ([[*BEGINNING, 10 + i // 4, 9, 9] for i in range(8)], 100 + 8 * (3 + 1)),
-        # Nor is a short beginning, where two prompts are read once each.
+        # Behind a short beginning, two prompts are read once each.
         ([[5, 10 + i // 4, *BEGINNING] for i in range(8)], 2 * 102 + 8 * 1),
+        # Two questions, their four attempts with a critique each.
+        ([[5, 10 + i // 4, *BEGINNING, 20 + i, 9] for i in range(8)], 2 * 102 + 8 * (2 + 1)),
     ],
-    ids=["prompt", "beginning", "end", "prompts"],
+    ids=["prompt", "beginning", "end", "prompts", "questions"],
 )
 def test_what_rows_share_is_encoded_once(make_llama: Any, prompts: Rows, tokens: int) -> None:
     model = make_llama()
@@ -321,6 +322,29 @@ def test_prompts_are_shared_where_that_saves_more_than_a_call(
         alone = scorer.score(prompts, completions).logits()
     assert calls == 1 + shared
     assert torch.equal(scorer.score(prompts, completions).logits(), alone)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_rows_are_the_same_however_they_are_split(seed: int) -> None:
+    """Behind its head stands a row's tail, every group begins alike, and the cheapest is found."""
+    rng = random.Random(seed)
+    prompts = [[1, *rng.choices([2, 3], k=rng.randrange(6))] for _ in range(12)]
+    completions = [[4] * rng.randint(1, 5) for _ in prompts]
+    distinct, index = shared_prompts(prompts)
+
+    def cost(found: Any) -> int:
+        tail = max(map(len, found.tails)) - 1
+        return len(found.heads) * max(map(len, found.heads)) + len(prompts) * tail
+
+    ways = [share(split, distinct, index, completions) for split in splits(distinct)]
+    for found in ways:
+        rows = [[*found.heads[i], *t] for i, t in zip(found.index, found.tails, strict=True)]
+        assert rows == [[*p, *c] for p, c in zip(prompts, completions, strict=True)]
+    least = min(ways, key=cost)
+    chosen = cheapest(prompts, completions, call_cost=0)
+    # Where calls cost nothing each row may be read alone, without padding.
+    alone = sum(len(p) + len(c) for p, c in zip(prompts, completions, strict=True))
+    assert chosen == (least if cost(least) < alone else None)
 
 
 def test_ragged_completions_are_not_padded_to_share_a_short_prompt() -> None:

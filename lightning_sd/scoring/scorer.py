@@ -45,7 +45,7 @@ class Scorer:
     Args:
         model: transformers' causal LM (peft or not), or any module that takes ``input_ids`` and
             returns an object with ``.logits``.
-        share_prompts: Encode once what prompts have in common (whole prompts, or their beginning)
+        share_prompts: Encode once what rows have in common (whole prompts, or their beginnings)
             where that costs less. False: lay every row out whole (the slow reference of the tests).
         call_cost: What a forward pass costs beside its tokens, in tokens.
     """

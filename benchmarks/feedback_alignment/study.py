@@ -96,7 +96,7 @@ SMOLLM2 = Plan(
     conditions=TABLE,
     rates=(1e-4, 5e-4),
     search_seeds=(101,),
-    seeds=(1, 2, 3),
+    seeds=(1, 2),
     k=4,
     analysed=(SHOWN_REFERENCE,),
 )

@@ -59,7 +59,8 @@ def plot_curves(found: Conditions, plan: Plan) -> Any:
         axis.set_xlabel(label)
         axis.set_xlim(left=0)
     axes[0].set_ylabel(f"validation Avg@{plan.k}, %")
-    axes[-1].legend(frameon=False, loc="lower right")
+    # Above the panels: no place inside them is free for every solver.
+    axes[1].legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(TABLE))
     return figure
 
 

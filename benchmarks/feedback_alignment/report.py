@@ -93,10 +93,10 @@ def _differences(found: Conditions, draws: int) -> Iterator[str]:
     yield "## Paired differences"
     yield ""
     yield (
-        f"{first} minus the other, in points, on the same questions. Named in advance: "
-        f"{first} minus {second}, Avg, and near the ceiling `along`, the mean validation Avg over "
-        "a run's rollouts (its interval over seeds alone); all others are exploratory, without "
-        "correction for their number."
+        f"{first} minus the other, in points, on the same questions. Named in advance, "
+        f"of the lab: {first} minus {second}, Avg, and near the ceiling `along`, the mean "
+        "validation Avg over a run's rollouts (its interval over seeds alone); all others are "
+        "exploratory, without correction for their number."
     )
     yield ""
     yield "| minus | Avg | Pass | Maj | length, tokens | along |"

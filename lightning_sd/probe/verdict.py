@@ -147,6 +147,14 @@ def _notes(found: Estimates) -> tuple[str, ...]:
             f"the mean advantage is no lower on wrong attempts ({wrong:+.3f}) than on right ones "
             f"({right:+.3f}): the signal does not tell them apart"
         )
+    likelier = found["positive_right"]
+    if likelier.low is not None and likelier.low <= 0.5:
+        # Seen on a real model (benchmarks/feedback_alignment): teachers that answer better, and are
+        # less sure than the student of tokens that it has right, made it worse.
+        notes.append(
+            f"{percent(likelier.value)} of the right attempts are likelier under the teacher than "
+            "under the student, not surely more than half: it may doubt what is right"
+        )
     teachers = found["has_teacher"].value
     if teachers is not None and teachers < 1:
         notes.append(f"{percent(1 - teachers)} of the attempts have no teacher")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.feedback_alignment import study
+from benchmarks.feedback_alignment.operands import kinds_of
 from benchmarks.feedback_alignment.shown import ShownCritique, ShownReference
 from benchmarks.feedback_alignment.sums import SHOTS, RunningSums, asked, solution
 from lightning_sd.cli import main
@@ -85,6 +86,17 @@ def test_the_teacher_is_shown_how_the_same_examples_are_read(context):
         # Its context is as right as the answer, and a reference is told in other words.
         assert (answer["content"] in user["content"]) == bool(context.needs)
         assert f"<answer>{sum(map(int, shot.split(' + ')))}</answer>" in user["content"]
+
+
+def test_digits_that_repeat_are_told_from_those_that_are_new():
+    text = "<step_1>9 + 8 = 17</step_1><step_2>17 + 3 = 20</step_2><answer>20</answer>"
+    kinds = kinds_of(text, [*range(1, len(text) + 1), len(text)])
+    found = {
+        kind: "".join(c for c, k in zip(text, kinds, strict=False) if k == kind) for kind in kinds
+    }
+    assert found["copied"] == "9817320"
+    assert found["sums"] == "1720"
+    assert kinds[-1] == "others"
 
 
 CONFIGS = [(plan, name) for plan in study.PLANS.values() for name in plan.conditions]

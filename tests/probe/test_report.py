@@ -124,7 +124,14 @@ def test_advantages_are_told_apart_by_verdict():
     assert (found["positive_right"].value, found["positive_wrong"].value) == (1, 0)
     assert not report(rows).verdict.notes
     turned = [replace(row, advantages=tuple(-a for a in row.advantages)) for row in rows]
-    assert "does not tell them apart" in report(turned).verdict.notes[0]
+    notes = report(turned).verdict.notes
+    assert "does not tell them apart" in notes[0]
+    assert notes[1].startswith("0% of the right attempts are likelier")
+    mixed = [
+        replace(row, advantages=tuple(a if i % 8 else -a for a in row.advantages))
+        for i, row in enumerate(rows)
+    ]
+    assert "not surely more than half" in report(mixed).verdict.notes[0]
 
 
 def test_localisation_is_a_mean_over_attempts_with_a_wrong_step():

@@ -121,11 +121,20 @@ class Database:
             except sqlite3.DatabaseError as error:
                 raise ValueError(f"{self.path} is no critique cache: {error}.") from error
 
+    def _held(self) -> tuple[int, int]:
+        """Version and number of the tables, both of one moment: another process may be at it."""
+        connection = self.connection
+        connection.execute("BEGIN")
+        try:
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            return version, connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        finally:
+            connection.rollback()
+
     def _try_create(self) -> None:
-        found = self.connection.execute("PRAGMA user_version").fetchone()[0]
+        found, strange = self._held()
         if found == self._version:
             return
-        strange = self.connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if found or strange:
             raise ValueError(
                 f"{self.path} holds tables of version {found}, this program writes version "

@@ -31,6 +31,9 @@ SCRIPT = textwrap.dedent(
     out = {"seen": student.seen, "asked": [r.question.id for r in critic.asked]}
     with open(f"{folder}/rank{trainer.global_rank}_{steps}_{bool(resume)}.json", "w") as stream:
         json.dump(out, stream)
+    # A rank that ends while the other still holds its connection may abort.
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
     """
 )
 
@@ -42,7 +45,8 @@ def run(folder, steps, resume=""):
     (folder / "script.py").write_text(SCRIPT)
     command = [sys.executable, str(folder / "script.py"), str(folder), str(steps), str(resume)]
     environment = {**os.environ, "PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, check=True, env=environment, timeout=300, capture_output=True)
+    done = subprocess.run(command, env=environment, timeout=300, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
     paths = [folder / f"rank{rank}_{steps}_{bool(resume)}.json" for rank in (0, 1)]
     return [json.loads(path.read_text()) for path in paths]
 

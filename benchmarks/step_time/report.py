@@ -28,7 +28,8 @@ ours.
 `sdpo`: TRL's SDPOTrainer, the teacher sees the group's first right completion but its own. `sdft`:
 SDFTTrainer, a text that stands with the question. `stable`: DistillationTrainer, the teacher sees
 the question alone. The teacher is the initial model in all. *own*: another text for every rollout,
-so that no two rollouts share a prompt of the teacher; TRL's time does not depend on it."""
+so that no two rollouts share a prompt of the teacher, but for the question before it; TRL's time does
+not depend on it."""
 
 
 def main() -> None:
@@ -93,7 +94,7 @@ def steps(entries: Sequence[Entry]) -> str:
 
 
 def own(entries: Sequence[Entry]) -> str:
-    """Ours without any sharing of the teacher's prompts, beside TRL's."""
+    """Ours where rollouts share no more of the teacher's prompt than the question."""
     trl = {(p["shape"], p["loss"]): p for _, p in pairs(entries) if p.who == "sdpo"}
     rows = []
     for entry in entries:

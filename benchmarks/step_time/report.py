@@ -28,8 +28,8 @@ ours.
 `sdpo`: TRL's SDPOTrainer, the teacher sees the group's first right completion but its own. `sdft`:
 SDFTTrainer, a text that stands with the question. `stable`: DistillationTrainer, the teacher sees
 the question alone. The teacher is the initial model in all. *own*: another text for every rollout,
-so that no two rollouts share a prompt of the teacher, but for the question before it; TRL's time does
-not depend on it."""
+so that no two rollouts share a prompt of the teacher, but for the question before it; TRL's time
+does not depend on it."""
 
 
 def main() -> None:

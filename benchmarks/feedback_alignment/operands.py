@@ -20,8 +20,10 @@ from benchmarks.feedback_alignment.shown import ShownCritique, ShownReference
 from benchmarks.feedback_alignment.study import HERE, SMOLLM2
 from benchmarks.feedback_alignment.sums import RunningSums, solution
 from benchmarks.intervals import interval
+from lightning_sd.analysis.spans import token_pieces
 from lightning_sd.data.chat import encode_prompt
 from lightning_sd.models import PretrainedModel
+from lightning_sd.objectives.logprobs import token_logprobs
 from lightning_sd.scoring import Scorer
 from lightning_sd.types import Message, Question, Rollout
 
@@ -64,16 +66,16 @@ def measure() -> dict[str, dict[str, list[float]]]:
     texts = [solution(question.text) for question in questions]
     rows = [tokenizer(text, add_special_tokens=False).input_ids for text in texts]
     kinds = [
-        kinds_of(text, [len(tokenizer.decode(row[: i + 1])) for i in range(len(row))])
+        kinds_of(text, [end for _, end in token_pieces(tokenizer, row).spans])
         for text, row in zip(texts, rows, strict=True)
     ]
+    ids = torch.tensor([token for row in rows for token in row])
     found: dict[str, dict[str, list[float]]] = {}
     for reader, messages in readers.items():
         prompts = [encode_prompt(tokenizer, turns, {}) for turns in messages]
         with torch.no_grad():
-            logs = scorer.score(prompts, rows).logits().log_softmax(-1)
-        ids = torch.tensor([token for row in rows for token in row])
-        parts = logs[torch.arange(len(ids)), ids].split([len(row) for row in rows])
+            logs = token_logprobs(scorer.score(prompts, rows).logits(), ids)
+        parts = logs.split([len(row) for row in rows])
         found[reader] = {
             kind: [
                 part[torch.tensor([k == kind for k in own])].mean().item()

@@ -148,11 +148,9 @@ def _budgets(found: Conditions, draws: int) -> Iterator[str]:
     for name, runs in trained.items():
         ends = [run["curve"][-1] for run in runs]
         means = [statistics.mean(spent(end, c) for end in ends) for c in columns]
-        equal = []
+        equal = [interval(_along(runs, starts), draws=draws).text()]
         for budget in BUDGETS:
             curves = [curve(run, starts.get(run["seed"]), budget) for run in runs]
-            if budget == "rollouts":
-                equal.append(interval([[along(c)] for c in curves], draws=draws).text())
             best = statistics.mean(within(points, least[budget]) for points in curves)
             equal.append(f"{100 * best:.1f}")
         cells = [f"{mean:,.0f}" for mean in means]

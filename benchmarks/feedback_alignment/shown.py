@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 
-from benchmarks.feedback_alignment.sums import SHOTS, reference, solution
+from benchmarks.feedback_alignment.sums import reference, solution
 from lightning_sd.contexts import ReferenceSolution, StepAlignedCritique, TeacherContext
 from lightning_sd.contexts.base import fill
 from lightning_sd.types import Message, Rollout
@@ -24,13 +24,16 @@ class ShownByExamples(TeacherContext):
 
     def messages(self, rollout: Rollout, fields: Mapping[str, str]) -> tuple[Message, ...]:
         """System turn, examples with context and solution, the question with its own context."""
-        turns = list(rollout.question.messages[:1])
-        for shot in SHOTS:
-            told = fill(self.template, {"question": shot, **self.example(shot)})
-            turns.append({"role": "user", "content": told})
-            turns.append({"role": "assistant", "content": solution(shot)})
-        asked = fill(self.template, {"question": rollout.question.text, **fields})
-        return (*turns, {"role": "user", "content": asked})
+        *earlier, asked = super().messages(rollout, fields)
+        return (*map(self._shown, earlier), asked)
+
+    def _shown(self, turn: Message) -> Message:
+        """An example's question with its context; any other turn as it is."""
+        if turn["role"] != "user":
+            return turn
+        shot = turn["content"]
+        told = fill(self.template, {"question": shot, **self.example(shot)})
+        return {"role": "user", "content": told}
 
 
 class ShownReference(ShownByExamples, ReferenceSolution):

@@ -37,8 +37,8 @@ CONTEXTS = {
 
 SHOWN_REFERENCE = "benchmarks.feedback_alignment.shown.ShownReference"
 NAMES = {path.rsplit(".", 1)[-1]: name for name, path in CONTEXTS.items()}
-NAMES |= {"StepAlignedCritique": "step_aligned"}
-NAMES |= {"ShownReference": "refsol", "ShownCritique": "step_aligned"}
+NAMES |= {"StepAlignedCritique": "step_aligned", "ShownCritique": "step_aligned"}
+NAMES["ShownReference"] = "refsol"
 """Conditions by the names that an analysis gives to contexts."""
 
 

@@ -75,12 +75,12 @@ def cheapest(
     ways = [split for split in splits(distinct) if len(split.groups) < len(prompts)]
     if not ways:
         return None
-    best = min(ways, key=cost)
+    least, best = min(((cost(split), split) for split in ways), key=lambda way: way[0])
     lengths = [len(p) + len(c) for p, c in zip(prompts, completions, strict=True)]
     # Where it is less than whole rows without any padding, no need to see how they would be padded.
-    if cost(best) >= sum(lengths) + call_cost:
+    if least >= sum(lengths) + call_cost:
         groups = buckets(lengths, call_cost=call_cost)
-        if cost(best) >= sum(lengths[group[0]] * len(group) + call_cost for group in groups):
+        if least >= sum(lengths[group[0]] * len(group) + call_cost for group in groups):
             return None
     return share(best, distinct, index, completions)
 

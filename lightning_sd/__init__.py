@@ -6,11 +6,11 @@ quick.
 
 from __future__ import annotations
 
-from lightning_sd.lazy import lazy
-from lightning_sd.version import __version__
+from lightning_sd._lazy import lazy
+
+__version__ = "0.2.0"
 
 _HOMES = {
-    "lightning_sd.analysis": ("localise", "style_mass"),
     "lightning_sd.callbacks": (
         "AdvantageAnalysis",
         "AnswerRows",
@@ -37,8 +37,23 @@ _HOMES = {
         "StepAlignedCritique",
         "TeacherContext",
     ),
-    "lightning_sd.critics": ("Critic", "LMCritic", "RuleCritic", "ServerCritic", "VLLMCritic"),
-    "lightning_sd.data": ("CritiqueCache", "CritiqueDataModule"),
+    "lightning_sd.contexts.rubrics": ("Criterion", "Rubric", "parse_rubric"),
+    "lightning_sd.critique": (
+        "Critic",
+        "CritiqueCache",
+        "CritiqueRequest",
+        "LMCritic",
+        "RuleCritic",
+        "ServerCritic",
+        "VLLMCritic",
+    ),
+    "lightning_sd.data": ("CritiqueDataModule",),
+    "lightning_sd.lab": (
+        "ArithmeticTask",
+        "RareArithmeticTask",
+        "RubricTask",
+        "SpokenDigitsTask",
+    ),
     "lightning_sd.metrics": (
         "AvgAtK",
         "MajAtK",
@@ -47,10 +62,13 @@ _HOMES = {
         "PassAtK",
         "advantage_metrics",
         "answer_metrics",
+        "localise",
+        "style_mass",
     ),
     "lightning_sd.models": ("LoRA", "LoadedModel", "ModelSource", "PretrainedModel"),
-    "lightning_sd.module": ("SelfDistillModule",),
+    "lightning_sd.modules": ("SelfDistillModule", "SupervisedModule"),
     "lightning_sd.objectives": (
+        "AtSampled",
         "ContrastiveDistillation",
         "ContrastivePolicy",
         "Distillation",
@@ -64,22 +82,16 @@ _HOMES = {
         "SignAnchoredPolicy",
         "TokenWeight",
     ),
-    "lightning_sd.rollout": ("Sampler", "TransformersSampler"),
-    "lightning_sd.supervised": ("SupervisedModule",),
-    "lightning_sd.rubrics": ("Criterion", "Rubric", "parse_rubric"),
+    "lightning_sd.objectives.inputs": ("Signals",),
+    "lightning_sd.rollout": ("Completion", "Sampler", "TransformersSampler"),
     "lightning_sd.tasks": (
-        "ArithmeticTask",
         "DatasetTask",
         "ProgramTask",
-        "RareArithmeticTask",
         "ReasoningGymTask",
-        "RubricTask",
         "RubricWritingTask",
-        "SpokenDigitsTask",
         "StreamTask",
         "Task",
     ),
-    "lightning_sd.signals": ("Signals",),
     "lightning_sd.teachers": (
         "EMATeacher",
         "FrozenTeacher",

@@ -11,11 +11,11 @@ def main() -> None:
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     words = sys.argv[1:]
     if words[:1] == ["critique"] and len(words) > 1 and not words[1].startswith("-"):
-        from lightning_sd.cache_cli import main as cache_main
+        from lightning_sd.cli.cache import main as cache_main
 
         cache_main(words[1:])
     else:
-        from lightning_sd.cli import main as cli_main
+        from lightning_sd.cli.main import main as cli_main
 
         cli_main()
 

@@ -20,11 +20,11 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from lightning_sd.critics.base import Critic, CritiqueRequest
-from lightning_sd.data.cache import CritiqueCache
-from lightning_sd.data.keys import critique_keys
-from lightning_sd.data.maintenance import verify
-from lightning_sd.data.service import CritiqueService
+from lightning_sd.critique.base import Critic, CritiqueRequest
+from lightning_sd.critique.cache.cache import CritiqueCache
+from lightning_sd.critique.cache.keys import critique_keys
+from lightning_sd.critique.cache.maintenance import verify
+from lightning_sd.critique.cache.service import CritiqueService
 from lightning_sd.types import Critique, Question, Verdict
 
 WRITERS = 4

@@ -52,7 +52,7 @@ class Ours:
     """SQLite through ``CritiqueCache``."""
 
     def __init__(self, folder: Path) -> None:
-        from lightning_sd.data.cache import CritiqueCache
+        from lightning_sd.critique.cache.cache import CritiqueCache
 
         self.cache = CritiqueCache(folder)
         self.identity = {"critic": "benchmark"}
@@ -64,7 +64,7 @@ class Ours:
         self.cache.close()
 
     def keys(self, numbers: list[int]) -> list[Any]:
-        from lightning_sd.data.keys import critique_keys
+        from lightning_sd.critique.cache.keys import critique_keys
 
         return critique_keys(self.identity, [self._item(number)[0] for number in numbers])
 
@@ -73,7 +73,7 @@ class Ours:
         return sum(bool(found[key].critique.text) for key in keys)
 
     def _item(self, number: int) -> Any:
-        from lightning_sd.critics.base import CritiqueRequest
+        from lightning_sd.critique.base import CritiqueRequest
         from lightning_sd.types import Critique, Question, Verdict
 
         r = row(number)

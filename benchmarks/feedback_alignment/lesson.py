@@ -6,9 +6,9 @@ import random
 
 from benchmarks.feedback_alignment.forms import FORMS
 from lightning_sd.contexts.templates import REFERENCE, STEP_ALIGNED
-from lightning_sd.tasks.recipe.pupil import right_solution
-from lightning_sd.tasks.recipe.rows import Lesson
-from lightning_sd.tasks.scribe import reference_solution, repair_attempt
+from lightning_sd.lab.recipe.pupil import right_solution
+from lightning_sd.lab.recipe.rows import Lesson
+from lightning_sd.lab.scribe import reference_solution, repair_attempt
 
 TAUGHT = (*FORMS, "reference")
 

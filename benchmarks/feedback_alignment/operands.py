@@ -20,10 +20,10 @@ from benchmarks.feedback_alignment.shown import ShownCritique, ShownReference
 from benchmarks.feedback_alignment.study import HERE, SMOLLM2
 from benchmarks.feedback_alignment.sums import RunningSums, solution
 from benchmarks.intervals import interval
-from lightning_sd.analysis.spans import token_pieces
-from lightning_sd.data.chat import encode_prompt
+from lightning_sd.functional.logprobs import token_logprobs
+from lightning_sd.metrics.spans import token_pieces
 from lightning_sd.models import PretrainedModel
-from lightning_sd.objectives.logprobs import token_logprobs
+from lightning_sd.models.chat import encode_prompt
 from lightning_sd.scoring import Scorer
 from lightning_sd.types import Message, Question, Rollout
 

@@ -14,11 +14,11 @@ from benchmarks.feedback_alignment import contexts
 from benchmarks.feedback_alignment.lesson import TAUGHT
 from benchmarks.feedback_alignment.weak import WeakCritic
 from lightning_sd.contexts import ReferenceSolution, StepAlignedCritique, TeacherContext
-from lightning_sd.critics.base import Critic, CritiqueRequest
-from lightning_sd.critics.rule import RuleCritic
+from lightning_sd.critique.base import Critic, CritiqueRequest
+from lightning_sd.critique.critics.rule import RuleCritic
+from lightning_sd.lab import ArithmeticTask
+from lightning_sd.lab.recipe.evaluate import Report, Solver, evaluate
 from lightning_sd.models import PretrainedModel
-from lightning_sd.tasks import ArithmeticTask
-from lightning_sd.tasks.recipe.evaluate import Report, Solver, evaluate
 from lightning_sd.types import Rollout, with_siblings
 
 CONTEXTS: dict[str, tuple[TeacherContext, Critic]] = {
@@ -115,7 +115,7 @@ pipeline_tag: text-generation
 # The solver of the feedback-alignment study
 
 The embedded solver ({parameters:,} parameters), taught on by its own recipe
-(`lightning_sd/tasks/recipe`, generated data of the `pretrain` split alone) with other rows: half of
+(`lightning_sd/lab/recipe`, generated data of the `pretrain` split alone) with other rows: half of
 them are bare questions answered by the careless pupil; the other half hold a context, of
 {number} forms in equal shares ({forms}).
 

@@ -26,8 +26,8 @@ from benchmarks.feedback_alignment.rows import (
 from benchmarks.feedback_alignment.study import BASE, PLANS, PRIMARY, Plan
 from benchmarks.grid import Row, read_rows
 from benchmarks.intervals import difference, interval
-from lightning_sd.analysis import FIGURES
-from lightning_sd.analysis.table import cell
+from lightning_sd.diagnostics.analysis.table import cell
+from lightning_sd.metrics.rollout_measures import FIGURES
 
 DRAWS = 10_000
 Conditions = dict[str, list[Row]]

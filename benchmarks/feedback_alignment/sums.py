@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import get_args
 
 from lightning_sd.tasks import ReasoningGymTask, Split
-from lightning_sd.tasks.steps import compare, parse_steps, render_steps
+from lightning_sd.text.steps import compare, parse_steps, render_steps
 from lightning_sd.types import Critique, Message, Question
 
 INSTRUCTION = "Work out the sum from left to right, one addition a step."

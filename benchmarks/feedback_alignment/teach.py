@@ -19,10 +19,10 @@ from pathlib import Path
 import torch
 
 from benchmarks.feedback_alignment.lesson import every_form
+from lightning_sd.lab.recipe.train import Recipe, train
 from lightning_sd.models import PretrainedModel
-from lightning_sd.tasks.recipe.train import Recipe, train
 
-EMBEDDED = "package:lightning_sd/tasks/solver"
+EMBEDDED = "package:lightning_sd/lab/solver"
 RECIPE = Recipe(steps=3000, lr=1e-3)
 SOLVER = Path(__file__).parent / "solver"
 

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from lightning_sd.critics.base import Critic, CritiqueRequest
-from lightning_sd.critics.rule import RuleCritic
+from lightning_sd.critique.base import Critic, CritiqueRequest
+from lightning_sd.critique.critics.rule import RuleCritic
+from lightning_sd.lab.expressions import MODULUS, Operation
+from lightning_sd.lab.scribe import read_step
 from lightning_sd.tasks.base import Task
-from lightning_sd.tasks.expressions import MODULUS, Operation
-from lightning_sd.tasks.scribe import read_step
-from lightning_sd.tasks.steps import compare, parse_steps, render_steps
+from lightning_sd.text.steps import compare, parse_steps, render_steps
 from lightning_sd.types import Critique
 
 VERSION = 1

@@ -26,7 +26,7 @@ from lightning_sd import (
     SelfDistillModule,
     TransformersSampler,
 )
-from lightning_sd.cli import main as command_line
+from lightning_sd.cli.main import main as command_line
 
 K = 12
 QUESTIONS = 64

@@ -28,7 +28,7 @@ def continual_runs(
     """Every method with every learning rate: the whole trade-off, not one point of it."""
     runs = []
     for seed in seeds:
-        runs.append(Run(BASE, seed, [_answer("package:lightning_sd/tasks/solver", seed)]))
+        runs.append(Run(BASE, seed, [_answer("package:lightning_sd/lab/solver", seed)]))
         for rate in rates:
             for name, (overlay, further) in METHODS.items():
                 options = (

@@ -6,11 +6,11 @@ import random
 from collections.abc import Sequence
 from typing import get_args
 
+from lightning_sd.lab.expressions import draw_texts, operations
+from lightning_sd.lab.scribe import Notation, final_answer, reference_solution
 from lightning_sd.tasks import Task
 from lightning_sd.tasks.base import Split
-from lightning_sd.tasks.expressions import draw_texts, operations
-from lightning_sd.tasks.scribe import Notation, final_answer, reference_solution
-from lightning_sd.tasks.steps import parse_steps, render_steps
+from lightning_sd.text.steps import parse_steps, render_steps
 from lightning_sd.types import Question, Verdict
 
 OWN = Notation()

@@ -25,10 +25,11 @@ from lightning_sd import (
     SelfDistillModule,
     TransformersSampler,
 )
-from lightning_sd.analysis import style_mass, token_classes, token_pieces
 from lightning_sd.contexts import ContrastiveHints
 from lightning_sd.contexts.templates import REFERENCE
 from lightning_sd.functional.contrastive import log_mean_prob
+from lightning_sd.metrics.spans import token_pieces
+from lightning_sd.metrics.style import style_mass, token_classes
 from lightning_sd.types import Rollout, StepOutput, TeacherView, contrast
 
 WORDS = ("so", "then", "now", "is")
@@ -96,7 +97,7 @@ def measure(hint: Hint, questions: int = 96, samples: int = 8, seed: int = 1) ->
     context = ContrastiveHints(hint=hint, wrong_hints=WRONG, template=template)
     rows = SignalRows(hint)
     module = SelfDistillModule(
-        "package:lightning_sd/tasks/solver",
+        "package:lightning_sd/lab/solver",
         sampler=TransformersSampler(max_new_tokens=64),
         eval_samples=samples,
     )

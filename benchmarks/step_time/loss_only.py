@@ -3,7 +3,7 @@
     python -m benchmarks.step_time.loss_only --how ours --kind js --vocab 152000 --tokens 1024
     python -m benchmarks.step_time.loss_only --check
 
-``ours`` is :func:`lightning_sd.loss.objective_loss`, ``dense`` log-softmax of full logits with
+``ours`` is :func:`lightning_sd.objectives.reduce.objective_loss`, ``dense`` log-softmax of full logits with
 autograd, ``sdpo`` the dense loss of TRL's SDPOTrainer, ``chunked`` TRL's ChunkedDivergenceFunction.
 Memory is what the process grows by at its largest, the inputs apart and the gradients included.
 """
@@ -52,8 +52,8 @@ class Inputs:
 
 
 def ours(kind: Any, x: Inputs) -> Tensor:
-    from lightning_sd.loss import objective_loss
     from lightning_sd.objectives import Distillation, Tokens
+    from lightning_sd.objectives.reduce import objective_loss
     from lightning_sd.scoring import Head, Scores
 
     student = Scores(x.hidden, Head(x.head))

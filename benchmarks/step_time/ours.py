@@ -17,7 +17,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
-import lightning_sd.module as module_file
+import lightning_sd.modules.self_distill as module_file
 from benchmarks.step_time.clock import Clock, by_grad_mode, emit, peak_mib, set_threads
 from benchmarks.step_time.shapes import (
     Context,
@@ -30,10 +30,10 @@ from benchmarks.step_time.shapes import (
 )
 from lightning_sd.contexts.base import TeacherContext
 from lightning_sd.data import CritiqueDataModule
-from lightning_sd.loss import LossOutput
 from lightning_sd.models import LoadedModel
-from lightning_sd.module import SelfDistillModule
+from lightning_sd.modules.self_distill import SelfDistillModule
 from lightning_sd.objectives import Distillation, Objective, SampledToken
+from lightning_sd.objectives.reduce import LossOutput
 from lightning_sd.rollout import TransformersSampler
 from lightning_sd.tasks.base import Split, Task
 from lightning_sd.types import Message, Question, Rollout, Verdict, with_siblings

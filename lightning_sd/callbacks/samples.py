@@ -7,7 +7,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
-from lightning_sd.prompts import text_of
+from lightning_sd.models.media import text_of
 from lightning_sd.types import Rollout, TeacherView
 
 COLUMNS = ("question", "attempt", "teacher sees", "reward", "advantage")

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lightning_sd.data.chat import encode_prompt
+from lightning_sd.models.chat import encode_prompt
 from lightning_sd.rollout.base import Completion, Sampler
 from lightning_sd.types import Message, Rollout, TeacherView
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from lightning_sd.contexts.base import TeacherContext
-from lightning_sd.rubrics.sources import stored_rubric
-from lightning_sd.rubrics.wording import DESIGN_WITH_RUBRIC
+from lightning_sd.contexts.rubrics.sources import stored_rubric
+from lightning_sd.contexts.rubrics.wording import DESIGN_WITH_RUBRIC
 from lightning_sd.types import Rollout
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
+from lightning_sd._serialize import build
 from lightning_sd.contexts.base import TeacherContext, fill
-from lightning_sd.contexts.sibling import without_thinking
-from lightning_sd.critics.fingerprint import module_fingerprint
-from lightning_sd.hparams import build
+from lightning_sd.contexts.rubrics.analyses import Analyses
+from lightning_sd.contexts.rubrics.guard import LeakGuard
+from lightning_sd.contexts.rubrics.rubric import Rubric
+from lightning_sd.contexts.rubrics.sources import GroundTruthRubric, RubricSource
+from lightning_sd.contexts.rubrics.wording import ANALYSE, ANSWER, CONDITIONED
+from lightning_sd.models.fingerprint import module_fingerprint
 from lightning_sd.rollout.base import Sampler
 from lightning_sd.rollout.transformers_sampler import TransformersSampler
-from lightning_sd.rubrics.analyses import Analyses
-from lightning_sd.rubrics.guard import LeakGuard
-from lightning_sd.rubrics.rubric import Rubric
-from lightning_sd.rubrics.sources import GroundTruthRubric, RubricSource
-from lightning_sd.rubrics.wording import ANALYSE, ANSWER, CONDITIONED
 from lightning_sd.teachers.frozen import FrozenTeacher
+from lightning_sd.text.thinking import without_thinking
 from lightning_sd.types import Message, Question, Rollout, TeacherView
 
 

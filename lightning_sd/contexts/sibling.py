@@ -12,7 +12,7 @@ from lightning_sd.contexts.templates import (
     SIBLING_FEEDBACK,
     SIBLING_SOLUTION,
 )
-from lightning_sd.critics.check import strip_thinking
+from lightning_sd.text.thinking import without_thinking
 from lightning_sd.types import Message, Rollout
 
 Feedback = Literal["fallback", "always", "never"]
@@ -106,18 +106,3 @@ class SiblingDemonstration(TeacherContext):
 
 def _succeeded(rollout: Rollout) -> bool:
     return rollout.verdict is not None and rollout.verdict.correct
-
-
-def without_thinking(text: str) -> str:
-    """What a model said after it had thought, if it thought in tags; "" if it never got that far.
-
-    The opening tag may be missing, because chat templates write it into the prompt.
-
-    Example:
-        >>> without_thinking("2*3 is 6</think><answer>6</answer>")
-        '<answer>6</answer>'
-        >>> without_thinking("<think>hm")
-        ''
-    """
-    began_inside = "</think>" in text and "<think>" not in text
-    return strip_thinking(text, opened=began_inside or text.lstrip().startswith("<think>"))

@@ -10,14 +10,14 @@ from typing import Any, Literal, get_args
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from lightning_sd.critics.base import Critic, CritiqueRequest
-from lightning_sd.data.cache import CritiqueCache
+from lightning_sd._serialize import build, describable
+from lightning_sd.critique.base import Critic, CritiqueRequest
+from lightning_sd.critique.cache.cache import CritiqueCache
+from lightning_sd.critique.cache.prefill import PrefillReport, prefill
+from lightning_sd.critique.cache.service import CritiqueService, OnRefusal
 from lightning_sd.data.loader import CountedLoader, ResumableLoader, training_loader
 from lightning_sd.data.plan import EvalPlan
-from lightning_sd.data.prefill import PrefillReport, prefill
-from lightning_sd.data.service import CritiqueService, OnRefusal
 from lightning_sd.data.stored import self_critique, stored_critique, stored_request
-from lightning_sd.hparams import build, describable
 from lightning_sd.tasks.base import Split, Task
 from lightning_sd.tasks.stream import StreamTask
 from lightning_sd.types import Critique, Question, QuestionBatch, Rollout

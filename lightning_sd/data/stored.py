@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lightning_sd.critics.base import CritiqueRequest
-from lightning_sd.critics.check import checked
+from lightning_sd.critique.base import CritiqueRequest
+from lightning_sd.critique.check import checked
 from lightning_sd.tasks.base import Task
 from lightning_sd.types import Critique, Question
 

@@ -24,11 +24,15 @@ from lightning_sd.metrics.answers import (
     question_rows,
     update_answers,
 )
+from lightning_sd.metrics.localization import Localisation, localise
+from lightning_sd.metrics.style import STYLE_WORDS, StyleMass, style_mass
 
 __all__ = [
+    "STYLE_WORDS",
     "AbsoluteMassAfterError",
     "AdvantageMetric",
     "AvgAtK",
+    "Localisation",
     "MajAtK",
     "MathAdvantage",
     "MeanLength",
@@ -39,11 +43,14 @@ __all__ = [
     "PrefixSign",
     "StepAUROC",
     "StyleAdvantage",
+    "StyleMass",
     "StyleShare",
     "TaskAdvantage",
     "TokenAUROC",
     "advantage_metrics",
     "answer_metrics",
+    "localise",
     "question_rows",
+    "style_mass",
     "update_answers",
 ]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
-from lightning_sd.analysis.figures import Share
+from lightning_sd.metrics.rollout_measures import Share
 
 
 class AdvantageMetric(Metric):

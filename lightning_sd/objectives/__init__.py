@@ -1,13 +1,13 @@
 """How the signal becomes a loss: small settings objects over :mod:`lightning_sd.functional`."""
 
 from lightning_sd.objectives.anchored import SignAnchoredPolicy
+from lightning_sd.objectives.at_sampled import AtSampled
 from lightning_sd.objectives.base import Objective, Reduction, TokenLoss, Tokens
 from lightning_sd.objectives.contrastive_distillation import ContrastiveDistillation
 from lightning_sd.objectives.contrastive_policy import ContrastivePolicy
 from lightning_sd.objectives.distillation import Distillation
 from lightning_sd.objectives.echo import EchoDistill
 from lightning_sd.objectives.liger import LigerDistillation
-from lightning_sd.objectives.logprobs import sampled_logprobs, token_logprobs
 from lightning_sd.objectives.mixture import Mixture
 from lightning_sd.objectives.policy_gradient import PolicyGradient
 from lightning_sd.objectives.routed import RoutedPolicy
@@ -26,6 +26,7 @@ from lightning_sd.objectives.weights import (
 
 __all__ = [
     "AfterMarker",
+    "AtSampled",
     "ContrastiveDistillation",
     "ContrastivePolicy",
     "Distillation",
@@ -48,6 +49,4 @@ __all__ = [
     "TokenWeight",
     "Tokens",
     "Top",
-    "sampled_logprobs",
-    "token_logprobs",
 ]

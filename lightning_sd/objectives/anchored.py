@@ -10,9 +10,9 @@ from torch import Tensor
 
 from lightning_sd.functional.contrastive import contrastive_evidence, evidence_weight
 from lightning_sd.objectives.base import Tokens, check_above_zero
+from lightning_sd.objectives.inputs import Signals
 from lightning_sd.objectives.policy_gradient import PolicyGradient
 from lightning_sd.scoring import LogitsSource
-from lightning_sd.signals import Signals
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from lightning_sd.functional.divergence import LOG_FLOOR, softmax_and_lse
+from lightning_sd.functional.logprobs import sampled_logprobs, token_logprobs
 from lightning_sd.objectives.base import Objective, TokenLoss, Tokens
-from lightning_sd.objectives.logprobs import sampled_logprobs, token_logprobs
 
 
 @dataclass(frozen=True)

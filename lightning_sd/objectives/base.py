@@ -1,7 +1,7 @@
 """What one completion token costs: the interface that every loss fills in.
 
 Which tokens count, how they are averaged over the global batch and how the vocabulary is chunked is
-the same for all and stands in :mod:`lightning_sd.loss`.
+the same for all and stands in :mod:`lightning_sd.objectives.reduce`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lightning_sd.objectives.inputs import Signals
 from lightning_sd.objectives.weights import TokenWeight
 from lightning_sd.scoring import LogitsSource, Scores
-from lightning_sd.signals import Signals
 
 Reduction = Literal["token", "sequence", "constant"]
 
@@ -108,7 +108,7 @@ class Objective(ABC):
 
     @property
     def reads(self) -> frozenset[str]:
-        """Which of the optional :class:`~lightning_sd.signals.Signals` it wants.
+        """Which of the optional :class:`~lightning_sd.objectives.inputs.Signals` it wants.
 
         Some of ``student`` and ``teacher`` (log-probabilities and entropy), ``contrasts``,
         ``forward_kl`` and ``reverse_kl``. Each costs one more product with the head, without a

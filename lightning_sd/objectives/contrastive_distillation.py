@@ -11,8 +11,8 @@ from torch import Tensor
 from lightning_sd.functional.contrastive import contrastive_gate, contrastive_target
 from lightning_sd.objectives.base import TokenLoss, Tokens
 from lightning_sd.objectives.distillation import Distillation
+from lightning_sd.objectives.inputs import Signals
 from lightning_sd.scoring import LogitsSource, MixedScores, Scores
-from lightning_sd.signals import Signals
 
 
 @dataclass(frozen=True)

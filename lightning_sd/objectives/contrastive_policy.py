@@ -10,7 +10,7 @@ from torch import Tensor
 from lightning_sd.functional.contrastive import contrastive_residual, sign_clamped
 from lightning_sd.objectives.anchored import AnchoredPolicy
 from lightning_sd.objectives.base import Tokens, check_above_zero
-from lightning_sd.signals import Signals
+from lightning_sd.objectives.inputs import Signals
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from lightning_sd.functional.divergence import DivergenceSpec, divergence
+from lightning_sd.functional.logprobs import sampled_logprobs, token_logprobs
 from lightning_sd.functional.policy import clipped_policy_loss
 from lightning_sd.functional.shaping import population_advantages, shaped_rewards
 from lightning_sd.objectives.base import Objective, TokenLoss, Tokens
-from lightning_sd.objectives.logprobs import sampled_logprobs, token_logprobs
-from lightning_sd.signals import Signals
+from lightning_sd.objectives.inputs import Signals
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_sd.objectives.base import Objective, TokenLoss, Tokens
-from lightning_sd.signals import Signals
+from lightning_sd.objectives.inputs import Signals
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from lightning_sd.functional.policy import (
 )
 from lightning_sd.objectives.at_sampled import AtSampled
 from lightning_sd.objectives.base import Tokens, check_above_zero
-from lightning_sd.signals import Signals
+from lightning_sd.objectives.inputs import Signals
 
 
 @dataclass(frozen=True)

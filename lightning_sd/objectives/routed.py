@@ -11,9 +11,9 @@ from torch import Tensor
 from lightning_sd.functional.contrastive import entropy_weights
 from lightning_sd.objectives.base import Tokens
 from lightning_sd.objectives.distillation import Distillation
+from lightning_sd.objectives.inputs import Signals
 from lightning_sd.objectives.mixture import Mixture
 from lightning_sd.objectives.policy_gradient import PolicyGradient
-from lightning_sd.signals import Signals
 
 
 @dataclass(frozen=True)

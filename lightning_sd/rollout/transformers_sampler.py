@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_sd.prompts import media_inputs
+from lightning_sd.models.cache import cache_argument, left_pad
+from lightning_sd.models.media import media_inputs
 from lightning_sd.rollout.base import Completion, Sampler
-from lightning_sd.rollout.cache import cache_argument, left_pad
 from lightning_sd.rollout.draw import draw, left_out
 from lightning_sd.rollout.packed import packed_linears
 
@@ -130,7 +130,7 @@ class _Decoding:
         device = next(model.parameters()).device
         ids, mask, positions = left_pad(prompts, device)
         # Not at the top: transformers takes seconds to import.
-        from lightning_sd.rollout.growing import growing_cache
+        from lightning_sd.models.growing_cache import growing_cache
 
         cache = growing_cache(getattr(model, "config", None))
         out = model(

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_sd.prompts import media_inputs
-from lightning_sd.rollout.cache import cache_argument, left_pad, new_cache
+from lightning_sd.models.cache import cache_argument, left_pad, new_cache
+from lightning_sd.models.media import media_inputs
 from lightning_sd.scoring.sharing import Shared
 
 

@@ -14,8 +14,8 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from lightning_sd.prompts import has_media, media_inputs
-from lightning_sd.rollout.cache import causal_lm
+from lightning_sd.models.cache import causal_lm
+from lightning_sd.models.media import has_media, media_inputs
 from lightning_sd.scoring.head import Head, head_of
 from lightning_sd.scoring.layout import CALL_COST, Ids, buckets, pack
 from lightning_sd.scoring.prefix import shared_prefix_hidden

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from lightning_sd.prompts import MediaPrompt, has_media
+from lightning_sd.models.media import MediaPrompt, has_media
 from lightning_sd.scoring.layout import Ids, buckets
 
 

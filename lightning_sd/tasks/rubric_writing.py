@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lightning_sd.hparams import build
-from lightning_sd.rubrics.rubric import Rubric, parse_rubric
-from lightning_sd.rubrics.wording import DESIGN
+from lightning_sd._serialize import build
+from lightning_sd.contexts.rubrics.rubric import Rubric, parse_rubric
+from lightning_sd.contexts.rubrics.wording import DESIGN, design_text
 from lightning_sd.tasks.base import Split, Task
 from lightning_sd.types import Message, Question, Verdict
 
@@ -60,20 +60,6 @@ class RubricWritingTask(Task):
         reward = 1.0 if truth is None else agreement(parsed.rubric, Rubric.of(truth))
         answer = parsed.rubric.render()
         return Verdict(reward=reward, correct=reward == 1.0, answer=answer)
-
-
-def design_text(question: Question, design: str = DESIGN) -> str:
-    """The prompt by which a question's rubric is asked for.
-
-    Raises:
-        ValueError: The question has no reference.
-    """
-    if not question.reference:
-        raise ValueError(
-            f"Question {question.id!r} has no reference answer, from which its rubric would be "
-            "written; fill Question.reference or leave the row out."
-        )
-    return design.format(question=question.text, reference=question.reference)
 
 
 def agreement(rubric: Rubric, truth: Rubric) -> float:

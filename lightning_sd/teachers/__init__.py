@@ -4,7 +4,7 @@ from lightning_sd.teachers.base import LiveTeacher, TeacherWeights
 from lightning_sd.teachers.ema import EMATeacher
 from lightning_sd.teachers.frozen import FrozenTeacher
 from lightning_sd.teachers.scores import both_scores, teacher_scores
-from lightning_sd.teachers.shadow import Shadow, fingerprint, make_shadow, swapped, trainable
+from lightning_sd.teachers.shadow import Shadow, fingerprint, make_shadow, swapped
 from lightning_sd.teachers.snapshot import SnapshotTeacher
 from lightning_sd.teachers.trust_region import TrustRegionTeacher
 
@@ -21,5 +21,4 @@ __all__ = [
     "make_shadow",
     "swapped",
     "teacher_scores",
-    "trainable",
 ]

@@ -9,15 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from lightning_sd.models.trainable import trainable
 from lightning_sd.teachers.base import TeacherWeights
-from lightning_sd.teachers.shadow import (
-    Shadow,
-    make_shadow,
-    restored,
-    shadow_state,
-    swapped,
-    trainable,
-)
+from lightning_sd.teachers.shadow import Shadow, make_shadow, restored, shadow_state, swapped
 
 
 class EMATeacher(TeacherWeights):

@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import nn
 
+from lightning_sd.models.trainable import trainable
 from lightning_sd.teachers.base import TeacherWeights
-from lightning_sd.teachers.shadow import Shadow, fingerprint, make_shadow, swapped, trainable
+from lightning_sd.teachers.shadow import Shadow, fingerprint, make_shadow, swapped
 
 
 class FrozenTeacher(TeacherWeights):

@@ -10,12 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_sd.models.trainable import trainable
+
 Shadow = dict[str, Tensor]
-
-
-def trainable(student: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    """The student's parameters that the optimizer moves, by name."""
-    return [(name, p) for name, p in student.named_parameters() if p.requires_grad]
 
 
 def make_shadow(student: nn.Module) -> Shadow:

@@ -8,8 +8,9 @@ import pytest
 from lightning.pytorch.loggers import CSVLogger
 
 from lightning_sd import ReferenceSolution
-from lightning_sd.analysis import find_steps, rollout_figures
 from lightning_sd.callbacks.advantages import AdvantageAnalysis
+from lightning_sd.metrics.rollout_measures import rollout_figures
+from lightning_sd.metrics.wrong_steps import find_steps
 from tests.stubs import LabData, module, trainer
 
 ATTEMPT = "<step_1>1+1=2</step_1><step_2>2+2=9</step_2><answer>9</answer>"

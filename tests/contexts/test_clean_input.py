@@ -8,8 +8,8 @@ import pytest
 
 from lightning_sd.contexts import CleanInput
 from lightning_sd.contexts.clean_input import clean_messages
+from lightning_sd.lab.spoken_digits import SpokenDigitsTask
 from lightning_sd.rollout import Completion
-from lightning_sd.tasks.spoken_digits import SpokenDigitsTask
 from lightning_sd.teachers import FrozenTeacher, LiveTeacher
 from lightning_sd.types import Message, Question, Rollout, Verdict
 

@@ -14,7 +14,7 @@ from lightning_sd.contexts import (
     StepAlignedCritique,
     TeacherContext,
 )
-from lightning_sd.data.chat import encode_prompt
+from lightning_sd.models.chat import encode_prompt
 from lightning_sd.types import Critique, Message, Question, Rollout, TeacherView
 
 TEXT = "What is 7+5, modulo 10? Give the answer in {braces} and 100%."

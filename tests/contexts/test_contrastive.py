@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lightning_sd.contexts import ContrastiveHints
-from lightning_sd.data.chat import encode_prompt
+from lightning_sd.models.chat import encode_prompt
 from lightning_sd.types import Message, Question, Rollout, Verdict, with_siblings
 
 PROMPT: tuple[Message, ...] = (

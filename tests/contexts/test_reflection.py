@@ -18,8 +18,8 @@ from lightning_sd.contexts import (
 )
 from lightning_sd.contexts.reflection import Addition, Note, Playbook
 from lightning_sd.contexts.reflection.parsing import additions_in, json_object, tags_in
+from lightning_sd.lab import ArithmeticTask
 from lightning_sd.rollout import Completion
-from lightning_sd.tasks import ArithmeticTask
 from lightning_sd.types import Critique, Question, Rollout, Verdict, with_siblings
 
 GOOD = """<think>{"key_insight": "not this"}</think>Here it is:

@@ -15,7 +15,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lightning_sd import Distillation, TransformersSampler
-from lightning_sd.cli import main
+from lightning_sd.cli.main import main
 from lightning_sd.contexts import (
     CritiqueReflector,
     InsightCurator,
@@ -24,14 +24,14 @@ from lightning_sd.contexts import (
     Reflection,
 )
 from lightning_sd.contexts.reflection import Concise
-from lightning_sd.critics import RuleCritic
+from lightning_sd.critique import RuleCritic
 from lightning_sd.data import CritiqueDataModule
+from lightning_sd.lab import ArithmeticTask
 from lightning_sd.objectives import Rebalance
-from lightning_sd.tasks import ArithmeticTask
 from lightning_sd.teachers import EMATeacher
 from lightning_sd.types import Verdict
+from tests.cli.test_configs import CONFIGS, TINY
 from tests.stubs import LabData, equal, module, trainer, weights
-from tests.test_configs import CONFIGS, TINY
 
 
 def resd(model: Any, tokenizer: Any, **kwargs: Any) -> Any:

@@ -9,11 +9,12 @@ import torch
 
 from lightning_sd import Distillation, FrozenTeacher, LiveTeacher, TransformersSampler
 from lightning_sd.contexts import ReferenceRubric, RubricConditioned
+from lightning_sd.contexts.rubrics import Rubric
+from lightning_sd.contexts.rubrics.guard import LeakGuard
+from lightning_sd.contexts.rubrics.sources import RandomRubric
+from lightning_sd.lab import RubricTask
 from lightning_sd.rollout.base import Completion, Sampler
-from lightning_sd.rubrics import Rubric
-from lightning_sd.rubrics.guard import LeakGuard
-from lightning_sd.rubrics.sources import RandomRubric
-from lightning_sd.tasks import RubricTask, RubricWritingTask
+from lightning_sd.tasks import RubricWritingTask
 from lightning_sd.types import Rollout, Verdict
 from tests.stubs import LabData, equal, module, trainer, weights
 
@@ -154,7 +155,7 @@ def test_too_long_a_prompt_loses_analysis_then_reference_then_rubric(tokenizer, 
     context, _ = hosted(tokenizer, tiny_llama)
     context.prepare(rollouts(0))
     whole = context.views(rollouts(0))[0]
-    from lightning_sd.data.chat import encode_prompt
+    from lightning_sd.models.chat import encode_prompt
 
     length = len(encode_prompt(tokenizer, whole.messages))
     cuts = []

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lightning_sd.contexts import Demonstration, ReferenceSolution, SiblingDemonstration
-from lightning_sd.contexts.sibling import without_thinking
+from lightning_sd.text.thinking import without_thinking
 from lightning_sd.types import Question, Rollout, Verdict, with_siblings
 
 QUESTION = Question(id="q", text="2*3?", messages=({"role": "user", "content": "2*3?"},))

@@ -5,7 +5,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lightning_sd.data.loader import ResumableLoader
 from lightning_sd.data.plan import EvalPlan, TrainPlan
-from tests.data.fakes import number_question
+from tests.critique.cache.fakes import number_question
 
 QUESTIONS = [number_question(i) for i in range(23)]
 

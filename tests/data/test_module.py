@@ -5,11 +5,11 @@ import lightning.pytorch as pl
 import pytest
 import torch
 
-from lightning_sd.critics import RuleCritic
+from lightning_sd.critique import RuleCritic
 from lightning_sd.data.module import CritiqueDataModule, rollout_request
-from lightning_sd.tasks.arithmetic import ArithmeticTask
+from lightning_sd.lab.arithmetic import ArithmeticTask
 from lightning_sd.types import Critique, QuestionBatch, Verdict
-from tests.data.fakes import EchoCritic, NumberTask, echo, rollout
+from tests.critique.cache.fakes import EchoCritic, NumberTask, echo, rollout
 
 CRITIQUE = frozenset({"critique"})
 
@@ -189,7 +189,7 @@ def test_hyperparameters_are_plain_and_rebuild_the_module(tmp_path):
     module = CritiqueDataModule(NumberTask(train=5), RuleCritic(), str(tmp_path))
     hparams = dict(module.hparams)
     assert hparams["critic"] == {
-        "class_path": "lightning_sd.critics.rule.RuleCritic",
+        "class_path": "lightning_sd.critique.critics.rule.RuleCritic",
         "init_args": {},
     }
     again = CritiqueDataModule(**hparams)

@@ -84,8 +84,8 @@ def test_no_tokens_give_a_zero_that_still_reaches_the_weights() -> None:
 def test_the_objective_hands_over_to_the_kernel(monkeypatch: Any) -> None:
     """Where the kernel runs, its sum is the loss; nothing is known of single tokens then."""
     import lightning_sd.objectives.liger as fused
-    from lightning_sd.loss import objective_loss
     from lightning_sd.objectives import Distillation, LigerDistillation, Tokens
+    from lightning_sd.objectives.reduce import objective_loss
     from lightning_sd.scoring import Head, Scores
 
     def dense(hidden, weight, other, other_weight, spec, *, temperature):

@@ -8,7 +8,6 @@ import random
 import pytest
 import torch
 
-from lightning_sd.analysis import Share
 from lightning_sd.metrics.advantages import (
     ADVANTAGE_METRICS,
     MathAdvantage,
@@ -16,6 +15,7 @@ from lightning_sd.metrics.advantages import (
     StyleShare,
     advantage_metrics,
 )
+from lightning_sd.metrics.rollout_measures import Share
 
 FIGURES = [kind.figure for kind in ADVANTAGE_METRICS]
 

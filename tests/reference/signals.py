@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_sd.signals import Signals
+from lightning_sd.objectives.inputs import Signals
 
 
 def make_signals(lengths: Sequence[int], **given: Any) -> Signals:

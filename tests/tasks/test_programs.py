@@ -4,8 +4,9 @@ import sys
 
 import pytest
 
-from lightning_sd.tasks import ArithmeticTask, ProgramTask
-from lightning_sd.tasks.explain import explain_attempt
+from lightning_sd.lab import ArithmeticTask
+from lightning_sd.lab.explain import explain_attempt
+from lightning_sd.tasks import ProgramTask
 from lightning_sd.tasks.programs import _FAMILIES, read_program
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox needs Linux")

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from lightning_sd.tasks.recipe.vocabulary import build_tokenizer
-from lightning_sd.tasks.sounds import SAMPLING_RATE
+from lightning_sd.lab.recipe.vocabulary import build_tokenizer
+from lightning_sd.lab.sounds import SAMPLING_RATE
 from lightning_sd.types import Question
 
 AUDIO_TOKENS = ("<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>")

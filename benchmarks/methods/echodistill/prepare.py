@@ -18,12 +18,12 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from benchmarks.methods.echodistill.model import audio_model, audio_processor, texts
-from lightning_sd.data.chat import encode_prompt
-from lightning_sd.models import ready_tokenizer
-from lightning_sd.prompts import media_inputs
+from lightning_sd.lab.spoken_digits import SpokenDigitsTask
+from lightning_sd.models.chat import encode_prompt
+from lightning_sd.models.media import media_inputs
+from lightning_sd.models.sources import ready_tokenizer
 from lightning_sd.rollout import TransformersSampler
 from lightning_sd.scoring import pack
-from lightning_sd.tasks.spoken_digits import SpokenDigitsTask
 from lightning_sd.types import Question
 
 FOLDER = Path("out/echodistill/model")

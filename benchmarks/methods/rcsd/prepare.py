@@ -30,12 +30,12 @@ from benchmarks.methods.rcsd.wording import (
     DESIGN_WITH_RUBRIC,
     REFERENCE,
 )
+from lightning_sd.lab.creatures import Fact, facts_in
+from lightning_sd.lab.recipe.evaluate import Solver
+from lightning_sd.lab.recipe.train import ContinuingModule
+from lightning_sd.lab.recipe.vocabulary import MAX_TOKENS, build_tokenizer
+from lightning_sd.lab.rubric import RubricTask
 from lightning_sd.models import LoadedModel
-from lightning_sd.tasks.creatures import Fact, facts_in
-from lightning_sd.tasks.recipe.evaluate import Solver
-from lightning_sd.tasks.recipe.train import ContinuingModule
-from lightning_sd.tasks.recipe.vocabulary import MAX_TOKENS, build_tokenizer
-from lightning_sd.tasks.rubric import RubricTask
 from lightning_sd.tasks.rubric_writing import RubricWritingTask
 from lightning_sd.types import Message, Question, QuestionBatch
 

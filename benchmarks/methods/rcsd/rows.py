@@ -22,10 +22,10 @@ from benchmarks.methods.rcsd.wording import (
     DESIGN_WITH_RUBRIC,
     REFERENCE,
 )
-from lightning_sd.rubrics.rubric import Rubric
-from lightning_sd.tasks.creatures import ASKED, ASPECTS, THINGS, VALUES, Fact, fact, mistake
-from lightning_sd.tasks.creatures import question_text as ask
-from lightning_sd.tasks.rubric import creature_rubric, spare_questions
+from lightning_sd.contexts.rubrics.rubric import Rubric
+from lightning_sd.lab.creatures import ASKED, ASPECTS, THINGS, VALUES, Fact, fact, mistake
+from lightning_sd.lab.creatures import question_text as ask
+from lightning_sd.lab.rubric import creature_rubric, spare_questions
 from lightning_sd.types import Message, Question
 
 KINDS = ((0.35, 0.03), (0.40, 0.45), (0.25, 0.85))

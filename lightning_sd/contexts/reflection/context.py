@@ -16,8 +16,8 @@ from lightning_sd.contexts.reflection.playbook import Addition, Playbook
 from lightning_sd.contexts.reflection.prompts import BLOCKS, TEACHER
 from lightning_sd.contexts.reflection.wording import check_blocks_exist, checked_blocks
 from lightning_sd.contexts.reflection.writing import Curator, Note, Reflector
-from lightning_sd.contexts.sibling import without_thinking
 from lightning_sd.rollout.base import Sampler
+from lightning_sd.text.thinking import without_thinking
 from lightning_sd.types import Message, Rollout
 
 ShowFeedback = Literal["without_solution", "always", "never"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lightning_sd._serialize import build
 from lightning_sd.contexts.base import fill
 from lightning_sd.contexts.reflection.parsing import (
     PARTS,
@@ -16,10 +17,9 @@ from lightning_sd.contexts.reflection.playbook import SECTIONS, Addition, Playbo
 from lightning_sd.contexts.reflection.prompts import CURATE, REFLECT
 from lightning_sd.contexts.reflection.wording import check_wording
 from lightning_sd.contexts.reflection.writing import Curator, Note, Reflector, Write
-from lightning_sd.contexts.sibling import without_thinking
-from lightning_sd.hparams import build
 from lightning_sd.rollout.base import Sampler
 from lightning_sd.rollout.transformers_sampler import TransformersSampler
+from lightning_sd.text.thinking import without_thinking
 from lightning_sd.types import Message, Rollout
 
 NO_FEEDBACK = "The answer was judged to be wrong."

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from lightning_sd.contexts.reflection.playbook import Addition, Playbook, Tag
 from lightning_sd.contexts.reflection.writing import Curator, Note, Reflector, Write
-from lightning_sd.tasks.steps import parse_steps
+from lightning_sd.text.steps import parse_steps
 from lightning_sd.types import Rollout
 
 

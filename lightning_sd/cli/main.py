@@ -1,0 +1,124 @@
+"""``python -m lightning_sd``: the Lightning CLI with a teacher context and a critique command."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningDataModule, LightningModule
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_info
+
+# Imported so that YAML and the command line may name the classes without their paths.
+import lightning_sd.callbacks
+import lightning_sd.contexts
+import lightning_sd.critique.critics.lm
+import lightning_sd.critique.critics.rule
+import lightning_sd.critique.critics.server
+import lightning_sd.critique.critics.vllm
+import lightning_sd.data.module
+import lightning_sd.models.sources
+import lightning_sd.modules.self_distill
+import lightning_sd.modules.supervised
+import lightning_sd.objectives
+import lightning_sd.rollout
+import lightning_sd.tasks
+import lightning_sd.teachers  # noqa: F401
+from lightning_sd.cli.trainer import Trainer
+from lightning_sd.contexts import TeacherContext
+
+PROGRAM = "python -m lightning_sd"
+DESCRIPTION = (
+    "Self-distillation of language models. Start with: "
+    "python -m lightning_sd fit --config configs/quickstart.yaml"
+)
+
+
+class SelfDistillCLI(LightningCLI):
+    """The command line; see ``python -m lightning_sd --help``."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's verbs and our own."""
+        own = {"model", "datamodule"}
+        return {**LightningCLI.subcommands(), "critique": own, "probe": own, "analyze": own}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Give the context a key of its own: it is what methods differ in."""
+        parser.add_lightning_class_args(
+            TeacherContext, "teacher_context", subclass_mode=True, required=False
+        )
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Any:
+        # Without a teacher_context Lightning would put a None among the callbacks.
+        return super()._instantiate_trainer(config, [c for c in callbacks if c is not None])
+
+    def _parse_ckpt_path(self) -> None:
+        """Let the configuration decide, not the checkpoint.
+
+        Lightning overwrites options of the config and even of the command line with the
+        hyperparameters in the checkpoint, without a word, and does not do so for ``last``.
+        """
+
+    def before_fit(self) -> None:
+        """Refuse to start from scratch when asked to resume, and say what the options changed."""
+        path = self.config.fit.get("ckpt_path")
+        if path == "last":
+            path = last_checkpoint(self.trainer.checkpoint_callbacks)
+        if path is not None and Path(path).is_file():
+            for line in changed_options(Path(path), self.model):
+                rank_zero_info(line)
+
+
+def last_checkpoint(callbacks: Sequence[Any]) -> Path:
+    """The newest ``last*.ckpt`` of the checkpoint callbacks.
+
+    Raises:
+        FileNotFoundError: There is none; Lightning would start from scratch with a warning.
+    """
+    folders = [Path(c.dirpath) for c in callbacks if isinstance(c, ModelCheckpoint) and c.dirpath]
+    found = [path for folder in folders for path in folder.glob("last*.ckpt")]
+    if not found:
+        raise FileNotFoundError(
+            "ckpt_path=last: no last*.ckpt in "
+            f"{[str(f) for f in folders] or 'any ModelCheckpoint with a fixed dirpath'}. "
+            "Set ModelCheckpoint(dirpath=..., save_last=true), or leave ckpt_path out."
+        )
+    return max(found, key=lambda path: path.stat().st_mtime)
+
+
+def changed_options(path: Path, model: Any) -> list[str]:
+    """Where this run's options differ from those that a checkpoint was written with."""
+    saved = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+    old, new = saved.get("hyper_parameters", {}), dict(model.hparams)
+    return [
+        f"{name}: the checkpoint was written with {old[name]!r}, this run uses {new[name]!r}."
+        for name in sorted(old.keys() & new.keys())
+        if old[name] != new[name]
+    ]
+
+
+def main(args: Sequence[str] | None = None) -> SelfDistillCLI:
+    """Run the command line.
+
+    Args:
+        args: Words after the program's name; None: those of the process.
+
+    Returns:
+        The CLI, with its trainer, model and data module.
+    """
+    return SelfDistillCLI(
+        LightningModule,
+        LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        trainer_class=Trainer,
+        auto_configure_optimizers=False,
+        seed_everything_default=1,
+        save_config_kwargs={"overwrite": True},
+        parser_kwargs={"prog": PROGRAM, "description": DESCRIPTION},
+        args=None if args is None else list(args),
+    )

@@ -1,0 +1,1 @@
+"""The on-disk cache of critiques. It imports neither torch nor Lightning."""

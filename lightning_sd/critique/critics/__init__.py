@@ -1,0 +1,1 @@
+"""Critics: a rule, a language model, a server, a vLLM engine."""

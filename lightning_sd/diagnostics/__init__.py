@@ -1,0 +1,1 @@
+"""Diagnostics of a teacher context: ``probe`` before training, ``analyze`` token by token."""

@@ -1,0 +1,132 @@
+"""From nothing to trained weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.callbacks import TQDMProgressBar
+from torch.optim.lr_scheduler import OneCycleLR
+from torch.utils.data import DataLoader
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from lightning_sd.lab.recipe.evaluate import MAX_NEW_TOKENS
+from lightning_sd.lab.recipe.pupil import Pupil
+from lightning_sd.lab.recipe.rows import Lessons, Rows, shipped_lesson
+from lightning_sd.lab.recipe.vocabulary import MAX_TOKENS, build_tokenizer
+from lightning_sd.models import LoadedModel, ModelSource
+from lightning_sd.modules.supervised import SupervisedModule
+from lightning_sd.types import Question, QuestionBatch
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the weights."""
+
+    seed: int = 0
+    operations: int = 4
+    """Operations a question."""
+    steps: int = 4000
+    """Optimizer steps."""
+    batch_size: int = 64
+    lr: float = 3e-3
+    """Peak of the learning rate, which rises over the first steps and then falls to zero."""
+    width: int = 96
+    layers: int = 3
+    heads: int = 4
+    feed_forward: int = 256
+
+
+class ContinuingModule(SupervisedModule):
+    """Supervised training in which a row's answer may have begun already (``extra["begun"]``)."""
+
+    def encode(self, questions: Sequence[Question]) -> tuple[list[list[int]], list[list[int]]]:
+        """Put what has begun behind the prompt, where it is read but not learnt."""
+        prompts, targets = super().encode(questions)
+        begun = [self.tokenizer(q.extra.get("begun", "")).input_ids for q in questions]
+        return [[*p, *b] for p, b in zip(prompts, begun, strict=True)], targets
+
+
+def train(
+    recipe: Recipe, lessons: Lessons = shipped_lesson, start: ModelSource | None = None
+) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+    """Train a solver.
+
+    Args:
+        recipe: What to train.
+        lessons: Makes the rows with a context.
+        start: A solver to go on from, with its tokenizer; None: from nothing.
+
+    Returns:
+        The model in eval mode and its tokenizer.
+    """
+    seed_everything(recipe.seed)
+    rows = Rows(
+        pupil=Pupil.from_seed(recipe.seed),
+        seed=recipe.seed,
+        steps=recipe.operations,
+        length=recipe.steps * recipe.batch_size,
+        block=recipe.batch_size // 2,
+        lessons=lessons,
+    )
+    sample = (rows[i] for i in range(2000))
+    tokenizer = build_tokenizer(
+        text for row in sample for text in (row.messages[0]["content"], row.reference or "")
+    )
+    model: Any = _new_model(recipe, tokenizer)
+    if start is not None:
+        model, tokenizer = cast("tuple[Any, PreTrainedTokenizerFast]", start.load())
+    module = ContinuingModule(
+        LoadedModel(model, tokenizer),
+        optimizer=partial(torch.optim.AdamW, lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.05),
+        scheduler=partial(
+            OneCycleLR,
+            max_lr=recipe.lr,
+            total_steps=recipe.steps,
+            pct_start=0.05,
+            cycle_momentum=False,
+        ),
+    )
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        accumulate_grad_batches=2,
+        gradient_clip_val=1.0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        callbacks=[TQDMProgressBar(refresh_rate=20)],
+    )
+    trainer.fit(module, DataLoader(rows, batch_size=rows.block, collate_fn=QuestionBatch))
+    return model.eval(), tokenizer
+
+
+def _new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    from transformers import GenerationConfig, LlamaConfig
+
+    ends: dict[str, Any] = {
+        "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "bos_token_id": None,
+    }
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=recipe.width,
+            num_hidden_layers=recipe.layers,
+            num_attention_heads=recipe.heads,
+            intermediate_size=recipe.feed_forward,
+            max_position_embeddings=MAX_TOKENS,
+            tie_word_embeddings=True,
+            initializer_range=0.05,
+            **ends,
+        )
+    )
+    model.generation_config = GenerationConfig(
+        do_sample=True, max_new_tokens=MAX_NEW_TOKENS, **ends
+    )
+    return model

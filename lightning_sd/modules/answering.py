@@ -1,0 +1,123 @@
+"""Sampling answers from a student and judging them: what training and evaluation share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from lightning_sd.metrics import answer_metrics, update_answers
+from lightning_sd.models import ModelSource
+from lightning_sd.models.chat import encode_prompt
+from lightning_sd.modules.evidence import evidence_source
+from lightning_sd.modules.student import OptimizerCallable, SchedulerCallable, StudentModule
+from lightning_sd.rollout import Sampler
+from lightning_sd.rollout.seeding import batch_generator
+from lightning_sd.types import Message, Question, Rollout, StepOutput, with_siblings
+
+
+class AnsweringModule(StudentModule):
+    """A student that answers questions, judged by the trainer's data module.
+
+    Args:
+        model: Where the student comes from; a name stands for ``PretrainedModel(name)``.
+        eval_sampler: Draws answers in validation and test.
+        eval_samples: Answers a question there (k of Avg@k).
+        optimizer: From parameters to an optimizer.
+        scheduler: From the optimizer to a schedule.
+        seed: Of sampling; None: the seed of ``seed_everything``, or 0.
+        template_kwargs: For the chat template of the student's prompt.
+    """
+
+    def __init__(
+        self,
+        model: ModelSource | str,
+        eval_sampler: Sampler,
+        eval_samples: int,
+        *,
+        optimizer: OptimizerCallable | None = None,
+        scheduler: SchedulerCallable | None = None,
+        seed: int | None = None,
+        template_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(model, optimizer, scheduler)
+        self.eval_sampler, self.eval_samples, self.seed = eval_sampler, eval_samples, seed
+        self.template_kwargs = template_kwargs or {}
+        self.answer_metrics = answer_metrics(eval_samples)
+
+    def encode(
+        self, messages: Sequence[Message], template_kwargs: Mapping[str, Any] | None = None
+    ) -> list[int]:
+        """Prompt tokens of chat messages; by default with the student's template settings."""
+        chosen = self.template_kwargs if template_kwargs is None else template_kwargs
+        return encode_prompt(self.tokenizer, messages, chosen)
+
+    def sample(
+        self, questions: Sequence[Question], sampler: Sampler, samples: int, stage: str, index: int
+    ) -> list[Rollout]:
+        """Let the student answer.
+
+        Args:
+            questions: A batch.
+            sampler: With what settings.
+            samples: Answers a question.
+            stage: With ``index`` and the rank it decides the random numbers, so that a resumed
+                run draws what the unbroken one would have, and ranks draw different ones.
+            index: Number of the batch in its stage.
+
+        Returns:
+            ``samples`` rollouts of question 0, then of question 1, and so on.
+        """
+        completions = sampler.sample(
+            self.student,
+            [self.encode(question.messages) for question in questions],
+            samples=samples,
+            stop_ids=self.stop_ids,
+            generator=batch_generator(self.seed, stage, index, self.global_rank, self.device),
+        )
+        return [
+            Rollout(
+                question=questions[completion.prompt],
+                ids=completion.ids,
+                text=self.tokenizer.decode(completion.ids, skip_special_tokens=True),
+                group=completion.prompt,
+                finished=completion.finished,
+                logprobs=completion.logprobs,
+            )
+            for completion in completions
+        ]
+
+    def gather(self, rollouts: Sequence[Rollout], needs: frozenset[str]) -> list[Rollout]:
+        """Add the evidence: verdicts, what the context asks for, and the siblings."""
+        return with_siblings(evidence_source(self.trainer).evidence(rollouts, needs))
+
+    def validation_step(self, batch: Iterable[Question], batch_idx: int) -> dict[str, Any]:
+        """Sample k answers a question and count the right ones."""
+        return self._evaluate(batch, batch_idx)
+
+    def test_step(self, batch: Iterable[Question], batch_idx: int) -> dict[str, Any]:
+        """The same on the test questions."""
+        return self._evaluate(batch, batch_idx)
+
+    def answer(self, batch: Iterable[Question], index: int, stage: str) -> list[Rollout]:
+        """Sample ``eval_samples`` judged answers a question, the same for the same weights."""
+        rollouts = self.sample(list(batch), self.eval_sampler, self.eval_samples, stage, index)
+        return self.gather(rollouts, frozenset())
+
+    def _evaluate(self, batch: Iterable[Question], index: int) -> dict[str, Any]:
+        rollouts = self.answer(batch, index, "eval")
+        update_answers(self.answer_metrics, rollouts, self.eval_samples)
+        none = [None] * len(rollouts)
+        return {"step": StepOutput(rollouts, none, none)}
+
+    def on_validation_epoch_end(self) -> None:
+        """Log Avg@k, Pass@k, Maj@k and length of the validation questions."""
+        self._log_answers("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log them of the test questions."""
+        self._log_answers("test")
+
+    def _log_answers(self, stage: str) -> None:
+        for name, value in self.answer_metrics.compute().items():
+            self.log(f"{stage}/{name}", value.float(), prog_bar=name.startswith("avg"))
+        self.answer_metrics.reset()

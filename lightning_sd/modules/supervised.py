@@ -1,0 +1,97 @@
+"""Plain next-token training on worked solutions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lightning_sd._serialize import describable
+from lightning_sd.models import ModelSource
+from lightning_sd.models.chat import encode_prompt
+from lightning_sd.modules.student import OptimizerCallable, SchedulerCallable, StudentModule
+from lightning_sd.scoring import Scorer
+from lightning_sd.types import Question, QuestionBatch
+
+
+class SupervisedModule(StudentModule):
+    """Trains a model to give each question's reference solution.
+
+    The prompt is the question's messages through the chat template; the target is ``reference`` and
+    the end-of-turn token. Only the target's tokens are in the loss, which is their mean over the
+    whole optimizer step, however it is cut into micro-batches and ranks.
+
+    Args:
+        model: A source such as :class:`~lightning_sd.models.sources.PretrainedModel`; a name stands for
+            ``PretrainedModel(name)``, a module in memory comes as ``LoadedModel``.
+        optimizer: From parameters to an optimizer. Default: AdamW, learning rate 1e-5.
+        scheduler: From the optimizer to a schedule, stepped once an optimizer step.
+
+    Example::
+
+        module = SupervisedModule("HuggingFaceTB/SmolLM2-135M-Instruct")
+        Trainer(max_steps=100).fit(module, DataLoader(questions, collate_fn=QuestionBatch))
+    """
+
+    def __init__(
+        self,
+        model: ModelSource | str,
+        optimizer: OptimizerCallable | None = None,
+        scheduler: SchedulerCallable | None = None,
+    ) -> None:
+        super().__init__(model, optimizer, scheduler)
+        self.save_hyperparameters(describable({"model": self.source}))
+
+    def on_student_ready(self) -> None:
+        """The student is loaded."""
+        self.scorer = Scorer(self.student)
+
+    def encode(self, questions: Sequence[Question]) -> tuple[list[list[int]], list[list[int]]]:
+        """Tokenise questions and their reference solutions apart.
+
+        Args:
+            questions: Rows with ``reference``.
+
+        Returns:
+            Prompt ids and target ids, one a row; each target ends with the end-of-turn token.
+
+        Raises:
+            ValueError: A row without a reference.
+        """
+        prompts, targets = [], []
+        for question in questions:
+            if question.reference is None:
+                raise ValueError(
+                    f"Question {question.id!r} has no reference solution, which is what supervised "
+                    "training learns; fill Question.reference or leave the row out."
+                )
+            prompts.append(encode_prompt(self.tokenizer, question.messages))
+            target = self.tokenizer(question.reference, add_special_tokens=False).input_ids
+            targets.append([*target, self.tokenizer.eos_token_id])
+        return prompts, targets
+
+    def loss(self, questions: Sequence[Question]) -> tuple[Tensor, int]:
+        """Negative log-likelihood of the targets.
+
+        Args:
+            questions: Rows with ``reference``.
+
+        Returns:
+            The sum over all target tokens in nats, and how many there are.
+        """
+        prompts, targets = self.encode(questions)
+        logits = self.scorer.score(prompts, targets).logits()
+        ids = torch.tensor([token for target in targets for token in target], device=logits.device)
+        return nn.functional.cross_entropy(logits.float(), ids, reduction="sum"), len(ids)
+
+    def training_step(self, batch: QuestionBatch, batch_idx: int) -> Tensor:
+        """The sum over the micro-batch; :class:`~lightning_sd.modules.global_mean.GlobalMean` averages it."""
+        total, tokens = self.loss(list(batch))
+        self.count("loss", total, tokens)
+        return total
+
+    def validation_step(self, batch: QuestionBatch, batch_idx: int) -> None:
+        """Log ``val/loss``, the mean over all target tokens."""
+        total, tokens = self.loss(list(batch))
+        self.log("val/loss", total / tokens, batch_size=tokens, prog_bar=True, sync_dist=True)

@@ -1,5 +1,0 @@
-"""Rubrics: what an answer is judged by, where they come from, and keeping them on disk."""
-
-from lightning_sd.rubrics.rubric import Criterion, Parsed, Rubric, parse_rubric
-
-__all__ = ["Criterion", "Parsed", "Rubric", "parse_rubric"]

@@ -1,0 +1,46 @@
+"""Logits, chunk by chunk."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from lightning_sd.functional.divergence import widened
+from lightning_sd.functional.linear import LogitsBuffer
+from lightning_sd.scoring.mixed import LogitsSource, MixedScores
+
+BLOCK_ELEMENTS = 2**18
+"""Logits that a CPU works on at once: they and their temporaries stay in its second-level cache."""
+
+
+class ScaledLogits:
+    """Logits, chunk by chunk, in float32 or wider and free to be overwritten.
+
+    Args:
+        scores: Whose.
+        scale: Of the logits.
+    """
+
+    def __init__(self, scores: LogitsSource, scale: float) -> None:
+        self.scores, self.scale = scores, scale
+        self._parts: list[ScaledLogits] = []
+        self._buffer = None
+        if isinstance(scores, MixedScores):
+            self._parts = [ScaledLogits(part, scale) for part in scores.parts]
+        elif scores.head is not None and scores.head.softcap is None:
+            head = scores.head
+            self._buffer = LogitsBuffer(head.weight, head.bias, head.scale * scale)
+
+    def __call__(self, part: slice) -> Tensor:
+        """``[chunk, vocab]``; valid until the next call."""
+        if isinstance(self.scores, MixedScores):
+            return self.scores.mix([source(part) for source in self._parts])
+        if self._buffer is not None:
+            return self._buffer.logits(self.scores.hidden[part])
+        return widened(self.scores.logits(part), copy=True).mul_(self.scale)
+
+
+def row_blocks(logits: Tensor) -> list[slice]:
+    """Rows to be worked on at once: on a CPU no more than its caches hold, elsewhere all."""
+    rows = len(logits)
+    size = max(1, BLOCK_ELEMENTS // logits.shape[-1]) if logits.device.type == "cpu" else rows
+    return [slice(start, min(start + size, rows)) for start in range(0, max(rows, 1), max(size, 1))]

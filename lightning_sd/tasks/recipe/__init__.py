@@ -1,1 +1,0 @@
-"""How the embedded solver was made: ``python -m lightning_sd.tasks.recipe --out DIR``."""

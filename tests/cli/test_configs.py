@@ -1,0 +1,89 @@
+"""Every file in ``configs/`` parses, alone or behind a full config, and the lab's also run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lightning_sd.cli.main import main
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+# These read a model that has to be taught first: they are tested beside their methods.
+TAUGHT = {"echodistill", "echodistill_onpolicy"}
+ALL = [path for path in CONFIGS.glob("*.yaml") if path.stem not in TAUGHT]
+FULL = sorted(path for path in ALL if "trainer" in yaml.safe_load(path.open()))
+METHODS = sorted(set(ALL) - set(FULL))
+# Any method goes behind these; the other full configs have a method and a task of their own.
+BASES = [path for path in FULL if path.stem in ("quickstart", "smollm2", "qwen3_1.7b_paper")]
+
+TINY = [
+    "--trainer.max_steps=1",
+    "--trainer.max_epochs=-1",
+    "--trainer.logger=false",
+    "--trainer.callbacks=null",
+    "--trainer.limit_val_batches=0",
+    "--trainer.enable_checkpointing=false",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+    "--model.init_args.samples=2",
+    "--data.init_args.batch_size=2",
+    "--data.init_args.task.init_args.train_size=4",
+    "--data.init_args.task.init_args.val_size=2",
+    "--data.init_args.task.init_args.test_size=2",
+]
+
+
+def printed(args, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([*args, "--print_config"])
+    assert stopped.value.code in (0, None)
+    return yaml.safe_load(capsys.readouterr().out)
+
+
+def test_there_are_full_configs_and_methods():
+    assert {path.stem for path in FULL} >= {"quickstart", "smollm2", "qwen3_1.7b_paper"}
+    assert {path.stem for path in METHODS} >= {"grpo", "reference", "sdpo", "sdft", "opsd", "dapo"}
+
+
+@pytest.mark.parametrize("path", FULL, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "verb", ["fit", "validate", "test", "predict", "critique", "probe", "analyze"]
+)
+def test_full_config_parses_under_every_verb(path, verb, capsys):
+    config = printed([verb, "--config", str(path)], capsys)
+    named = yaml.safe_load(path.open())["teacher_context"]["class_path"]
+    assert config["teacher_context"]["class_path"] == f"lightning_sd.{named}"
+    # A fixed folder, or `--ckpt_path last` would start from scratch.
+    savers = [c for c in config["trainer"]["callbacks"] if "ModelCheckpoint" in c["class_path"]]
+    assert savers[0]["init_args"]["dirpath"]
+    assert config["trainer"]["num_sanity_val_steps"] == 0
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("base", BASES, ids=lambda path: path.stem)
+def test_method_changes_only_its_own_lines(base, method, capsys):
+    # Some bring a setting of the lab's task, and go behind no other config.
+    own_task = "data" in yaml.safe_load(method.open())
+    if own_task and base.stem != "quickstart":
+        pytest.skip("an overlay of the lab alone")
+    plain = printed(["fit", "--config", str(base)], capsys)
+    changed = printed(["fit", "--config", str(base), "--config", str(method)], capsys)
+    for key in ("trainer", "seed_everything", *([] if own_task else ["data"])):
+        assert plain[key] == changed[key]
+    own = {"objective", "samples", "teacher"}
+    for name, value in plain["model"]["init_args"].items():
+        assert name in own or value == changed["model"]["init_args"][name]
+    assert plain["teacher_context"] != changed["teacher_context"]
+
+
+@pytest.mark.parametrize("method", [None, *METHODS], ids=lambda path: getattr(path, "stem", "own"))
+def test_lab_config_trains(method, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files = [CONFIGS / "quickstart.yaml", *([method] if method else [])]
+    cli = main(["fit", *[word for f in files for word in ("--config", str(f))], *TINY])
+    assert cli.trainer.global_step == 1
+    metrics = cli.trainer.callback_metrics
+    # So small a batch may have nothing to learn from, and then no loss to log.
+    assert metrics["train/silent"] == 1 or metrics["train/loss"].isfinite()

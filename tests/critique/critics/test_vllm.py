@@ -1,0 +1,71 @@
+import builtins
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from lightning_sd.critique.cache.keys import critique_key
+from lightning_sd.critique.critics.vllm import VLLMCritic
+from lightning_sd.text.steps import render_steps
+from tests.critique.cache.fakes import request
+
+GOOD = render_steps(["7+5=2"], "2")
+
+
+class FakeEngine:
+    """Answers as vllm.LLM.chat does, and remembers how it was called."""
+
+    def __init__(self, **options):
+        self.options, self.calls = options, []
+        FakeEngine.last = self
+
+    def chat(self, conversations, sampling, *, use_tqdm):
+        self.calls.append((conversations, sampling))
+        completion = SimpleNamespace(
+            text=f"hm</think>{GOOD}", token_ids=[1] * 9, finish_reason="stop"
+        )
+        return [SimpleNamespace(outputs=[completion]) for _ in conversations]
+
+
+@pytest.fixture
+def vllm(monkeypatch):
+    module = SimpleNamespace(LLM=FakeEngine, SamplingParams=lambda **options: options)
+    monkeypatch.setitem(sys.modules, "vllm", module)
+
+
+def critic(**options):
+    return VLLMCritic("m", prompt="{question} {attempt}", max_new_tokens=50, **options)
+
+
+def test_asks_the_engine_in_one_batch(vllm):
+    one = critic(engine={"dtype": "bfloat16"}, revision="r")
+    critiques = one.critique([request(1, "x"), request(2, "y")])
+    assert [(c.text, c.refused, c.tokens) for c in critiques] == [(GOOD, None, 9)] * 2
+    engine = FakeEngine.last
+    assert engine.options == {"model": "m", "revision": "r", "dtype": "bfloat16"}
+    [(conversations, sampling)] = engine.calls
+    assert [c[0]["content"] for c in conversations] == ["What is 1? x", "What is 2? y"]
+    assert sampling == {"temperature": 0.0, "max_tokens": 50}
+    one.critique([request(3)])
+    assert FakeEngine.last is engine
+
+
+def test_identity_tells_engines_apart():
+    keys = {
+        critique_key(one.identity(), request())
+        for one in (critic(), critic(revision="r"), critic(engine={"quantization": "awq"}))
+    }
+    assert len(keys) == 3
+
+
+def test_missing_extra_is_named(monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name == "vllm":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ImportError, match=r"lightning_sd\[vllm\]"):
+        critic().critique([request()])

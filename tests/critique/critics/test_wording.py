@@ -1,0 +1,57 @@
+from dataclasses import replace
+
+import pytest
+
+from lightning_sd.critique.critics.wording import FAITHFUL_SCRIBE, check_prompt, write_prompt
+from tests.critique.cache.fakes import request
+
+
+def test_default_prompt_holds_everything():
+    text = write_prompt(FAITHFUL_SCRIBE, request(3, "my {braces}"), include_reference=True)
+    assert "What is 3?" in text
+    assert "my {braces}" in text
+    assert "It is 3." in text
+    assert "wrong or missing" in text
+
+
+def test_reference_can_be_hidden_and_the_answer_stands_in_for_it():
+    hidden = write_prompt(FAITHFUL_SCRIBE, request(3), include_reference=False)
+    assert "It is 3." not in hidden
+    bare = replace(request(3), question=replace(request(3).question, reference=None))
+    assert "The right answer, for your eyes only: 3" in write_prompt(
+        FAITHFUL_SCRIBE, bare, include_reference=True
+    )
+    nothing = replace(bare, question=replace(bare.question, answer=None))
+    assert "for your eyes only" not in write_prompt(
+        FAITHFUL_SCRIBE, nothing, include_reference=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("correct", "finished", "word"),
+    [(True, True, "is right"), (False, False, "cut off"), (False, True, "wrong or missing")],
+)
+def test_the_critic_is_told_the_verdict(correct, finished, word):
+    asked = request(3, "x", correct, finished)
+    assert word in write_prompt("{question}{attempt}{verdict}", asked, include_reference=True)
+
+
+def test_a_second_question_says_what_was_wrong_with_the_answer():
+    again = replace(request(3), refused="it has no answer")
+    assert "it has no answer" in write_prompt(FAITHFUL_SCRIBE, again, include_reference=True)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ("{question}", "attempt"),
+        ("{attempt}", "question"),
+        ("{question}{attempt}{solution}", "solution"),
+        ("{question}{attempt}{", "braces"),
+        ("{question}{attempt}{}", "braces"),
+        ("{{question}}{attempt}", "question"),
+    ],
+)
+def test_prompts_that_cannot_work_are_refused(prompt, message):
+    with pytest.raises(ValueError, match=message):
+        check_prompt(prompt)

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from lightning_sd.models import LoRA
+from lightning_sd.models.cache import cache_argument, left_pad
+from lightning_sd.models.sources import add_lora
+
+CPU = torch.device("cpu")
+
+
+def test_left_padding_ends_every_prompt_at_the_same_column() -> None:
+    ids, mask, positions = left_pad([[5, 6], [7, 8, 9]], CPU)
+    assert ids.tolist() == [[0, 5, 6], [7, 8, 9]]
+    assert mask is not None
+    assert mask.tolist() == [[0, 1, 1], [1, 1, 1]]
+    assert positions.tolist() == [[0, 0, 1], [0, 1, 2]]
+
+
+def test_equal_lengths_need_no_mask() -> None:
+    ids, mask, positions = left_pad([[5, 6], [7, 8]], CPU)
+    assert ids.tolist() == [[5, 6], [7, 8]]
+    assert mask is None
+    assert positions.tolist() == [[0, 1], [0, 1]]
+
+
+def test_the_cache_argument_is_found_inside_an_adapter(make_llama: Any, make_gpt2: Any) -> None:
+    pytest.importorskip("peft")
+    for make in (make_llama, make_gpt2):
+        assert cache_argument(make()) in ("cache", "past_key_values")
+    wrapped = add_lora(make_llama(), LoRA(r=1, target_modules=["q_proj"]))
+    assert cache_argument(wrapped) == cache_argument(make_llama())

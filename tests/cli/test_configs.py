@@ -9,7 +9,7 @@ import yaml
 
 from lightning_sd.cli.main import main
 
-CONFIGS = Path(__file__).parent.parent / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 # These read a model that has to be taught first: they are tested beside their methods.
 TAUGHT = {"echodistill", "echodistill_onpolicy"}
 ALL = [path for path in CONFIGS.glob("*.yaml") if path.stem not in TAUGHT]

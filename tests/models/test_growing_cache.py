@@ -11,7 +11,8 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from lightning_sd.models.growing_cache import LEAST_ROOM, GrowingLayer, growing_cache
-from lightning_sd.rollout import Completion, TransformersSampler, growing
+from lightning_sd.models import growing_cache as growing
+from lightning_sd.rollout import Completion, TransformersSampler
 from tests.scoring.test_scoring import small
 
 ROWS, HEADS, SIZE = 3, 2, 4

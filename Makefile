@@ -1,4 +1,4 @@
-.PHONY: check check-all lint test
+.PHONY: check check-all docs lint
 
 # Everything a change must pass, without the slow tests.
 check: lint
@@ -12,3 +12,7 @@ lint:
 	ruff check .
 	ruff format --check .
 	mypy
+
+# The documentation at http://127.0.0.1:8000, rebuilt at each change.
+docs:
+	mkdocs serve

@@ -3,8 +3,8 @@
     python -m benchmarks.step_time.loss_only --how ours --kind js --vocab 152000 --tokens 1024
     python -m benchmarks.step_time.loss_only --check
 
-``ours`` is :func:`lightning_sd.objectives.reduce.objective_loss`, ``dense`` log-softmax of full logits with
-autograd, ``sdpo`` the dense loss of TRL's SDPOTrainer, ``chunked`` TRL's ChunkedDivergenceFunction.
+``ours`` is :func:`lightning_sd.objectives.reduce.objective_loss`, ``dense`` log-softmax of full
+logits with autograd, ``sdpo`` the dense loss of TRL's SDPOTrainer, ``chunked`` TRL's ChunkedDivergenceFunction.
 Memory is what the process grows by at its largest, the inputs apart and the gradients included.
 """
 

@@ -1,4 +1,4 @@
-"""``python -m lightning_sd.contexts.rubrics``: let a generator write the rubrics of a task, once each."""
+"""``python -m lightning_sd.contexts.rubrics``: write the rubrics of a task, each once."""
 
 from __future__ import annotations
 

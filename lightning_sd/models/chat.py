@@ -40,8 +40,8 @@ def encode_prompt(
 
     Returns:
         Token ids, special tokens and the assistant's opening included. With sounds or images in
-        the messages a :class:`~lightning_sd.models.media.MediaPrompt`, which is a list of ids too; the
-        same object for the same parts, while it is remembered.
+        the messages a :class:`~lightning_sd.models.media.MediaPrompt`, which is a list of ids too;
+        the same object for the same parts, while it is remembered.
 
     Raises:
         ValueError: No messages, the last one is the assistant's, or parts without a processor.

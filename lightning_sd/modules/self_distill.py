@@ -58,7 +58,7 @@ class SelfDistillModule(AnsweringModule):
     (:class:`~lightning_sd.data.CritiqueDataModule` or any with the same ``evidence`` method).
 
     Args:
-        model: A source such as :class:`~lightning_sd.models.sources.PretrainedModel`; a name stands for
+        model: A source such as :class:`~lightning_sd.models.sources.PretrainedModel`; a name means
             ``PretrainedModel(name)``, a module in memory comes as ``LoadedModel``.
         objective: Default: forward KL over the whole vocabulary.
         teacher: Default: the frozen initial policy.

@@ -23,7 +23,7 @@ class SupervisedModule(StudentModule):
     whole optimizer step, however it is cut into micro-batches and ranks.
 
     Args:
-        model: A source such as :class:`~lightning_sd.models.sources.PretrainedModel`; a name stands for
+        model: A source such as :class:`~lightning_sd.models.sources.PretrainedModel`; a name means
             ``PretrainedModel(name)``, a module in memory comes as ``LoadedModel``.
         optimizer: From parameters to an optimizer. Default: AdamW, learning rate 1e-5.
         scheduler: From the optimizer to a schedule, stepped once an optimizer step.
@@ -86,7 +86,7 @@ class SupervisedModule(StudentModule):
         return nn.functional.cross_entropy(logits.float(), ids, reduction="sum"), len(ids)
 
     def training_step(self, batch: QuestionBatch, batch_idx: int) -> Tensor:
-        """The sum over the micro-batch; :class:`~lightning_sd.modules.global_mean.GlobalMean` averages it."""
+        """Return the sum over the micro-batch; ``GlobalMean`` averages it."""
         total, tokens = self.loss(list(batch))
         self.count("loss", total, tokens)
         return total

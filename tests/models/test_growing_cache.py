@@ -10,8 +10,8 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from lightning_sd.models.growing_cache import LEAST_ROOM, GrowingLayer, growing_cache
 from lightning_sd.models import growing_cache as growing
+from lightning_sd.models.growing_cache import LEAST_ROOM, GrowingLayer, growing_cache
 from lightning_sd.rollout import Completion, TransformersSampler
 from tests.scoring.test_scoring import small
 

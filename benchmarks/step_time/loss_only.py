@@ -4,7 +4,8 @@
     python -m benchmarks.step_time.loss_only --check
 
 ``ours`` is :func:`lightning_sd.objectives.reduce.objective_loss`, ``dense`` log-softmax of full
-logits with autograd, ``sdpo`` the dense loss of TRL's SDPOTrainer, ``chunked`` TRL's ChunkedDivergenceFunction.
+logits with autograd, ``sdpo`` the dense loss of TRL's SDPOTrainer, ``chunked`` TRL's
+ChunkedDivergenceFunction.
 Memory is what the process grows by at its largest, the inputs apart and the gradients included.
 """
 

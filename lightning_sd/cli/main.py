@@ -20,6 +20,7 @@ import lightning_sd.critique.critics.rule
 import lightning_sd.critique.critics.server
 import lightning_sd.critique.critics.vllm
 import lightning_sd.data.module
+import lightning_sd.lab
 import lightning_sd.models.sources
 import lightning_sd.modules.self_distill
 import lightning_sd.modules.supervised

@@ -10,10 +10,9 @@ import hashlib
 import importlib
 import inspect
 import json
+import sys
 from collections.abc import Mapping
 from typing import Any
-
-from torch import nn
 
 NUMBERS = (bool, int, float)
 
@@ -48,13 +47,19 @@ def describe(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [describe(item) for item in value]
     kind = type(value)
-    names = None if isinstance(value, nn.Module) else _arguments(kind)
+    names = None if _is_torch_module(value) else _arguments(kind)
     if names is None or not all(hasattr(value, name) for name in names):
         raise NotPlainError(f"{kind.__name__} has no plain description.")
     return {
         "class_path": f"{kind.__module__}.{kind.__qualname__}",
         "init_args": {name: describe(getattr(value, name)) for name in names},
     }
+
+
+def _is_torch_module(value: Any) -> bool:
+    """Tell whether a value is a module, without importing torch: a module exists only after it."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.nn.Module)
 
 
 def _bare(value: Any) -> Any:

@@ -22,8 +22,8 @@ from pathlib import Path
 
 from lightning_sd.critique.base import Critic, CritiqueRequest
 from lightning_sd.critique.cache.cache import CritiqueCache
-from lightning_sd.critique.cache.keys import critique_keys
-from lightning_sd.critique.cache.maintenance import verify
+from lightning_sd.critique.cache.keys import compute_keys
+from lightning_sd.critique.cache.maintenance import verify_cache
 from lightning_sd.critique.cache.service import CritiqueService
 from lightning_sd.types import Critique, Question, Verdict
 
@@ -102,7 +102,7 @@ def check(folder: Path) -> dict[str, int]:
     cache = CritiqueCache(folder)
     safe = {n for path in folder.glob("*.safe") for n in _read(path)}
     asked = Counter(n for path in folder.glob("*.asked") for n in _read(path))
-    keys = critique_keys({"critic": "number"}, [request(n) for n in sorted(safe)])
+    keys = compute_keys({"critic": "number"}, [request(n) for n in sorted(safe)])
     found = cache.get_many(keys)
     right = [
         found[key].critique == expected(n)
@@ -116,7 +116,7 @@ def check(folder: Path) -> dict[str, int]:
         "safe": len(safe),
         "lost": len(safe) - len(found),
         "wrong": len(right) - sum(right),
-        "corrupt": len(verify(folder)),
+        "corrupt": len(verify_cache(folder)),
         "double": len(cache) - distinct,
         "asked_twice": sum(number > 1 for number in asked.values()),
     }

@@ -64,9 +64,9 @@ class Ours:
         self.cache.close()
 
     def keys(self, numbers: list[int]) -> list[Any]:
-        from lightning_sd.critique.cache.keys import critique_keys
+        from lightning_sd.critique.cache.keys import compute_keys
 
-        return critique_keys(self.identity, [self._item(number)[0] for number in numbers])
+        return compute_keys(self.identity, [self._item(number)[0] for number in numbers])
 
     def find(self, keys: list[Any]) -> int:
         found = self.cache.get_many(keys)

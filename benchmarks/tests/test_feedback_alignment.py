@@ -14,7 +14,7 @@ from benchmarks.feedback_alignment.report import write_report
 from benchmarks.feedback_alignment.rows import Point, scores, within
 from benchmarks.feedback_alignment.weak import WeakCritic
 from lightning_sd.critique.base import CritiqueRequest
-from lightning_sd.critique.cache.keys import critique_keys
+from lightning_sd.critique.cache.keys import compute_keys
 from lightning_sd.critique.critics.rule import RuleCritic
 from lightning_sd.lab import ArithmeticTask
 from lightning_sd.lab.recipe.pupil import Pupil
@@ -177,7 +177,7 @@ def test_critics_of_other_shares_do_not_share_a_cache():
     asked = requests()[:1]
     exact = RuleCritic()
     exact.setup(TASK)
-    keys = [critique_keys(critic.identity(), asked)[0] for critic in (*critics, exact)]
+    keys = [compute_keys(critic.identity(), asked)[0] for critic in (*critics, exact)]
     assert len(set(keys)) == 4
     with pytest.raises(ValueError, match=r"share=1\.5"):
         WeakCritic(1.5)

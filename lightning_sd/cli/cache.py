@@ -9,14 +9,20 @@ from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from lightning_sd.critique.cache.filters import filter_attempts
-from lightning_sd.critique.cache.maintenance import export, import_, merge, stats, verify
+from lightning_sd.critique.cache.maintenance import (
+    export_cache,
+    import_cache,
+    merge_caches,
+    summarize_cache,
+    verify_cache,
+)
 
 VERBS = {
-    "stats": stats,
-    "verify": verify,
-    "merge": merge,
-    "export": export,
-    "import": import_,
+    "stats": summarize_cache,
+    "verify": verify_cache,
+    "merge": merge_caches,
+    "export": export_cache,
+    "import": import_cache,
     "filter": filter_attempts,
 }
 

@@ -1,4 +1,4 @@
-"""Checking what a critic wrote before a teacher may see it."""
+"""Check a critic's text before a teacher may see it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from lightning_sd.text.thinking import _THINK_TAG
 from lightning_sd.types import Critique
 
 CHECK_VERSION = 1
-"""Part of every critic's identity that uses these checks: stricter ones ask anew."""
+"""Part of the identity of every critic that uses these checks. Raise it when the checks become
+stricter: cached critiques are then no longer used."""
 
 
-def checked(
+def check_critique(
     text: str,
     request: CritiqueRequest,
     *,
@@ -19,34 +20,35 @@ def checked(
     seconds: float = 0.0,
     complete: bool = True,
 ) -> Critique:
-    """Make a critique of what a critic wrote, refused if it must not be used.
+    """Turn a critic's text into a :class:`Critique`, refused if it must not be used.
 
     Args:
-        text: Without the critic's thinking.
-        request: What was asked.
-        tokens: That the critic wrote.
-        seconds: That it took.
-        complete: False: it was cut off at its length limit.
+        text: The critic's text without its thinking.
+        request: The request that the text answers.
+        tokens: Number of tokens that the critic generated.
+        seconds: Time that the critic took.
+        complete: False if the text was cut off at the critic's length limit.
 
     Returns:
-        The critique with its case and step map. A refused one keeps its text.
+        The critique with its case and the numbers of copied, changed and added steps. A refused
+        critique keeps its text.
     """
     attempt, repaired = parse_steps(request.attempt), parse_steps(text)
     copied, changed, added = compare(attempt, repaired)
     return Critique(
         text=text,
-        case=case_of(request, attempt, repaired),
+        case=classify_case(request, attempt, repaired),
         copied=copied,
         changed=changed,
         added=added,
-        refused=refusal(text, repaired, complete=complete),
+        refused=find_refusal(text, repaired, complete=complete),
         tokens=tokens,
         seconds=seconds,
     )
 
 
-def refusal(text: str, repaired: StepTrace, *, complete: bool) -> str | None:
-    """Why a critique must not be used; None: it may be."""
+def find_refusal(text: str, repaired: StepTrace, *, complete: bool) -> str | None:
+    """Return the reason why a critique must not be used, or None if it may be used."""
     if _THINK_TAG.search(text):
         return "it holds think tags"
     if not complete:
@@ -60,40 +62,40 @@ def refusal(text: str, repaired: StepTrace, *, complete: bool) -> str | None:
     return None
 
 
-def case_of(request: CritiqueRequest, attempt: StepTrace, repaired: StepTrace) -> str:
-    """Which of the cases A-D an attempt is.
+def classify_case(request: CritiqueRequest, attempt: StepTrace, repaired: StepTrace) -> str:
+    """Return the case of an attempt: A, B, C or D (arXiv 2606.11173).
 
-    A: right as it stands. B: right, and the critic put a step in. C: cut off, or without an answer.
-    D: wrong.
+    A: the attempt is correct. B: it is correct, and the critic inserted a missing step.
+    C: it is cut off or has no answer. D: it is wrong.
     """
     if request.verdict.correct:
         return "B" if len(repaired.steps) > len(attempt.steps) else "A"
     return "C" if not request.finished or attempt.answer is None else "D"
 
 
-def copied_prefix(attempt: str, critique: str) -> float:
-    """How faithful a scribe is: the share of an attempt that stands unchanged at the start.
+def measure_copied_prefix(attempt: str, critique: str) -> float:
+    """Measure how much of an attempt its critique copies before the first difference.
 
     Args:
         attempt: A step-tagged solution.
-        critique: The critic's version.
+        critique: The critic's version of it.
 
     Returns:
-        Characters in the leading steps that are the same in both, divided by the characters in all
-        steps of the attempt; 0 if it has none. For an attempt that is right it should be 1, for a
-        wrong one the share of it before its first wrong step.
+        Characters in the leading steps that are equal in both texts, divided by the characters in
+        all steps of the attempt; 0 if the attempt has no steps. For a correct attempt the value
+        should be 1, for a wrong one the share of the text before the first wrong step.
 
     Example:
         >>> attempt = "<step_1>1+1=2</step_1><step_2>2+1=4</step_2><answer>4</answer>"
         >>> critique = "<step_1>1+1=2</step_1><step_2>2+1=3</step_2><answer>3</answer>"
-        >>> copied_prefix(attempt, critique)
+        >>> measure_copied_prefix(attempt, critique)
         0.5
     """
-    old, new = parse_steps(attempt).steps, parse_steps(critique).steps
-    same = 0
-    for mine, theirs in zip(old, new, strict=False):
-        if mine != theirs:
+    old_steps, new_steps = parse_steps(attempt).steps, parse_steps(critique).steps
+    copied = 0
+    for old, new in zip(old_steps, new_steps, strict=False):
+        if old != new:
             break
-        same += len(mine)
-    total = sum(map(len, old))
-    return same / total if total else 0.0
+        copied += len(old)
+    total = sum(map(len, old_steps))
+    return copied / total if total else 0.0

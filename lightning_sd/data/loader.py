@@ -1,4 +1,4 @@
-"""Loaders that go on in the middle of an epoch where a checkpoint left them."""
+"""Loaders that resume in the middle of an epoch from a checkpoint."""
 
 from __future__ import annotations
 
@@ -15,102 +15,102 @@ from lightning_sd.tasks.stream import QuestionStream, StreamTask
 from lightning_sd.types import Question, QuestionBatch
 
 
-class Plan(Protocol):
-    """Says what stands in each batch of an epoch."""
+class BatchPlan(Protocol):
+    """Decides which questions are in each batch of an epoch."""
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """Return the number of batches per epoch."""
         ...
 
-    def batches(self, epoch: int) -> Batches:
-        """Their indices."""
+    def make_batches(self, epoch: int) -> Batches:
+        """Return the question indices of each batch."""
         ...
 
-    def facts(self) -> dict[str, int]:
-        """What must not change between saving and resuming."""
+    def get_resume_settings(self) -> dict[str, int]:
+        """Return the settings that must be equal when an interrupted epoch is resumed."""
         ...
 
 
-class CountedLoader(ABC):
-    """Batches of questions, counted as they are handed out.
+class ResumableLoader(ABC):
+    """Batches of questions, counted as they are yielded. Each pass over the loader is one epoch.
 
-    Lightning saves and restores loaders that have ``state_dict`` and ``load_state_dict``. It also
-    rebuilds every ``torch.utils.data.DataLoader`` with a sampler of its own under DDP, which would
-    lose both the position and the order; so this is none. Each pass over it is one epoch, counted
-    here.
+    Lightning saves and restores loaders that have ``state_dict`` and ``load_state_dict``. This
+    class is not a ``torch.utils.data.DataLoader``, because under DDP Lightning rebuilds every
+    DataLoader with its own sampler, which would lose both the position and the order.
 
     Args:
-        epoch_batches: Batches after which the trainer ends an epoch.
+        epoch_batches: Number of batches after which the trainer ends an epoch.
     """
 
     def __init__(self, epoch_batches: int) -> None:
         self.epoch_batches = epoch_batches
         self.epoch = 0
-        self.handed_out = 0
+        self.batches_yielded = 0
         self._resumed = False
 
     @abstractmethod
     def __len__(self) -> int:
-        """Batches of a whole epoch."""
+        """Return the number of batches in a whole epoch."""
 
     @abstractmethod
-    def remaining(self) -> Iterator[QuestionBatch]:
-        """Batches of this epoch, without the first ``handed_out``."""
+    def iterate_rest(self) -> Iterator[QuestionBatch]:
+        """Yield the batches of this epoch, without the first ``batches_yielded``."""
 
     @abstractmethod
-    def facts(self) -> dict[str, int]:
-        """What must be the same for an interrupted epoch to be taken up again."""
+    def get_resume_settings(self) -> dict[str, int]:
+        """Return the settings that must be equal when an interrupted epoch is resumed."""
 
     def __iter__(self) -> Iterator[QuestionBatch]:
-        # A generator: nothing happens before the first batch is wanted, because Lightning makes
-        # iterators that it never uses.
-        over = self.handed_out >= min(self.epoch_batches, len(self))
-        if over or (self.handed_out and not self._resumed):
-            self.epoch, self.handed_out = self.epoch + 1, 0
+        # A generator does nothing before its first batch is requested. This matters because
+        # Lightning creates iterators that it never uses.
+        epoch_ended = self.batches_yielded >= min(self.epoch_batches, len(self))
+        if epoch_ended or (self.batches_yielded and not self._resumed):
+            self.epoch, self.batches_yielded = self.epoch + 1, 0
         self._resumed = False
-        for batch in self.remaining():
-            self.handed_out += 1
+        for batch in self.iterate_rest():
+            self.batches_yielded += 1
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
-        """The epoch, the batches handed out of it, and what must stay the same."""
-        return {"epoch": self.epoch, "handed_out": self.handed_out, **self.facts()}
+        """Return the epoch, the position in it, and the settings that must stay equal."""
+        position = {"epoch": self.epoch, "batches_yielded": self.batches_yielded}
+        return {**position, **self.get_resume_settings()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Make the next pass go on where ``state`` was taken.
+        """Make the next pass continue at the position where ``state`` was saved.
 
         Raises:
             ValueError: The data, batch size, seed or number of processes has changed.
         """
-        for name, now in self.facts().items():
-            if state.get(name) != now:
+        for name, value in self.get_resume_settings().items():
+            if state.get(name) != value:
                 raise ValueError(
-                    f"The checkpoint's epoch was begun with {name}={state.get(name)}, now it is "
-                    f"{now}: its questions cannot be told from those to come. Resume with the "
-                    "same, or start a new run from the exported weights."
+                    f"{name}={value}: the checkpoint's epoch was started with "
+                    f"{name}={state.get(name)}, so the remaining questions are unknown. Resume "
+                    "with the same value, or start a new run from the exported weights."
                 )
-        self.epoch, self.handed_out = int(state["epoch"]), int(state["handed_out"])
+        self.epoch, self.batches_yielded = int(state["epoch"]), int(state["batches_yielded"])
         self._resumed = True
 
 
-class ResumableLoader(CountedLoader):
-    """Batches of map-style questions, by a plan.
+class PlannedLoader(ResumableLoader):
+    """Batches of indexable questions in the order of a plan.
 
-    Loading ahead is done by threads: questions are light, and worker processes that are forked
-    from one with threads of its own can hang (Python 3.11 under DDP did so in our tests). Batches
-    that were loaded but not handed out yet do not count, and are loaded again after resuming.
+    Threads load ahead, not worker processes: questions are small, and processes forked from one
+    with threads can hang (this happened in tests with Python 3.11 under DDP). Batches that were
+    loaded but not yielded are loaded again after a resume.
 
     Args:
-        questions: Map-style; read by several threads if there are ``num_workers``.
-        plan: Which of them stand in which batch; it knows ranks and epochs.
-        num_workers: Threads that load ahead; 0: none.
-        epoch_batches: Batches after which the trainer ends an epoch; default: all.
+        questions: Indexable questions. With ``num_workers`` several threads read them.
+        plan: Decides which questions are in which batch, for this rank and each epoch.
+        num_workers: Number of threads that load ahead; 0 loads in the caller's thread.
+        epoch_batches: Number of batches after which the trainer ends an epoch. Default: all.
     """
 
     def __init__(
         self,
         questions: Sequence[Question],
-        plan: Plan,
+        plan: BatchPlan,
         *,
         num_workers: int = 0,
         epoch_batches: int | None = None,
@@ -123,9 +123,9 @@ class ResumableLoader(CountedLoader):
     def __len__(self) -> int:
         return len(self.plan)
 
-    def remaining(self) -> Iterator[QuestionBatch]:
-        """See :class:`CountedLoader`."""
-        batches = self.plan.batches(self.epoch)[self.handed_out :]
+    def iterate_rest(self) -> Iterator[QuestionBatch]:
+        """Yield the rest of the epoch; see :class:`ResumableLoader`."""
+        batches = self.plan.make_batches(self.epoch)[self.batches_yielded :]
         if not self.num_workers:
             yield from map(self._load, batches)
             return
@@ -141,29 +141,32 @@ class ResumableLoader(CountedLoader):
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
+    def get_resume_settings(self) -> dict[str, int]:
+        """Return the settings of the plan."""
+        return self.plan.get_resume_settings()
+
     def _load(self, indices: Sequence[int]) -> QuestionBatch:
         return QuestionBatch([self.dataset[i] for i in indices])
 
-    def facts(self) -> dict[str, int]:
-        """Those of the plan."""
-        return self.plan.facts()
 
+class StreamLoader(ResumableLoader):
+    """Batches of an endless stream of questions, with a fixed number of batches per epoch.
 
-class StreamLoader(CountedLoader):
-    """Batches of a stream of questions; an epoch is so many of them.
-
-    Every rank reads the whole stream and keeps its share of each global batch, so one position is
-    right for all ranks, and a global batch holds the same questions on any number of them.
+    Every rank reads the whole stream and keeps its share of each global batch. One position is
+    therefore valid for all ranks, and a global batch holds the same questions on any number of
+    ranks.
 
     Args:
-        stream: Without an end.
-        batch_size: Questions a batch and rank.
-        batches: Of one epoch.
-        rank: This process.
+        stream: Endless stream of questions.
+        batch_size: Questions per batch and rank.
+        batches: Batches per epoch, repeated ones included.
+        rank: Rank of this process.
         world_size: Number of processes.
-        repeat: How many times each batch comes, one time after the other; all of them count among
-            ``batches``.
-        epoch_batches: Batches after which the trainer ends an epoch; default: all.
+        repeat: How many times in a row each batch is returned.
+        epoch_batches: Number of batches after which the trainer ends an epoch. Default: all.
+
+    Raises:
+        ValueError: ``batches`` is below 1.
     """
 
     def __init__(
@@ -179,7 +182,7 @@ class StreamLoader(CountedLoader):
     ) -> None:
         if batches < 1:
             raise ValueError(
-                f"epoch_size: an epoch has not one batch of {batch_size} questions on "
+                f"epoch_size: it is smaller than one batch of {batch_size} questions on each of "
                 f"{world_size} process(es). Raise epoch_size or lower batch_size."
             )
         super().__init__(batches if epoch_batches is None else epoch_batches)
@@ -187,26 +190,26 @@ class StreamLoader(CountedLoader):
         self.batch_size, self.batches = batch_size, batches
         self.rank, self.world_size = rank, world_size
         self.repeat = repeat
-        self._items: Iterator[Question] | None = None
-        self._before: dict[str, Any] = {}
+        self._questions: Iterator[Question] | None = None
+        self._state_before_batch: dict[str, Any] = {}
 
     def __len__(self) -> int:
         return self.batches
 
-    def remaining(self) -> Iterator[QuestionBatch]:
-        """See :class:`CountedLoader`."""
-        if self._items is None:
-            self._items = iter(self.stream)
+    def iterate_rest(self) -> Iterator[QuestionBatch]:
+        """Yield the rest of the epoch; see :class:`ResumableLoader`."""
+        if self._questions is None:
+            self._questions = iter(self.stream)
         first = self.rank * self.batch_size
-        together: list[Question] = []
-        for number in range(self.handed_out, self.batches):
-            if number % self.repeat == 0 or not together:
-                self._before = dict(self.stream.state_dict())
-                together = list(islice(self._items, self.batch_size * self.world_size))
-            yield QuestionBatch(together[first : first + self.batch_size])
+        global_batch: list[Question] = []
+        for number in range(self.batches_yielded, self.batches):
+            if number % self.repeat == 0 or not global_batch:
+                self._state_before_batch = dict(self.stream.state_dict())
+                global_batch = list(islice(self._questions, self.batch_size * self.world_size))
+            yield QuestionBatch(global_batch[first : first + self.batch_size])
 
-    def facts(self) -> dict[str, int]:
-        """Sizes."""
+    def get_resume_settings(self) -> dict[str, int]:
+        """Return the sizes that must be equal when an interrupted epoch is resumed."""
         return {
             "batch_size": self.batch_size,
             "batches": self.batches,
@@ -215,19 +218,19 @@ class StreamLoader(CountedLoader):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """With the stream's position: before the current batch, if that is to come again."""
-        again = self.handed_out % self.repeat > 0
-        position = self._before if again else self.stream.state_dict()
+        """Add the stream's position: before the current batch, if that batch is repeated."""
+        batch_repeats = self.batches_yielded % self.repeat > 0
+        position = self._state_before_batch if batch_repeats else self.stream.state_dict()
         return {**super().state_dict(), "stream": position}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """With the stream's position."""
+        """Restore the position in the epoch and in the stream."""
         super().load_state_dict(state)
         self.stream.load_state_dict(state["stream"])
-        self._items = None
+        self._questions = None
 
 
-def training_loader(
+def build_training_loader(
     task: Task,
     *,
     batch_size: int,
@@ -239,23 +242,24 @@ def training_loader(
     bucket_by_length: bool = False,
     repeat: int = 1,
     limit: int | float | None = None,
-) -> CountedLoader:
-    """The training questions of a task, as a stream or by a shuffled plan.
+) -> ResumableLoader:
+    """Build the loader of a task's training questions.
 
     Args:
-        task: Whose questions.
-        batch_size: Questions a batch and process.
-        seed: Of the order.
-        rank: This process.
+        task: Task with the questions. A :class:`StreamTask` gives a :class:`StreamLoader`, any
+            other task a :class:`PlannedLoader`.
+        batch_size: Questions per batch and process.
+        seed: Seed of the order.
+        rank: Rank of this process.
         world_size: Number of processes.
-        num_workers: Threads that load ahead, for questions that are no stream.
-        shuffle: False: the same order in every epoch.
-        bucket_by_length: Put questions of like length into one batch.
-        repeat: How many times each batch comes, one time after the other.
+        num_workers: Number of threads that load ahead. Streams ignore it.
+        shuffle: False uses the order of the data in every epoch.
+        bucket_by_length: Put questions of similar length into one batch.
+        repeat: How many times in a row each batch is returned.
         limit: The trainer's ``limit_train_batches``: a number of batches, or a share of them.
     """
 
-    def ended_after(batches: int) -> int:
+    def apply_limit(batches: int) -> int:
         return limit if isinstance(limit, int) else int(batches * (1.0 if limit is None else limit))
 
     if isinstance(task, StreamTask):
@@ -267,7 +271,7 @@ def training_loader(
             rank=rank,
             world_size=world_size,
             repeat=repeat,
-            epoch_batches=ended_after(batches),
+            epoch_batches=apply_limit(batches),
         )
     questions = task.questions("train")
     lengths = tuple(len(question.text) for question in questions) if bucket_by_length else None
@@ -281,6 +285,6 @@ def training_loader(
         lengths=lengths,
         repeat=repeat,
     )
-    return ResumableLoader(
-        questions, plan, num_workers=num_workers, epoch_batches=ended_after(len(plan))
+    return PlannedLoader(
+        questions, plan, num_workers=num_workers, epoch_batches=apply_limit(len(plan))
     )

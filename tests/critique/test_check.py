@@ -1,6 +1,6 @@
 import pytest
 
-from lightning_sd.critique.check import checked, copied_prefix
+from lightning_sd.critique.check import check_critique, measure_copied_prefix
 from lightning_sd.text.steps import render_steps
 from lightning_sd.text.thinking import strip_thinking
 from tests.critique.cache.fakes import request
@@ -49,12 +49,12 @@ def test_thinking_is_stripped(text, opened, rest):
     ],
 )
 def test_what_is_refused(text, reason):
-    refused = checked(text, request()).refused
+    refused = check_critique(text, request()).refused
     assert refused is None if reason is None else reason in refused
 
 
 def test_a_critique_that_was_cut_off_is_refused_whatever_it_looks_like():
-    assert "cut off" in checked(GOOD, request(), complete=False).refused
+    assert "cut off" in check_critique(GOOD, request(), complete=False).refused
 
 
 @pytest.mark.parametrize(
@@ -68,13 +68,13 @@ def test_a_critique_that_was_cut_off_is_refused_whatever_it_looks_like():
 )
 def test_cases_and_step_maps(attempt, correct, finished, critique, case, steps):
     asked = request(0, render_steps(attempt, "3"), correct, finished)
-    found = checked(render_steps(critique, "3"), asked, tokens=7, seconds=0.5)
+    found = check_critique(render_steps(critique, "3"), asked, tokens=7, seconds=0.5)
     assert (found.case, found.copied, found.changed, found.added) == (case, *steps)
     assert (found.tokens, found.seconds, found.refused) == (7, 0.5, None)
 
 
 def test_an_attempt_without_an_answer_is_incomplete():
-    assert checked(GOOD, request(0, "<step_1>1+1=2</step_1>")).case == "C"
+    assert check_critique(GOOD, request(0, "<step_1>1+1=2</step_1>")).case == "C"
 
 
 @pytest.mark.parametrize(
@@ -89,4 +89,4 @@ def test_an_attempt_without_an_answer_is_incomplete():
     ],
 )
 def test_faithfulness_is_the_share_copied_before_the_first_change(attempt, critique, share):
-    assert copied_prefix(render_steps(attempt, "1"), render_steps(critique, "1")) == share
+    assert measure_copied_prefix(render_steps(attempt, "1"), render_steps(critique, "1")) == share

@@ -3,7 +3,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from lightning_sd.data.loader import ResumableLoader
+from lightning_sd.data.loader import PlannedLoader
 from lightning_sd.data.plan import EvalPlan, TrainPlan
 from tests.critique.cache.fakes import number_question
 
@@ -11,7 +11,7 @@ QUESTIONS = [number_question(i) for i in range(23)]
 
 
 def loader(plan=None, **options):
-    return ResumableLoader(QUESTIONS, plan or TrainPlan(23, 4, seed=5), **options)
+    return PlannedLoader(QUESTIONS, plan or TrainPlan(23, 4, seed=5), **options)
 
 
 def ids(batch):
@@ -21,22 +21,26 @@ def ids(batch):
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_ranks_share_an_epoch_without_repeats(world_size):
     plans = [TrainPlan(23, 2, 5, rank, world_size) for rank in range(world_size)]
-    epochs = [plan.batches(3) for plan in plans]
+    epochs = [plan.make_batches(3) for plan in plans]
     assert {len(batches) for batches in epochs} == {len(plans[0])} == {23 // (2 * world_size)}
     seen = [i for batches in epochs for batch in batches for i in batch]
     assert len(set(seen)) == len(seen) == len(plans[0]) * 2 * world_size
 
 
 def test_a_global_batch_holds_the_same_questions_on_any_number_of_ranks():
-    one = TrainPlan(23, 6, seed=5).batches(2)
-    three = [TrainPlan(23, 2, 5, rank, 3).batches(2) for rank in range(3)]
+    one = TrainPlan(23, 6, seed=5).make_batches(2)
+    three = [TrainPlan(23, 2, 5, rank, 3).make_batches(2) for rank in range(3)]
     assert one == [[i for rank in three for i in rank[b]] for b in range(3)]
 
 
 def test_epochs_and_seeds_are_shuffled_differently():
-    orders = {str(TrainPlan(23, 4, seed).batches(epoch)) for seed in range(3) for epoch in range(3)}
+    orders = {
+        str(TrainPlan(23, 4, seed).make_batches(epoch)) for seed in range(3) for epoch in range(3)
+    }
     assert len(orders) == 9
-    assert TrainPlan(23, 4, shuffle=False).batches(0) == TrainPlan(23, 4, shuffle=False).batches(1)
+    assert TrainPlan(23, 4, shuffle=False).make_batches(0) == TrainPlan(
+        23, 4, shuffle=False
+    ).make_batches(1)
 
 
 @pytest.mark.parametrize("world_size", [1, 2])
@@ -44,7 +48,7 @@ def test_buckets_hold_questions_of_like_length(world_size):
     lengths = tuple((7 * i) % 101 for i in range(200))
 
     def spread(plans):
-        batches = zip(*(plan.batches(1) for plan in plans), strict=True)
+        batches = zip(*(plan.make_batches(1) for plan in plans), strict=True)
         steps = [[lengths[i] for batch in step for i in batch] for step in batches]
         return sum(max(step) - min(step) for step in steps)
 
@@ -52,18 +56,20 @@ def test_buckets_hold_questions_of_like_length(world_size):
         return [TrainPlan(200, 4, 5, rank, world_size, **options) for rank in range(world_size)]
 
     assert spread(plans(lengths=lengths)) < 0.3 * spread(plans())
-    seen = [i for plan in plans(lengths=lengths) for batch in plan.batches(1) for i in batch]
+    seen = [i for plan in plans(lengths=lengths) for batch in plan.make_batches(1) for i in batch]
     assert sorted(seen) == list(range(200))
     first = plans(lengths=lengths)[0]
-    assert first.batches(0) != first.batches(1)
+    assert first.make_batches(0) != first.make_batches(1)
     # The batches themselves are mixed anew, not only their order.
-    assert not {frozenset(b) for b in first.batches(0)} & {frozenset(b) for b in first.batches(1)}
+    assert not {frozenset(b) for b in first.make_batches(0)} & {
+        frozenset(b) for b in first.make_batches(1)
+    }
     still = plans(lengths=lengths, shuffle=False)[0]
-    assert still.batches(0) == still.batches(1)
+    assert still.make_batches(0) == still.make_batches(1)
 
 
 def test_too_few_questions_for_a_batch():
-    with pytest.raises(ValueError, match=r"batch_size=4 on 2 process.*only 7"):
+    with pytest.raises(ValueError, match=r"batch_size=4: 2 process.*only 7"):
         TrainPlan(7, 4, world_size=2)
 
 
@@ -72,7 +78,7 @@ def test_too_few_questions_for_a_batch():
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_evaluation_sees_each_question_once(size, batch_size, world_size):
     plans = [EvalPlan(size, batch_size, rank, world_size) for rank in range(world_size)]
-    ranks = [plan.batches(0) for plan in plans]
+    ranks = [plan.make_batches(0) for plan in plans]
     assert [len(plan) for plan in plans] == [len(batches) for batches in ranks]
     assert sorted(i for batches in ranks for batch in batches for i in batch) == list(range(size))
     assert all(0 < len(batch) <= batch_size for batches in ranks for batch in batches)
@@ -85,7 +91,7 @@ def test_each_pass_is_an_epoch():
     assert len(one) == 5
     epochs = [[ids(batch) for batch in one] for _ in range(3)]
     plan = TrainPlan(23, 4, seed=5)
-    assert epochs == [[[str(i) for i in b] for b in plan.batches(e)] for e in range(3)]
+    assert epochs == [[[str(i) for i in b] for b in plan.make_batches(e)] for e in range(3)]
 
 
 def test_unused_iterators_change_nothing():
@@ -102,7 +108,7 @@ def test_a_repeated_batch_comes_so_many_times_on_end(world_size, lengths):
         once = TrainPlan(23, 2, 5, rank, world_size, lengths=lengths)
         often = TrainPlan(23, 2, 5, rank, world_size, lengths=lengths, repeat=4)
         assert len(often) == 4 * len(once)
-        assert often.batches(3) == [batch for batch in once.batches(3) for _ in range(4)]
+        assert often.make_batches(3) == [batch for batch in once.make_batches(3) for _ in range(4)]
 
 
 @pytest.mark.parametrize("repeat", [1, 4])
@@ -194,7 +200,7 @@ def fit(folder, steps, ckpt_path=None, workers=0, every=1, **options):
     trainer.fit(
         module,
         loader(num_workers=workers, epoch_batches=limit),
-        ResumableLoader(QUESTIONS, EvalPlan(5, 2)),
+        PlannedLoader(QUESTIONS, EvalPlan(5, 2)),
         ckpt_path=ckpt_path,
     )
     return module

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from lightning_sd.critique import RuleCritic
-from lightning_sd.data.module import CritiqueDataModule, rollout_request
+from lightning_sd.data.module import CritiqueDataModule
+from lightning_sd.data.requests import build_rollout_request
 from lightning_sd.lab.arithmetic import ArithmeticTask
 from lightning_sd.types import Critique, QuestionBatch, Verdict
 from tests.critique.cache.fakes import EchoCritic, NumberTask, echo, rollout
@@ -35,7 +36,7 @@ def test_critiques_of_fresh_rollouts_come_through_the_cache(tmp_path):
     critic = EchoCritic()
     module = data(tmp_path, critic)
     found = module.evidence(rollouts, CRITIQUE)
-    assert [r.critique for r in found] == [echo(rollout_request(r)) for r in found]
+    assert [r.critique for r in found] == [echo(build_rollout_request(r)) for r in found]
     assert [r.text for r in found] == [r.text for r in rollouts]
     assert len(critic.asked) == 6
     assert module.counters()["critique_misses"] == 6
@@ -54,7 +55,7 @@ def test_a_cut_off_attempt_is_another_request(tmp_path):
 
 
 def test_missing_critic_and_unknown_evidence_are_told_before_training(tmp_path):
-    with pytest.raises(ValueError, match=r"data\.critic is none"):
+    with pytest.raises(ValueError, match=r"critic=None"):
         data(tmp_path).check(CRITIQUE)
     with pytest.raises(ValueError, match="weather"):
         data(tmp_path, EchoCritic()).check(frozenset({"weather"}))
@@ -137,7 +138,7 @@ def test_right_attempts_need_no_critic_if_only_failed_ones_are_asked_about(tmp_p
     module = data(tmp_path, critic, task=TaggedTask(), ask_about="failed")
     found = [r.critique for r in module.evidence(rollouts, CRITIQUE)]
     assert (found[0].text, found[0].case, found[0].copied) == (RIGHT, "A", (1,))
-    # Right but not in the form: the critic writes it anew.
+    # Right but not in the form: the critic writes it again.
     assert [r.attempt for r in critic.asked] == ["<answer>3</answer>", "wrong"]
     assert module.counters()["critique_misses"] == 2
 

@@ -1,1 +1,1 @@
-"""The on-disk cache of critiques. It imports neither torch nor Lightning."""
+"""The critique cache on disk. It imports neither torch nor Lightning."""

@@ -1,7 +1,7 @@
-"""Critiques on disk: what a critic has said once is never asked again.
+"""Critiques on disk: a critic is asked once per request, across all runs.
 
-One SQLite file, shared by any number of processes of one machine. An entry is only ever added, and
-a refused one replaced by a later answer to the same request.
+The cache is one SQLite file, shared by any number of processes on one machine. Entries are only
+added; a refused critique is replaced when a later request gives an answer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from lightning_sd._serialize import canonical_json, clean, identity_digest
 from lightning_sd.critique.base import CritiqueRequest
 from lightning_sd.critique.cache.database import Database
-from lightning_sd.critique.cache.keys import SCHEMA, Key, request_key, request_parts
+from lightning_sd.critique.cache.keys import SCHEMA, Key, describe_request, hash_request
 from lightning_sd.types import Critique
 
 FILE_NAME = "critiques.sqlite"
@@ -37,10 +37,12 @@ CREATE TABLE critiques (
 CREATE TABLE claims (
   key BLOB PRIMARY KEY, owner TEXT NOT NULL, expires REAL NOT NULL) WITHOUT ROWID
 """
-_VALUE = 'text, "case", steps, refused, tokens, seconds, created, asked'
-# An answer stays for ever; a refusal gives way to an answer, and to one after more questions.
+_VALUE_COLUMNS = 'text, "case", steps, refused, tokens, seconds, created, asked'
+# An answer is never replaced. A refusal is replaced by an answer, or by a refusal after more
+# requests to the critic.
 _INSERT = f"""
-INSERT INTO critiques (key, critic, question, attempt, correct, finished, {_VALUE}, checksum)
+INSERT INTO critiques (key, critic, question, attempt, correct, finished, {_VALUE_COLUMNS},
+  checksum)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET
 text = excluded.text, "case" = excluded."case", steps = excluded.steps, refused = excluded.refused,
 tokens = excluded.tokens, seconds = excluded.seconds, created = excluded.created,
@@ -48,36 +50,40 @@ asked = excluded.asked, checksum = excluded.checksum
 WHERE critiques.refused IS NOT NULL
 AND (excluded.refused IS NULL OR excluded.asked > critiques.asked)
 """
-_CHUNK = 500
-"""Keys a statement; SQLite's limit was 999 for long."""
+_KEYS_PER_QUERY = 500
+"""Older SQLite versions allow at most 999 variables per statement."""
 
 
 @dataclass(frozen=True)
 class CachedCritique:
-    """One entry of the cache."""
+    """A critique read from the cache."""
 
     critique: Critique
     created: float
-    """Seconds since 1970."""
-    asked: int = 1
-    """How often the critic was asked: again if its answer was refused."""
+    """Time of writing, in seconds since 1970."""
+    times_asked: int = 1
+    """How many times the critic was asked. It is asked a second time after a refusal."""
 
-    def settled(self, asks: int) -> bool:
-        """Whether it stands: an answer, or a refusal after ``asks`` attempts."""
-        return self.critique.refused is None or self.asked >= asks
+    def is_final(self, max_requests: int) -> bool:
+        """Tell whether the critic need not be asked again.
+
+        Args:
+            max_requests: Number of requests after which a refusal is final.
+        """
+        return self.critique.refused is None or self.times_asked >= max_requests
 
 
 class CritiqueCache:
-    """Critiques by :func:`~lightning_sd.critique.cache.keys.critique_key`, in one SQLite file.
+    """Critiques in one SQLite file, by :func:`~lightning_sd.critique.cache.keys.compute_key`.
 
-    Several processes (ranks, loader workers, two trainings at once) may use one file at the same
-    time, and an object may be forked or pickled. The file must lie on a local disk.
+    Several processes (ranks, loader workers, two runs) may use one file at the same time, and a
+    cache object may be forked or pickled. The file must be on a local disk.
 
     Args:
-        path: The file, or a folder in which it is (or will be) ``critiques.sqlite``.
+        path: The file, or the folder that holds ``critiques.sqlite``. Both are created if missing.
 
     Raises:
-        ValueError: The file is something else, or was written by another version.
+        ValueError: The file is not a critique cache, or was written by another version.
 
     Example:
         >>> import tempfile
@@ -91,79 +97,86 @@ class CritiqueCache:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = cache_file(path)
+        self.path = resolve_cache_file(path)
         self.database = Database(self.path, tables=_TABLES, version=SCHEMA)
 
     def __len__(self) -> int:
         return int(self.database.connection.execute("SELECT count(*) FROM critiques").fetchone()[0])
 
     def get_many(self, keys: Sequence[Key]) -> dict[Key, CachedCritique]:
-        """Look up many keys at once.
+        """Look up many keys.
 
         Args:
-            keys: Any number, repeats allowed.
+            keys: Keys in any number, repeats allowed.
 
         Returns:
-            The entries that are there, by key.
+            The cached critiques by key. Keys without an entry are missing.
         """
-        found = {}
-        for chunk in _chunks(list(dict.fromkeys(keys))):
+        cached = {}
+        for chunk in _split_keys(list(dict.fromkeys(keys))):
             marks = ",".join("?" * len(chunk))
             rows = self.database.connection.execute(
-                f"SELECT key, {_VALUE} FROM critiques WHERE key IN ({marks})", chunk
+                f"SELECT key, {_VALUE_COLUMNS} FROM critiques WHERE key IN ({marks})", chunk
             )
-            found.update({row[0]: _from_row(row[1:]) for row in rows})
-        return found
+            cached.update({row[0]: _from_row(row[1:]) for row in rows})
+        return cached
 
     def put_many(
         self,
         identity: Mapping[str, Any],
         items: Sequence[tuple[CritiqueRequest, Critique]],
         *,
-        asked: Sequence[int] | None = None,
+        times_asked: Sequence[int] | None = None,
         created: Sequence[float] | None = None,
     ) -> list[Key]:
-        """Write many critiques in one transaction: all of them are there afterwards, or none.
+        """Write many critiques in one transaction: all of them are stored, or none.
+
+        An existing entry is kept, unless it is a refusal and the new critique is an answer or comes
+        after more requests to the critic.
 
         Args:
-            identity: Of the critic that wrote them.
-            items: Each with the request that it answers.
-            asked: How often the critic was asked for each; default: once.
-            created: When each was written, in seconds since 1970; default: now.
+            identity: Identity of the critic that wrote them.
+            items: Pairs of request and critique.
+            times_asked: How many times the critic was asked, per item. Default: once.
+            created: Time of writing per item, in seconds since 1970. Default: now.
 
         Returns:
-            Their keys. What the cache had already stays as it was, unless it was a refusal and this
-            is an answer, or has been asked for more often.
+            The keys of the items, in order.
         """
-        asked = [1] * len(items) if asked is None else asked
+        times_asked = [1] * len(items) if times_asked is None else times_asked
         created = [time.time()] * len(items) if created is None else created
         digest = identity_digest(identity).hex()
-        parts = [request_parts(request) for request, _ in items]
-        keys = [request_key(digest, part) for part in parts]
-        with self.database.writing() as connection:
-            critic = self._critic(digest, identity)
-            for i, (key, part) in enumerate(zip(keys, parts, strict=True)):
+        requests = [describe_request(request) for request, _ in items]
+        keys = [hash_request(digest, parts) for parts in requests]
+        with self.database.write_transaction() as connection:
+            critic = self._insert_critic(digest, identity)
+            for i, (key, parts) in enumerate(zip(keys, requests, strict=True)):
                 request, critique = items[i]
-                row = _to_row(critique, created[i], asked[i])
-                place = (critic, self._question(request.question.id, part), part["attempt"])
-                verdict = (part["correct"], part["finished"])
-                connection.execute(_INSERT, (key, *place, *verdict, *row, checksum(key, row)))
+                value = _to_row(critique, created[i], times_asked[i])
+                question = self._insert_question(request.question.id, parts)
+                asked_about = (question, parts["attempt"], parts["correct"], parts["finished"])
+                row = (key, critic, *asked_about, *value, compute_checksum(key, value))
+                connection.execute(_INSERT, row)
         return keys
 
-    def settled(self, keys: Sequence[Key], asks: int = 1) -> set[Key]:
-        """Which keys need no further question to the critic; see :class:`CachedCritique`."""
-        return {key for key, entry in self.get_many(keys).items() if entry.settled(asks)}
+    def select_final(self, keys: Sequence[Key], max_requests: int = 1) -> set[Key]:
+        """Return the keys for which the critic need not be asked again.
 
-    def critics(self) -> dict[str, dict[str, Any]]:
-        """The identities of all critics whose words are in the cache, by their digest."""
+        See :meth:`CachedCritique.is_final`.
+        """
+        cached = self.get_many(keys)
+        return {key for key, entry in cached.items() if entry.is_final(max_requests)}
+
+    def read_critics(self) -> dict[str, dict[str, Any]]:
+        """Return the identities of all critics with critiques in the cache, by digest."""
         rows = self.database.connection.execute("SELECT digest, identity FROM critics")
         return {digest: json.loads(identity) for digest, identity in rows}
 
     def close(self) -> None:
-        """Close this thread's connection; the next use opens another."""
+        """Close this thread's connection. The next use opens a new one."""
         self.database.close()
 
-    def _critic(self, digest: str, identity: Mapping[str, Any]) -> int:
+    def _insert_critic(self, digest: str, identity: Mapping[str, Any]) -> int:
         connection = self.database.connection
         row = connection.execute("SELECT id FROM critics WHERE digest = ?", (digest,)).fetchone()
         if row is None:
@@ -173,7 +186,7 @@ class CritiqueCache:
             ).fetchone()
         return int(row[0])
 
-    def _question(self, name: str, parts: Mapping[str, Any]) -> int:
+    def _insert_question(self, name: str, parts: Mapping[str, Any]) -> int:
         connection = self.database.connection
         texts = (parts["question"], parts["reference"], parts["answer"])
         digest = hashlib.sha256(canonical_json(texts).encode()).digest()[:16]
@@ -187,23 +200,25 @@ class CritiqueCache:
         return int(row[0])
 
 
-def cache_file(path: str | Path) -> Path:
-    """The cache's file, from a file or folder.
+def resolve_cache_file(path: str | Path) -> Path:
+    """Return the cache file of a file or folder.
 
     Example:
-        >>> cache_file("a/b").as_posix(), cache_file("a/b.sqlite").as_posix()
-        ('a/b/critiques.sqlite', 'a/b.sqlite')
+        >>> resolve_cache_file("a/b").as_posix()
+        'a/b/critiques.sqlite'
+        >>> resolve_cache_file("a/b.sqlite").as_posix()
+        'a/b.sqlite'
     """
     path = Path(path).expanduser()
     return path if path.suffix in (".sqlite", ".db") else path / FILE_NAME
 
 
-def checksum(key: Key, row: Sequence[Any]) -> bytes:
-    """Eight bytes that change with any part of an entry's value."""
-    return hashlib.sha256(key + canonical_json(list(row)).encode()).digest()[:8]
+def compute_checksum(key: Key, value: Sequence[Any]) -> bytes:
+    """Compute eight bytes over an entry's key and all of its values."""
+    return hashlib.sha256(key + canonical_json(list(value)).encode()).digest()[:8]
 
 
-def _to_row(critique: Critique, created: float, asked: int) -> tuple[Any, ...]:
+def _to_row(critique: Critique, created: float, times_asked: int) -> tuple[Any, ...]:
     steps = canonical_json([critique.copied, critique.changed, critique.added])
     refused = None if critique.refused is None else clean(critique.refused)
     text = clean(critique.text)
@@ -215,17 +230,17 @@ def _to_row(critique: Critique, created: float, asked: int) -> tuple[Any, ...]:
         int(critique.tokens),
         float(critique.seconds),
         created,
-        asked,
+        times_asked,
     )
 
 
 def _from_row(row: Sequence[Any]) -> CachedCritique:
-    text, case, steps, refused, tokens, seconds, created, asked = row
+    text, case, steps, refused, tokens, seconds, created, times_asked = row
     copied, changed, added = (tuple(numbers) for numbers in json.loads(steps))
     critique = Critique(text, case, copied, changed, added, refused, tokens, seconds)
-    return CachedCritique(critique, created, asked)
+    return CachedCritique(critique, created, times_asked)
 
 
-def _chunks(keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
-    for start in range(0, len(keys), _CHUNK):
-        yield keys[start : start + _CHUNK]
+def _split_keys(keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
+    for start in range(0, len(keys), _KEYS_PER_QUERY):
+        yield keys[start : start + _KEYS_PER_QUERY]

@@ -1,4 +1,4 @@
-"""Claims: who is asking the critic for what, so that nothing is asked twice at once."""
+"""Claims record which process asks the critic for which critique, so none is requested twice."""
 
 from __future__ import annotations
 
@@ -14,64 +14,72 @@ from lightning_sd.critique.cache.cache import CritiqueCache
 from lightning_sd.critique.cache.keys import Key
 
 CLAIM_SECONDS = 30.0
-"""Life of a claim that nobody renews: so long the work of a dead process stays undone."""
+"""Seconds until an unrenewed claim expires and another process may take over its work."""
 
 
 @contextmanager
-def claimed(
-    cache: CritiqueCache, keys: Sequence[Key], *, asks: int = 1, seconds: float = CLAIM_SECONDS
+def claim_keys(
+    cache: CritiqueCache,
+    keys: Sequence[Key],
+    *,
+    max_requests: int = 1,
+    seconds: float = CLAIM_SECONDS,
 ) -> Iterator[list[Key]]:
-    """Take what is free of some keys, and hold it until the block ends, however it ends.
+    """Claim the keys that are free, and release them when the block ends for any reason.
 
-    A claim is renewed by a thread for as long as the block runs. When the process dies, its claims
-    run out, and another process takes the work over.
+    A background thread renews the claims while the block runs. If the process dies, its claims
+    expire and another process takes over the work.
 
     Args:
-        cache: Whose keys.
-        keys: Wanted.
-        asks: A refusal stands after so many questions; see ``CachedCritique.settled``.
-        seconds: Life of a claim without renewal.
+        cache: Cache of the keys.
+        keys: Keys to claim.
+        max_requests: Number of requests after which a refusal is final; see
+            ``CachedCritique.is_final``.
+        seconds: Seconds until an unrenewed claim expires.
 
     Yields:
-        Those that are ours now; the others are settled, or another worker is at them.
+        The keys that this process now holds. The other keys have a final critique, or another
+        worker holds them.
     """
     owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
-    mine = _take(cache, keys, owner, asks, seconds)
-    if not mine:
-        yield mine
+    claimed = _insert_claims(cache, keys, owner, max_requests, seconds)
+    if not claimed:
+        yield claimed
         return
     done = threading.Event()
-    heart = threading.Thread(target=_renew, args=(cache, owner, seconds, done), daemon=True)
-    heart.start()
+    renewer = threading.Thread(
+        target=_renew_claims, args=(cache, owner, seconds, done), daemon=True
+    )
+    renewer.start()
     try:
-        yield mine
+        yield claimed
     finally:
         done.set()
-        heart.join()
-        with cache.database.writing() as connection:
+        renewer.join()
+        with cache.database.write_transaction() as connection:
             connection.execute("DELETE FROM claims WHERE owner = ?", (owner,))
 
 
-def _take(
-    cache: CritiqueCache, keys: Sequence[Key], owner: str, asks: int, seconds: float
+def _insert_claims(
+    cache: CritiqueCache, keys: Sequence[Key], owner: str, max_requests: int, seconds: float
 ) -> list[Key]:
-    with cache.database.writing() as connection:
-        # Everything happens under the write lock: nobody can settle or claim a key in between.
+    with cache.database.write_transaction() as connection:
+        # The write lock is held throughout, so no other process can answer or claim a key now.
         now = time.time()
         connection.execute("DELETE FROM claims WHERE expires < ?", (now,))
-        settled = cache.settled(keys, asks)
-        mine = []
+        final = cache.select_final(keys, max_requests)
+        claimed = []
         for key in dict.fromkeys(keys):
-            if key not in settled:
+            if key not in final:
                 row = (key, owner, now + seconds)
-                added = connection.execute("INSERT OR IGNORE INTO claims VALUES (?, ?, ?)", row)
-                mine += [key] * added.rowcount
-    return mine
+                inserted = connection.execute("INSERT OR IGNORE INTO claims VALUES (?, ?, ?)", row)
+                claimed += [key] * inserted.rowcount
+    return claimed
 
 
-def _renew(cache: CritiqueCache, owner: str, seconds: float, done: threading.Event) -> None:
+def _renew_claims(cache: CritiqueCache, owner: str, seconds: float, done: threading.Event) -> None:
     while not done.wait(seconds / 3):
-        with cache.database.writing() as connection:
+        with cache.database.write_transaction() as connection:
             connection.execute(
                 "UPDATE claims SET expires = ? WHERE owner = ?", (time.time() + seconds, owner)
             )

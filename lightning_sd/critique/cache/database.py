@@ -1,4 +1,4 @@
-"""SQLite connections that are safe between processes, threads and forks."""
+"""SQLite connections that are safe across processes, threads and forks."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _BUSY_SECONDS = 120.0
 _PAGE_CACHE_KIB = 16 * 1024
 
 
-class _Opened:
-    """A thread's connection, closed when the thread ends.
+class _ThreadConnection:
+    """One thread's connection, closed when the thread ends.
 
-    Connections refer to themselves, so without this each ended thread would leave its open files to
-    the garbage collector, and training may start a thread a step.
+    SQLite connections hold reference cycles. Without this class an ended thread would leave its
+    open files to the garbage collector, and training may start one thread per step.
 
-    It must not be used, nor closed, in a process that it was not made in: closing it there would
-    checkpoint and delete the parent's write-ahead log.
+    A connection must be neither used nor closed in a process that did not create it: closing it
+    there would checkpoint and delete the parent's write-ahead log.
     """
 
     def __init__(self, connection: sqlite3.Connection, database: Database) -> None:
@@ -33,7 +33,7 @@ class _Opened:
     def __del__(self) -> None:
         database = self._database()
         if database is None:
-            return  # it is the database that goes, and the connection may be in use still
+            return  # the database object is being deleted, and the connection may still be in use
         if self.pid == os.getpid():
             self.connection.close()
         else:
@@ -41,18 +41,18 @@ class _Opened:
 
 
 class Database:
-    """One SQLite file in WAL mode; every process and thread has a connection of its own.
+    """One SQLite file in WAL mode, with one connection per process and thread.
 
-    WAL needs shared memory, so all users of a file must be on one machine and the file on a local
-    disk: with several nodes, keep one file a node and merge them.
+    WAL mode needs shared memory: all users of a file must run on one machine, and the file must be
+    on a local disk. With several nodes, use one file per node and merge the files.
 
     Args:
-        path: The file; its folder is made if it is missing.
-        tables: SQL that makes the tables if they are missing.
+        path: The file. Its folder is created if it is missing.
+        tables: SQL statements that create the tables, separated by semicolons.
         version: Version of the tables.
 
     Raises:
-        ValueError: The file is no such database, or of another version.
+        ValueError: The file is not a SQLite database, or its tables have another version.
     """
 
     def __init__(self, path: Path, *, tables: str, version: int) -> None:
@@ -60,8 +60,9 @@ class Database:
         self._tables, self._version = tables, version
         self._local = threading.local()
         self.inherited: list[sqlite3.Connection] = []
+        """Connections of the parent process, kept open after a fork."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._create()
+        self._create_with_retries()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "tables": self._tables, "version": self._version}
@@ -72,16 +73,17 @@ class Database:
     @property
     def connection(self) -> sqlite3.Connection:
         """This thread's connection, in autocommit mode."""
-        opened: _Opened | None = getattr(self._local, "opened", None)
-        if opened is None or opened.pid != os.getpid():
-            opened = self._local.opened = _Opened(self._connect(), self)
-        return opened.connection
+        current: _ThreadConnection | None = getattr(self._local, "current", None)
+        if current is None or current.pid != os.getpid():
+            current = self._local.current = _ThreadConnection(self._connect(), self)
+        return current.connection
 
     @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that is written whole or not at all.
+    def write_transaction(self) -> Iterator[sqlite3.Connection]:
+        """Run the block in one transaction: all of its writes are stored, or none.
 
-        It takes the write lock at once: one that began by reading could not wait for it later.
+        The write lock is taken at once, because a transaction that starts by reading cannot wait
+        for the lock later.
         """
         connection = self.connection
         connection.execute("BEGIN IMMEDIATE")
@@ -93,36 +95,54 @@ class Database:
         connection.commit()
 
     def close(self) -> None:
-        """Close this thread's connection; the next use opens another."""
-        opened: _Opened | None = getattr(self._local, "opened", None)
-        if opened is not None and opened.pid == os.getpid():
-            opened.connection.close()
-            self._local.opened = None
+        """Close this thread's connection. The next use opens a new one."""
+        current: _ThreadConnection | None = getattr(self._local, "current", None)
+        if current is not None and current.pid == os.getpid():
+            current.connection.close()
+            self._local.current = None
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
-        # NORMAL survives the death of any process; only a power cut may lose the last moments.
+        # NORMAL survives the death of any process. Only a power cut may lose the last writes.
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute(f"PRAGMA cache_size=-{_PAGE_CACHE_KIB}")
         return connection
 
-    def _create(self) -> None:
-        """Make the tables, also when several processes come first at the same moment."""
+    def _create_with_retries(self) -> None:
+        """Create the tables, also when several processes open a new file at the same moment."""
         deadline = time.monotonic() + _BUSY_SECONDS
         while True:
             try:
-                self._try_create()
+                self._create()
                 return
             except sqlite3.OperationalError as error:
-                # The switch to WAL does not wait for other connections, it fails.
+                # The switch to WAL mode does not wait for other connections; it fails.
                 if "locked" not in str(error) or time.monotonic() > deadline:
                     raise
                 time.sleep(0.02)
             except sqlite3.DatabaseError as error:
-                raise ValueError(f"{self.path} is no critique cache: {error}.") from error
+                raise ValueError(
+                    f"{self.path}: not a critique cache ({error}). Name another file or folder."
+                ) from error
 
-    def _held(self) -> tuple[int, int]:
-        """Version and number of the tables, both of one moment: another process may be at it."""
+    def _create(self) -> None:
+        version, tables = self._read_version()
+        if version == self._version:
+            return
+        if version or tables:
+            raise ValueError(
+                f"{self.path}: its tables have version {version}, this program writes version "
+                f"{self._version}. Name another file or folder."
+            )
+        self.connection.execute("PRAGMA journal_mode=WAL")
+        with self.write_transaction() as connection:
+            if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+                for statement in self._tables.split(";"):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version={self._version}")
+
+    def _read_version(self) -> tuple[int, int]:
+        """Return the version and the number of tables, read in one transaction."""
         connection = self.connection
         connection.execute("BEGIN")
         try:
@@ -130,19 +150,3 @@ class Database:
             return version, connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         finally:
             connection.rollback()
-
-    def _try_create(self) -> None:
-        found, strange = self._held()
-        if found == self._version:
-            return
-        if found or strange:
-            raise ValueError(
-                f"{self.path} holds tables of version {found}, this program writes version "
-                f"{self._version}. Name another file or folder."
-            )
-        self.connection.execute("PRAGMA journal_mode=WAL")
-        with self.writing() as connection:
-            if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
-                for statement in self._tables.split(";"):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA user_version={self._version}")

@@ -1,4 +1,4 @@
-"""Choosing the questions worth training on: hard for the solver, solved by the critic, in form."""
+"""Select the questions to train on: hard for the solver, solved by the critic, in step form."""
 
 from __future__ import annotations
 
@@ -27,36 +27,40 @@ KEPT_COLUMNS = (
 
 @dataclass(frozen=True)
 class Bounds:
-    """Which questions are kept; the defaults follow arXiv 2606.11173 where it gives numbers."""
+    """Bounds that a kept question must meet. Defaults follow arXiv 2606.11173 where it has numbers.
+
+    Raises:
+        ValueError: A bound is outside 0 to 1.
+    """
 
     max_solver: float = 0.3125
-    """The solver's share of right attempts must be below this (5 of 16)."""
+    """The solver's share of correct attempts must be below this (5 of 16)."""
     min_critic: float = 0.5
     """At least this share of the critiques must be usable and end in the right answer."""
     min_form: float = 0.8
-    """At least this share of the attempts must keep to the step form."""
+    """At least this share of the attempts must be in step form."""
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             if not 0 <= value <= 1:
-                raise ValueError(f"{name}={value}: a share, from 0 to 1.")
+                raise ValueError(f"{name}={value}: must be a share between 0 and 1.")
 
 
 @dataclass(frozen=True)
 class QuestionScore:
-    """What is known about one question."""
+    """Shares over the attempts at one question."""
 
     id: str
     attempts: int
     solver: float
-    """Share of right attempts (Avg@k)."""
+    """Share of correct attempts (Avg@k)."""
     critic: float
-    """Share of attempts whose critique is usable and ends in the right answer."""
+    """Share of attempts with a usable critique that ends in the right answer."""
     form: float
-    """Share of attempts in the step form."""
+    """Share of attempts in step form."""
 
-    def failures(self, bounds: Bounds) -> list[str]:
-        """Names of the bounds that the question misses; none: it is kept."""
+    def list_missed(self, bounds: Bounds) -> list[str]:
+        """Return the names of the bounds that the question misses. A kept question misses none."""
         missed = {
             "max_solver": self.solver >= bounds.max_solver,
             "min_critic": self.critic < bounds.min_critic,
@@ -67,16 +71,18 @@ class QuestionScore:
 
 @dataclass(frozen=True)
 class FilterReport:
-    """What came of filtering."""
+    """The result of filtering."""
 
     questions: int
+    """Number of questions read."""
     kept: int
+    """Number of questions kept."""
     missed: Mapping[str, int]
-    """Questions that missed each bound; one may miss several."""
+    """Questions that missed each bound. One question may miss several bounds."""
     before: Mapping[str, float]
     """Means over all questions of ``solver``, ``critic`` and ``form``."""
     after: Mapping[str, float]
-    """The same over those that were kept."""
+    """Means over the kept questions."""
 
 
 def filter_attempts(
@@ -86,29 +92,29 @@ def filter_attempts(
     *,
     judge_method: Judge = "exact",
 ) -> FilterReport:
-    """Filter attempts and write those of the kept questions as a data set with its card.
+    """Write the attempts at the kept questions as a data set with a card.
 
     Args:
-        source: JSON lines with several attempts a question and their critiques, as ``critique`` or
-            ``predict`` writes them.
+        source: JSON lines file with several attempts per question and their critiques, as written
+            by ``critique`` or ``predict``.
         out: Folder for ``train.jsonl`` and ``README.md``.
-        bounds: What is kept.
-        judge_method: How the critics' answers are compared with ``gold``.
+        bounds: Bounds that a kept question must meet.
+        judge_method: How the answers of critiques are compared with ``gold``.
 
     Returns:
-        The report that stands in the card as well.
+        The report, which the card also holds.
 
     Raises:
-        ValueError: A line lacks a column, or nothing is kept.
+        ValueError: A line lacks a column, or no question is kept.
     """
     bounds = bounds or Bounds()
     scores = score_questions(read_rows(source), judge_method)
-    kept = {score.id for score in scores if not score.failures(bounds)}
-    report = _report(scores, kept, bounds)
+    kept = {score.id for score in scores if not score.list_missed(bounds)}
+    report = _summarize(scores, kept, bounds)
     if not kept:
         raise ValueError(
-            f"No question of {source} is within {bounds}: {dict(report.missed)} of "
-            f"{report.questions} questions missed each bound. Widen the bounds."
+            f"bounds={bounds}: no question of {source} meets them. Of {report.questions}, "
+            f"{dict(report.missed)} missed each bound. Widen the bounds."
         )
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -117,18 +123,18 @@ def filter_attempts(
             if row["id"] in kept:
                 plain = {name: row[name] for name in KEPT_COLUMNS}
                 stream.write(json.dumps(plain, ensure_ascii=False) + "\n")
-    (folder / "README.md").write_text(_card(report, bounds, Path(source)), encoding="utf-8")
+    (folder / "README.md").write_text(_write_card(report, bounds, Path(source)), encoding="utf-8")
     return report
 
 
 def score_questions(
     rows: Iterable[Mapping[str, Any]], judge_method: Judge = "exact"
 ) -> list[QuestionScore]:
-    """Gather attempts by question, in the order of first appearance."""
-    found: dict[str, list[tuple[bool, bool, bool]]] = {}
+    """Compute the shares of each question, in the order of first appearance."""
+    marks_by_question: dict[str, list[tuple[bool, bool, bool]]] = {}
     for row in rows:
         critique = row["critique"] if row["refused"] is None else None
-        found.setdefault(row["id"], []).append(
+        marks_by_question.setdefault(row["id"], []).append(
             (
                 bool(row["correct"]),
                 critique is not None and judge(row["gold"], critique, judge_method).correct,
@@ -137,12 +143,12 @@ def score_questions(
         )
     return [
         QuestionScore(name, len(marks), *(fmean(column) for column in zip(*marks, strict=True)))
-        for name, marks in found.items()
+        for name, marks in marks_by_question.items()
     ]
 
 
 def read_rows(source: str | Path) -> Iterator[dict[str, Any]]:
-    """The lines of a file of attempts.
+    """Yield the rows of a JSON lines file of attempts.
 
     Raises:
         ValueError: A line lacks a column.
@@ -152,27 +158,30 @@ def read_rows(source: str | Path) -> Iterator[dict[str, Any]]:
             row = json.loads(line)
             missing = sorted(set(KEPT_COLUMNS) - row.keys())
             if missing:
-                raise ValueError(f"{source}, line {number}: it lacks {missing}.")
+                raise ValueError(
+                    f"{source}, line {number}: the columns {missing} are missing. Write the file "
+                    "with `critique` or `predict`."
+                )
             yield row
 
 
-def _report(scores: Sequence[QuestionScore], kept: set[str], bounds: Bounds) -> FilterReport:
-    failures = [score.failures(bounds) for score in scores]
+def _summarize(scores: Sequence[QuestionScore], kept: set[str], bounds: Bounds) -> FilterReport:
+    failures = [score.list_missed(bounds) for score in scores]
     return FilterReport(
         questions=len(scores),
         kept=len(kept),
         missed={name: sum(name in missed for missed in failures) for name in asdict(bounds)},
-        before=_means(scores),
-        after=_means([score for score in scores if score.id in kept]),
+        before=_average(scores),
+        after=_average([score for score in scores if score.id in kept]),
     )
 
 
-def _means(scores: Sequence[QuestionScore]) -> dict[str, float]:
+def _average(scores: Sequence[QuestionScore]) -> dict[str, float]:
     names = ("solver", "critic", "form")
     return {name: fmean(getattr(s, name) for s in scores) for name in names if scores}
 
 
-def _card(report: FilterReport, bounds: Bounds, source: Path) -> str:
+def _write_card(report: FilterReport, bounds: Bounds, source: Path) -> str:
     rows = "\n".join(
         f"| {name} | {report.before[name]:.3f} | {report.after[name]:.3f} |"
         for name in report.before
@@ -197,7 +206,7 @@ configs:
 |---|---|---|
 {rows}
 
-`solver`: right attempts. `critic`: usable critiques that end in the right answer. `form`: attempts
-in the step form. To train on it: `DatasetTask` with the columns `question`, `reference`,
-`answer: gold`, `attempt`, `finished`, `critique`.
+`solver`: correct attempts. `critic`: usable critiques that end in the right answer. `form`:
+attempts in step form. To train on this data set: `DatasetTask` with the columns `question`,
+`reference`, `answer: gold`, `attempt`, `finished`, `critique`.
 """

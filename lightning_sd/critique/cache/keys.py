@@ -1,4 +1,4 @@
-"""The cache key: a hash over everything that decides a critique."""
+"""The cache key: a hash of everything that decides a critique."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from lightning_sd._serialize import canonical_json, clean, identity_digest
 from lightning_sd.critique.base import CritiqueRequest
 
 SCHEMA = 1
-"""Version of the key and of the tables. A change makes all caches start anew."""
+"""Version of the key and of the tables. After a change no older cache file is accepted."""
 
 Key = bytes
 
 
-def critique_key(identity: Mapping[str, Any], request: CritiqueRequest) -> Key:
-    """The key of one critique.
+def compute_key(identity: Mapping[str, Any], request: CritiqueRequest) -> Key:
+    """Compute the key of one critique.
 
     Args:
-        identity: Of the critic.
-        request: What it is asked.
+        identity: Identity of the critic.
+        request: Request to the critic.
 
     Returns:
         32 bytes.
     """
-    return critique_keys(identity, [request])[0]
+    return compute_keys(identity, [request])[0]
 
 
-def critique_keys(identity: Mapping[str, Any], requests: Sequence[CritiqueRequest]) -> list[Key]:
-    """The keys of many; see :func:`critique_key`."""
+def compute_keys(identity: Mapping[str, Any], requests: Sequence[CritiqueRequest]) -> list[Key]:
+    """Compute the keys of many critiques of one critic; see :func:`compute_key`."""
     digest = identity_digest(identity).hex()
-    return [request_key(digest, request_parts(request)) for request in requests]
+    return [hash_request(digest, describe_request(request)) for request in requests]
 
 
-def request_parts(request: CritiqueRequest) -> dict[str, Any]:
-    """What of a request decides the critique, by name."""
+def describe_request(request: CritiqueRequest) -> dict[str, Any]:
+    """Return the parts of a request that decide the critique, by name."""
     question = request.question
     return {
         "question": clean(question.text),
@@ -47,7 +47,7 @@ def request_parts(request: CritiqueRequest) -> dict[str, Any]:
     }
 
 
-def request_key(digest: str, parts: Mapping[str, Any]) -> Key:
-    """The key from a critic's digest (hexadecimal) and the parts of a request."""
+def hash_request(digest: str, parts: Mapping[str, Any]) -> Key:
+    """Compute a key from a critic's digest (hexadecimal) and the parts of a request."""
     text = canonical_json({"schema": SCHEMA, "critic": digest, **parts})
     return hashlib.sha256(text.encode()).digest()

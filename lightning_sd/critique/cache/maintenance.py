@@ -1,4 +1,4 @@
-"""Looking after a critique cache: numbers, checks, merging, moving it to and from data sets."""
+"""Summarize, verify and merge critique caches, and convert them to and from parquet files."""
 
 from __future__ import annotations
 
@@ -7,33 +7,34 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_sd.critique.cache.cache import CritiqueCache, cache_file
-from lightning_sd.critique.cache.entries import (
+from lightning_sd.critique.cache.cache import CritiqueCache, resolve_cache_file
+from lightning_sd.critique.cache.records import (
     BATCH,
-    add,
-    batched,
-    entries,
-    faults,
-    from_row,
-    to_row,
+    convert_from_row,
+    convert_to_row,
+    find_faults,
+    read_entries,
+    split_into_batches,
+    write_entries,
 )
 
 
-def stats(path: str | Path) -> dict[str, Any]:
-    """What a cache holds.
+def summarize_cache(path: str | Path) -> dict[str, Any]:
+    """Count what a cache holds.
 
     Args:
-        path: The cache's folder or file.
+        path: Folder or file of the cache.
 
     Returns:
-        Plain values: numbers of critiques and questions, bytes on disk, usable critiques by case,
-        refusals by reason, the critics with their numbers, tokens and seconds spent, and when the
-        first and the last critique were written (seconds since 1970).
+        Plain values: the number of critiques and questions, the bytes on disk, usable critiques by
+        case, refused critiques by reason, the critics with their number of critiques, the tokens
+        and seconds spent, and when the first and the last critique were written (seconds since
+        1970).
 
     Raises:
-        FileNotFoundError: There is no cache.
+        FileNotFoundError: There is no cache at ``path``.
     """
-    cache = open_cache(path)
+    cache = open_existing_cache(path)
     query = cache.database.connection.execute
     number, tokens, seconds, first, last = query(
         "SELECT count(*), sum(tokens), sum(seconds), min(created), max(created) FROM critiques"
@@ -58,138 +59,141 @@ def stats(path: str | Path) -> dict[str, Any]:
     }
 
 
-def verify(path: str | Path) -> list[str]:
+def verify_cache(path: str | Path) -> list[str]:
     """Check every page, key and checksum of a cache.
 
-    A key is worked out again from the critic's identity and the request, so a critique that stands
-    where another's should is found.
+    Each key is computed again from the critic's identity and the request, so a critique that is
+    stored under the key of another request is found.
 
     Args:
-        path: The cache's folder or file.
+        path: Folder or file of the cache.
 
     Returns:
-        What is wrong, one line a finding; empty: all is well.
+        One line per fault; an empty list if the cache is intact.
 
     Raises:
-        FileNotFoundError: There is no cache.
+        FileNotFoundError: There is no cache at ``path``.
     """
-    cache = open_cache(path)
+    cache = open_existing_cache(path)
     pages = cache.database.connection.execute("PRAGMA integrity_check")
-    found = [f"database: {line}" for (line,) in pages if line != "ok"]
-    return found + [f"{key.hex()}: {reason}" for key, reason in faults(cache)]
+    faults = [f"database: {line}" for (line,) in pages if line != "ok"]
+    return faults + [f"{key.hex()}: {reason}" for key, reason in find_faults(cache)]
 
 
-def merge(target: str | Path, sources: Sequence[str | Path]) -> dict[str, int]:
-    """Bring the critiques of other caches into one, for instance those of other nodes.
+def merge_caches(target: str | Path, sources: Sequence[str | Path]) -> dict[str, int]:
+    """Add the critiques of other caches to one cache, for example those of other nodes.
 
-    Where several have an answer to the same request, the target's, else the first source's, stays;
-    an answer goes before a refusal.
+    If several caches have an answer to the same request, the target's answer is kept, otherwise the
+    answer of the first source. An answer replaces a refusal.
 
     Args:
-        target: Cache to be added to; made if it is missing.
-        sources: Folders or files; they are only read.
+        target: Folder or file of the cache to add to. It is created if it is missing.
+        sources: Folders or files of the caches to read. They are not changed.
 
     Returns:
-        How many usable critiques each source brought, by its path.
+        The number of usable critiques added from each source, by path.
 
     Raises:
-        FileNotFoundError: A source that is not there.
-        ValueError: The target is among the sources.
+        FileNotFoundError: One of the sources does not exist.
+        ValueError: The target is one of the sources.
     """
-    if cache_file(target).resolve() in {cache_file(source).resolve() for source in sources}:
-        raise ValueError(f"target={str(target)!r} is one of the sources; name another.")
-    opened = [open_cache(source) for source in sources]
+    target_file = resolve_cache_file(target).resolve()
+    if target_file in {resolve_cache_file(source).resolve() for source in sources}:
+        raise ValueError(f"target={str(target)!r}: it is one of the sources. Name another target.")
+    opened = [open_existing_cache(source) for source in sources]
     cache = CritiqueCache(target)
-    brought = {}
+    added = {}
     for source in opened:
-        before = _usable(cache)
-        for batch in batched(entries(source)):
-            add(cache, batch)
-        brought[str(source.path)] = _usable(cache) - before
-    return brought
+        before = _count_usable(cache)
+        for batch in split_into_batches(read_entries(source)):
+            write_entries(cache, batch)
+        added[str(source.path)] = _count_usable(cache) - before
+    return added
 
 
-def export(path: str | Path, out: str | Path) -> int:
-    """Write a cache as a parquet file that ``datasets`` reads, one row a critique.
+def export_cache(path: str | Path, out: str | Path) -> int:
+    """Write a cache to a parquet file for ``datasets``, one row per critique.
 
-    The columns are those that :class:`~lightning_sd.tasks.DatasetTask` can map (``question``,
-    ``reference``, ``answer``, ``attempt``, ``finished``, ``critique``) and all else that the cache
-    knows, so that :func:`import_` gives the same cache back. To share it:
+    The columns include those that :class:`~lightning_sd.tasks.DatasetTask` can map (``question``,
+    ``reference``, ``answer``, ``attempt``, ``finished``, ``critique``) and everything else in the
+    cache, so :func:`import_cache` restores the same cache. To share the file:
     ``load_dataset("parquet", data_files=out).push_to_hub(...)``.
 
     Args:
-        path: The cache's folder or file.
-        out: The parquet file.
+        path: Folder or file of the cache.
+        out: The parquet file to write.
 
     Returns:
         The number of rows.
 
     Raises:
-        FileNotFoundError: There is no cache.
+        FileNotFoundError: There is no cache at ``path``.
     """
-    pa, pq = _arrow()
-    cache, number = open_cache(path), 0
-    schema = _schema(pa)
+    pa, pq = _import_arrow()
+    cache, number = open_existing_cache(path), 0
+    schema = _build_schema(pa)
     Path(out).parent.mkdir(parents=True, exist_ok=True)
     with pq.ParquetWriter(str(out), schema) as writer:
-        for batch in batched(entries(cache)):
-            rows = [to_row(entry) for entry in batch]
+        for batch in split_into_batches(read_entries(cache)):
+            rows = [convert_to_row(entry) for entry in batch]
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
             number += len(rows)
     return number
 
 
-def import_(path: str | Path, source: str | Path) -> int:
-    """Read critiques that :func:`export` wrote into a cache.
+def import_cache(path: str | Path, source: str | Path) -> int:
+    """Add the critiques of a parquet file that :func:`export_cache` wrote to a cache.
 
     Args:
-        path: Cache to be added to; made if it is missing.
+        path: Folder or file of the cache. It is created if it is missing.
         source: The parquet file.
 
     Returns:
-        How many usable critiques are new.
+        The number of usable critiques that were added.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: The file does not exist.
         ValueError: The file lacks a column.
     """
-    pa, pq = _arrow()
+    pa, pq = _import_arrow()
     file = pq.ParquetFile(str(source))
-    missing = sorted(set(_schema(pa).names) - set(file.schema_arrow.names))
+    missing = sorted(set(_build_schema(pa).names) - set(file.schema_arrow.names))
     if missing:
-        raise ValueError(f"{source} is no export of a critique cache: it lacks {missing}.")
+        raise ValueError(
+            f"{source}: the columns {missing} are missing. Name a file of `critique export`."
+        )
     cache = CritiqueCache(path)
-    before = _usable(cache)
+    before = _count_usable(cache)
     for batch in file.iter_batches(batch_size=BATCH):
-        add(cache, [from_row(row) for row in batch.to_pylist()])
-    return _usable(cache) - before
+        write_entries(cache, [convert_from_row(row) for row in batch.to_pylist()])
+    return _count_usable(cache) - before
 
 
-def open_cache(path: str | Path) -> CritiqueCache:
-    """Open a cache that must be there.
+def open_existing_cache(path: str | Path) -> CritiqueCache:
+    """Open a cache without creating one.
 
     Raises:
-        FileNotFoundError: It is not.
+        FileNotFoundError: There is no cache at ``path``.
     """
-    if not cache_file(path).is_file():
-        raise FileNotFoundError(f"There is no critique cache at {cache_file(path)}.")
+    if not resolve_cache_file(path).is_file():
+        raise FileNotFoundError(f"{resolve_cache_file(path)}: there is no critique cache.")
     return CritiqueCache(path)
 
 
-def _usable(cache: CritiqueCache) -> int:
+def _count_usable(cache: CritiqueCache) -> int:
     query = "SELECT count(*) FROM critiques WHERE refused IS NULL"
     return int(cache.database.connection.execute(query).fetchone()[0])
 
 
-def _arrow() -> tuple[Any, Any]:
-    """Imported when needed: it is slow, and ``datasets`` brings it along."""
+def _import_arrow() -> tuple[Any, Any]:
+    """Import pyarrow only when it is needed, because the import is slow."""
     import pyarrow.parquet  # type: ignore[import-untyped]
 
     return pyarrow, pyarrow.parquet
 
 
-def _schema(pa: Any) -> Any:
-    """The columns of :func:`~lightning_sd.critique.cache.entries.to_row`."""
+def _build_schema(pa: Any) -> Any:
+    """Return the columns of :func:`~lightning_sd.critique.cache.records.convert_to_row`."""
     text, integer, real = pa.string(), pa.int64(), pa.float64()
     numbers = pa.list_(integer)
     return pa.schema(

@@ -1,4 +1,4 @@
-"""Filling the critique cache ahead of training."""
+"""Fill the critique cache before training."""
 
 from __future__ import annotations
 
@@ -9,32 +9,34 @@ from dataclasses import dataclass
 from lightning_sd.critique.base import CritiqueRequest, is_failure
 from lightning_sd.critique.cache.service import CritiqueService
 
-_ROUND = 4
-"""Batches of the critic that are asked for at once: so much another process may not take over."""
+_BATCHES_PER_ROUND = 4
+"""The critic's batches per round. One process claims a whole round, so other processes cannot
+share the work on it."""
 
 
 @dataclass(frozen=True)
 class PrefillReport:
-    """What came of filling the cache."""
+    """The result of filling the cache."""
 
     requests: int
+    """Number of requests, repeated ones included."""
     cases: Mapping[str, int]
     """Usable critiques by case."""
     refused: Mapping[str, int]
-    """Refusals by reason."""
+    """Refused critiques by reason."""
     failed: tuple[tuple[str, str], ...]
-    """What could not be had, and is not cached: question id and reason."""
+    """Requests without a critique, which are not cached: pairs of question id and reason."""
 
 
 def prefill(
     service: CritiqueService, requests: Sequence[CritiqueRequest], *, progress: bool = False
 ) -> PrefillReport:
-    """Have requests criticised round by round, each written to the cache before the next.
+    """Obtain critiques round by round, and write each round to the cache before the next starts.
 
     Args:
         service: Critic and cache.
-        requests: Any number.
-        progress: Show a progress bar, which counts what was cached before as done.
+        requests: Requests, in any number.
+        progress: Show a progress bar. Critiques that were already cached count as done.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining
@@ -42,16 +44,16 @@ def prefill(
     cases: Counter[str] = Counter()
     refused: Counter[str] = Counter()
     failed: list[tuple[str, str]] = []
-    size = service.critic.batch_size * _ROUND
+    size = service.critic.batch_size * _BATCHES_PER_ROUND
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
     with Progress(*columns, disable=not progress) as bar:
         task = bar.add_task("Critiques", total=len(requests))
         for start in range(0, len(requests), size):
-            chunk = requests[start : start + size]
-            critiques = service.ask(chunk, progress=lambda number: bar.advance(task, number))
-            # Repeated requests were settled as one.
-            bar.update(task, completed=start + len(chunk))
-            for request, critique in zip(chunk, critiques, strict=True):
+            batch = requests[start : start + size]
+            critiques = service.ask(batch, progress=lambda number: bar.advance(task, number))
+            # The service counts repeated requests once, so the bar is set to the exact number.
+            bar.update(task, completed=start + len(batch))
+            for request, critique in zip(batch, critiques, strict=True):
                 if is_failure(critique):
                     failed.append((request.question.id, critique.refused or ""))
                 elif critique.refused is not None:

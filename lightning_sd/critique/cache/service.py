@@ -1,4 +1,4 @@
-"""Asking the critic through the cache: each attempt once, whoever asks."""
+"""Ask a critic through the cache, so that each attempt is critiqued once across all processes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Literal
 
 from lightning_sd.critique.base import Critic, CritiqueRequest, is_failure
 from lightning_sd.critique.cache.cache import CritiqueCache
-from lightning_sd.critique.cache.claims import CLAIM_SECONDS, claimed
-from lightning_sd.critique.cache.keys import Key, critique_keys
+from lightning_sd.critique.cache.claims import CLAIM_SECONDS, claim_keys
+from lightning_sd.critique.cache.keys import Key, compute_keys
 from lightning_sd.types import Critique
 
 OnRefusal = Literal["drop", "reference", "retry"]
@@ -24,19 +24,19 @@ _FLUSH_CRITIQUES = 64
 _FLUSH_SECONDS = 1.0
 _POLL_SECONDS = 0.05
 
-Progress = Callable[[int], None]
+ReportProgress = Callable[[int], None]
 
 
 class CritiqueService:
     """A critic behind a cache.
 
     Args:
-        critic: Asked for what the cache has not.
-        cache: Shared with other processes.
-        on_refusal: What becomes of a critique that must not be used. ``drop``: it is handed on as
-            refused. ``reference``: the reference solution takes its place. ``retry``: the critic is
-            told why and asked once more, then as ``drop``.
-        claim_seconds: How long the work of a process that died stays undone.
+        critic: Critic for requests that are not in the cache.
+        cache: Cache, which may be shared with other processes.
+        on_refusal: Treatment of a critique that must not be used. ``drop`` returns it with its
+            reason. ``reference`` returns the reference solution instead. ``retry`` tells the critic
+            the reason and asks once more; a second refusal is treated as ``drop``.
+        claim_seconds: Seconds until the work of a dead process may be taken over.
     """
 
     def __init__(
@@ -49,132 +49,145 @@ class CritiqueService:
         self.critic, self.cache = critic, cache
         self.on_refusal = on_refusal
         self.claim_seconds = claim_seconds
-        self.asks = 2 if on_refusal == "retry" else 1
+        self.max_requests = 2 if on_refusal == "retry" else 1
         self.counts: Counter[str] = Counter()
         self.seconds = 0.0
 
     def ask(
-        self, requests: Sequence[CritiqueRequest], progress: Progress | None = None
+        self, requests: Sequence[CritiqueRequest], progress: ReportProgress | None = None
     ) -> list[Critique]:
-        """Critiques for all requests, from the cache or the critic.
+        """Obtain critiques for all requests, from the cache or from the critic.
 
         Args:
-            requests: Any number; equal ones are asked once.
-            progress: Called with the number of different requests that were settled since its last
-                call.
+            requests: Requests in any number. Equal requests are sent to the critic once.
+            progress: Called with the number of distinct requests answered since its last call.
 
         Returns:
-            One critique a request, in order.
+            One critique per request, in order.
         """
-        keys = critique_keys(self.critic.identity(), requests)
-        found = self._settle(
-            dict(zip(keys, requests, strict=True)), progress or (lambda number: None)
-        )
-        return self._handed_out([found[key] for key in keys], requests)
+        keys = compute_keys(self.critic.identity(), requests)
+        by_key = dict(zip(keys, requests, strict=True))
+        critiques = self._obtain(by_key, progress or (lambda number: None))
+        return self._apply_policy([critiques[key] for key in keys], requests)
 
     def look_up(self, requests: Sequence[CritiqueRequest]) -> list[Critique]:
-        """What the cache has; the rest is refused, and the critic is not asked.
+        """Read critiques from the cache without asking the critic.
 
         Args:
-            requests: Any number.
+            requests: Requests in any number.
 
         Returns:
-            One critique a request, in order.
+            One critique per request, in order. Requests that are not in the cache are refused.
         """
-        keys = critique_keys(self.critic.identity(), requests)
-        found = self._cached(keys)
-        self.counts["hits"] += len(found)
-        self.counts["skipped"] += len(set(keys) - found.keys())
-        return self._handed_out([found.get(key, NOT_ASKED) for key in keys], requests)
+        keys = compute_keys(self.critic.identity(), requests)
+        cached = self._read_final(keys)
+        self.counts["hits"] += len(cached)
+        self.counts["skipped"] += len(set(keys) - cached.keys())
+        return self._apply_policy([cached.get(key, NOT_ASKED) for key in keys], requests)
 
-    def counters(self) -> dict[str, float]:
-        """What happened since the last call.
+    def pop_counters(self) -> dict[str, float]:
+        """Return the counts since the last call, and reset them.
 
         Returns:
-            ``hits`` and ``misses`` of different requests, and those ``skipped``, which nobody was
-            asked about; requests ``refused``, answered with the reference (``fallback``) or
-            ``failed``; ``tokens`` and ``seconds`` of the critic. If there were critiques to use,
-            ``copied``: the share of the attempts' steps that stand in them unchanged.
+            Distinct requests: ``critique_hits`` (found in the cache), ``critique_misses`` (sent to
+            the critic) and ``critique_skipped`` (not in the cache and not sent). All requests:
+            ``critique_refused``, ``critique_fallback`` (answered with the reference solution) and
+            ``critique_failed``. The critic's ``critique_tokens`` and ``critique_seconds``. If there
+            were usable critiques, ``critique_copied``: the share of the attempts' steps that they
+            copy unchanged.
         """
         counts = {f"critique_{name}": float(self.counts[name]) for name in COUNTERS}
         counts["critique_seconds"] = self.seconds
-        if self.counts["copied"] + self.counts["changed"]:
-            steps = self.counts["copied"] + self.counts["changed"]
+        steps = self.counts["copied"] + self.counts["changed"]
+        if steps:
             counts["critique_copied"] = self.counts["copied"] / steps
         self.counts.clear()
         self.seconds = 0.0
         return counts
 
-    def _settle(
-        self, wanted: dict[Key, CritiqueRequest], progress: Progress
+    def _obtain(
+        self, requests: dict[Key, CritiqueRequest], progress: ReportProgress
     ) -> dict[Key, Critique]:
-        """Critiques of different requests; waits for those that another process is at."""
-        found = self._cached(wanted)
-        progress(len(found))
-        asked: set[Key] = set()
-        while waiting := [key for key in wanted if key not in found]:
-            with claimed(self.cache, waiting, asks=self.asks, seconds=self.claim_seconds) as mine:
-                failures = self._work({key: wanted[key] for key in mine}, progress)
-            asked.update(mine)
-            others = self._cached([key for key in waiting if key not in failures])
-            progress(len(others.keys() - set(mine)))
-            found |= failures | others
-            if not mine and len(found) < len(wanted):
+        """Obtain critiques of distinct requests, and wait for those that another process asks."""
+        critiques = self._read_final(requests)
+        progress(len(critiques))
+        sent: set[Key] = set()
+        while missing := [key for key in requests if key not in critiques]:
+            with claim_keys(
+                self.cache, missing, max_requests=self.max_requests, seconds=self.claim_seconds
+            ) as claimed:
+                failures = self._ask_critic({key: requests[key] for key in claimed}, progress)
+            sent.update(claimed)
+            answered = self._read_final([key for key in missing if key not in failures])
+            progress(len(answered.keys() - set(claimed)))
+            critiques |= failures | answered
+            if not claimed and len(critiques) < len(requests):
                 time.sleep(_POLL_SECONDS)
-        self.counts["misses"] += len(asked)
-        self.counts["hits"] += len(wanted) - len(asked)
-        return found
+        self.counts["misses"] += len(sent)
+        self.counts["hits"] += len(requests) - len(sent)
+        return critiques
 
-    def _cached(self, keys: Iterable[Key]) -> dict[Key, Critique]:
-        entries = self.cache.get_many(list(keys))
-        return {key: entry.critique for key, entry in entries.items() if entry.settled(self.asks)}
+    def _read_final(self, keys: Iterable[Key]) -> dict[Key, Critique]:
+        cached = self.cache.get_many(list(keys))
+        return {
+            key: entry.critique
+            for key, entry in cached.items()
+            if entry.is_final(self.max_requests)
+        }
 
-    def _work(self, mine: dict[Key, CritiqueRequest], progress: Progress) -> dict[Key, Critique]:
-        """Ask the critic and write its answers as they come.
+    def _ask_critic(
+        self, requests: dict[Key, CritiqueRequest], progress: ReportProgress
+    ) -> dict[Key, Critique]:
+        """Ask the critic, and write its critiques to the cache as they arrive.
 
         Returns:
-            What could not be had, which is not cached.
+            The failures by key. They are not cached.
         """
-        before = self.cache.get_many(list(mine))
-        keys = list(mine)
-        requests = [
-            replace(mine[key], refused=before[key].critique.refused) if key in before else mine[key]
+        refusals = self.cache.get_many(list(requests))
+        keys = list(requests)
+        asked = [
+            replace(requests[key], previous_refusal=refusals[key].critique.refused)
+            if key in refusals
+            else requests[key]
             for key in keys
         ]
+        times_asked = [refusals[key].times_asked + 1 if key in refusals else 1 for key in keys]
         failures: dict[Key, Critique] = {}
-        with closing(_batches(self.critic.stream(requests))) as batches:
+        with closing(_gather_batches(self.critic.stream(asked))) as batches:
             for batch in batches:
+                self._count_costs(batch)
+                answers = [(i, critique) for i, critique in batch if not is_failure(critique)]
                 failures |= {keys[i]: critique for i, critique in batch if is_failure(critique)}
-                good = [(i, critique) for i, critique in batch if not is_failure(critique)]
-                asked = [before[keys[i]].asked + 1 if keys[i] in before else 1 for i, _ in good]
                 self.cache.put_many(
-                    self.critic.identity(), [(requests[i], c) for i, c in good], asked=asked
+                    self.critic.identity(),
+                    [(asked[i], critique) for i, critique in answers],
+                    times_asked=[times_asked[i] for i, _ in answers],
                 )
-                self._count(batch)
-                settled = [
-                    critique.refused is None or number >= self.asks
-                    for (_, critique), number in zip(good, asked, strict=True)
-                ]
-                progress(sum(settled) + len(batch) - len(good))
+                final = sum(
+                    critique.refused is None or times_asked[i] >= self.max_requests
+                    for i, critique in answers
+                )
+                progress(final + len(batch) - len(answers))
         return failures
 
-    def _count(self, batch: Sequence[tuple[int, Critique]]) -> None:
+    def _count_costs(self, batch: Sequence[tuple[int, Critique]]) -> None:
         self.counts["failed"] += sum(is_failure(critique) for _, critique in batch)
         self.counts["tokens"] += sum(critique.tokens for _, critique in batch)
         self.seconds += sum(critique.seconds for _, critique in batch)
 
-    def _handed_out(
+    def _apply_policy(
         self, critiques: Sequence[Critique], requests: Sequence[CritiqueRequest]
     ) -> list[Critique]:
-        """Count, and do with refusals as the user chose."""
+        """Count the critiques, and treat refused ones as ``on_refusal`` says."""
         for critique in critiques:
-            self.counts["refused"] += critique.refused is not None
             if critique.refused is None:
                 self.counts["copied"] += len(critique.copied)
                 self.counts["changed"] += len(critique.changed)
-        return [self._policy(c, r) for c, r in zip(critiques, requests, strict=True)]
+            else:
+                self.counts["refused"] += 1
+        return [self._replace_refused(c, r) for c, r in zip(critiques, requests, strict=True)]
 
-    def _policy(self, critique: Critique, request: CritiqueRequest) -> Critique:
+    def _replace_refused(self, critique: Critique, request: CritiqueRequest) -> Critique:
         reference = request.question.reference
         if critique.refused is None or self.on_refusal != "reference" or reference is None:
             return critique
@@ -182,10 +195,13 @@ class CritiqueService:
         return Critique(text=reference, case=critique.case)
 
 
-def _batches(
+def _gather_batches(
     stream: Iterator[tuple[int, Critique]],
 ) -> Generator[list[tuple[int, Critique]], None, None]:
-    """Gather a stream into batches worth a transaction, without holding one back for long."""
+    """Gather a stream into batches, each of which is written in one transaction.
+
+    A batch is passed on after at most ``_FLUSH_SECONDS``, so a crash loses little work.
+    """
     batch: list[tuple[int, Critique]] = []
     since = time.monotonic()
     try:
@@ -195,7 +211,7 @@ def _batches(
                 yield batch
                 batch, since = [], time.monotonic()
     except (Exception, KeyboardInterrupt, SystemExit):
-        # What the critic wrote before it was stopped is kept.
+        # Critiques that arrived before the critic was stopped are kept.
         if batch:
             yield batch
         raise

@@ -1,1 +1,1 @@
-"""Critics: a rule, a language model, a server, a vLLM engine."""
+"""Critics: exact rules, a language model in this process, a server, a vLLM engine."""

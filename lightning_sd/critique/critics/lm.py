@@ -1,4 +1,4 @@
-"""A language model as critic, in this process."""
+"""A critic that is a causal language model, run in this process."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ import torch
 
 from lightning_sd._serialize import build, describable
 from lightning_sd.critique.base import Critic, CritiqueRequest
-from lightning_sd.critique.check import CHECK_VERSION, checked
-from lightning_sd.critique.critics.continuous import check_continuous_batching, write_continuously
-from lightning_sd.critique.critics.wording import FAITHFUL_SCRIBE, check_prompt, write_prompt
+from lightning_sd.critique.check import CHECK_VERSION, check_critique
+from lightning_sd.critique.critics.continuous_batching import (
+    check_continuous_batching,
+    decode_continuously,
+)
+from lightning_sd.critique.critics.prompts import FAITHFUL_SCRIBE, check_prompt, write_prompt
 from lightning_sd.models import ModelSource, PretrainedModel
 from lightning_sd.models.chat import encode_prompt
 from lightning_sd.models.fingerprint import module_fingerprint, source_fingerprint
@@ -28,29 +31,30 @@ if TYPE_CHECKING:
 
 
 class LMCritic(Critic):
-    """Any causal language model, decoding greedily, in batches.
+    """Prompts any causal language model and decodes greedily, in batches.
 
-    The model is loaded when it is first asked: a run whose critiques are all cached never loads it.
-    It belongs to no LightningModule, so no checkpoint and no gradient ever sees it. For 4 or 8 bit
-    give ``PretrainedModel(..., quantization="nf4")``.
+    The model is loaded at the first request, so a run with all critiques in the cache never loads
+    it. The model is not part of the LightningModule: it is in no checkpoint and gets no gradient.
+    For 4 or 8 bit use ``PretrainedModel(..., quantization="nf4")``.
 
     Args:
-        model: Where the model comes from; a name stands for ``PretrainedModel(name)``.
-        max_new_tokens: Longest critique, its thinking included.
-        batch_size: Requests at once.
-        prompt: Wording, with the fields ``{question}``, ``{reference}``, ``{attempt}`` and
-            ``{verdict}``. Default: the faithful scribe.
-        include_reference: Let the critic see the reference solution (or the bare answer).
-        device: Such as ``cuda:1``; ``auto``: the current GPU if there is one, else the CPU.
-        continuous_batching_config: Settings of transformers' ``ContinuousBatchingConfig``, ``{}``
-            for its own choice: all requests are handed over at once, each is cached when it is
-            done, and the next takes its place. On a GPU transformers takes up to 90 percent of the
-            free memory meanwhile; ``{"max_memory_percent": 0.3}`` leaves room for a student. None:
-            ``batch_size`` at a time. Run by us on a CPU only.
+        model: Source of the model; a string is short for ``PretrainedModel(name)``.
+        max_new_tokens: Maximum number of generated tokens per critique, thinking included.
+        batch_size: Requests per batch.
+        prompt: Template with the fields ``{question}``, ``{reference}``, ``{attempt}`` and
+            ``{verdict}``. The default is the faithful scribe.
+        include_reference: True shows the critic the reference solution (or the bare answer).
+        device: Device of the model, such as ``cuda:1``. ``auto`` takes the current GPU if there is
+            one, otherwise the CPU.
+        continuous_batching_config: Fields of transformers' ``ContinuousBatchingConfig``; ``{}``
+            takes its defaults. All requests are then handed over together, and each critique is
+            cached as soon as it ends. On a GPU transformers takes up to 90 percent of the free
+            memory during this time; ``{"max_memory_percent": 0.3}`` leaves room for a student.
+            None decodes ``batch_size`` requests at a time. Measured on a CPU only.
 
     Raises:
-        ImportError: ``continuous_batching_config`` with a transformers that cannot do it.
-        ValueError: A setting out of range, or a prompt that cannot work.
+        ImportError: ``continuous_batching_config`` is set and transformers does not support it.
+        ValueError: An option is out of range, or the prompt lacks a field.
     """
 
     def __init__(
@@ -80,12 +84,12 @@ class LMCritic(Critic):
         self._weights: str | None = None
 
     def identity(self) -> Mapping[str, Any]:
-        """Model, weights, quantisation, dtype, prompt and decoding."""
+        """Return the model, its weights, quantization, dtype, prompt and decoding settings."""
         source = describable({"model": self.model}).get("model")
         return {
             "critic": "lm",
             "model": source or type(self.model).__name__,
-            "weights": self._fingerprint(),
+            "weights": self._compute_fingerprint(),
             "prompt": self.prompt,
             "include_reference": self.include_reference,
             "decoding": {"greedy": True, "max_new_tokens": self.max_new_tokens},
@@ -94,74 +98,86 @@ class LMCritic(Critic):
 
     def critique(self, requests: Sequence[CritiqueRequest]) -> list[Critique]:
         """Write the critiques of one batch; see :meth:`Critic.critique`."""
-        found = dict(self._written(requests))
-        return [found[i] for i in range(len(requests))]
+        critiques = dict(self._generate(requests))
+        return [critiques[i] for i in range(len(requests))]
 
     def stream(self, requests: Sequence[CritiqueRequest]) -> Iterator[tuple[int, Critique]]:
-        """Critiques batch by batch, or by continuous batching each when it is done."""
+        """Yield critiques batch by batch; with continuous batching, each as soon as it ends."""
         if self.continuous_batching_config is None:
             return super().stream(requests)
-        return self._written(requests)
+        return self._generate(requests)
 
-    def _written(self, requests: Sequence[CritiqueRequest]) -> Iterator[tuple[int, Critique]]:
-        since = time.perf_counter()
-        model, tokenizer = self._model()
+    def _generate(self, requests: Sequence[CritiqueRequest]) -> Iterator[tuple[int, Critique]]:
+        start = time.perf_counter()
+        model, tokenizer = self._get_model()
         prompts = [self._encode(tokenizer, request) for request in requests]
         limit = getattr(getattr(model, "config", None), "max_position_embeddings", None)
-        asked = []
+        fitting = []
         for i, ids in enumerate(prompts):
             if limit is None or len(ids) + self.max_new_tokens <= limit:
-                asked.append(i)
+                fitting.append(i)
             else:
                 reason = f"its prompt of {len(ids)} tokens is too long for the critic"
                 yield i, Critique("", "", refused=reason)
-        with closing(self._write(model, tokenizer, [prompts[i] for i in asked])) as batches:
-            for together in batches:
-                seconds = (time.perf_counter() - since) / len(together)
-                for completion in together:
-                    i = asked[completion.prompt]
-                    yield i, self._checked(tokenizer, prompts[i], requests[i], completion, seconds)
-                since = time.perf_counter()
+        with closing(self._decode(model, tokenizer, [prompts[i] for i in fitting])) as batches:
+            for batch in batches:
+                seconds = (time.perf_counter() - start) / len(batch)
+                for completion in batch:
+                    i = fitting[completion.prompt]
+                    text = read_text(tokenizer, prompts[i], completion.ids)
+                    yield (
+                        i,
+                        check_critique(
+                            text,
+                            requests[i],
+                            tokens=len(completion.ids),
+                            seconds=seconds,
+                            complete=completion.finished,
+                        ),
+                    )
+                start = time.perf_counter()
 
     def __getstate__(self) -> dict[str, Any]:
-        # The model is loaded anew by whoever needs it.
+        # A copy loads the model again when it needs it.
         return {**self.__dict__, "_loaded": None}
 
-    def _model(self) -> tuple[nn.Module, PreTrainedTokenizerBase]:
+    def _get_model(self) -> tuple[nn.Module, PreTrainedTokenizerBase]:
         if self._loaded is None:
             model, tokenizer = self.model.load()
             model.requires_grad_(False)
-            # bitsandbytes has placed its weights already, and refuses to move them.
+            # bitsandbytes has already placed its weights and refuses to move them.
             if not getattr(model, "is_quantized", False):
-                model = model.to(self._device())
+                model = model.to(self._choose_device())
             self._loaded = (model.eval(), tokenizer)
         return self._loaded
 
-    def _device(self) -> torch.device:
+    def _choose_device(self) -> torch.device:
         if self.device != "auto":
             return torch.device(self.device)
         if torch.cuda.is_available():
             return torch.device("cuda", torch.cuda.current_device())
         return torch.device("cpu")
 
-    def _fingerprint(self) -> str:
+    def _compute_fingerprint(self) -> str:
         if self._weights is None:
-            self._weights = source_fingerprint(self.model) or module_fingerprint(self._model()[0])
+            self._weights = source_fingerprint(self.model) or module_fingerprint(
+                self._get_model()[0]
+            )
         return self._weights
 
     def _encode(self, tokenizer: PreTrainedTokenizerBase, request: CritiqueRequest) -> list[int]:
         text = write_prompt(self.prompt, request, include_reference=self.include_reference)
         return encode_prompt(tokenizer, [Message(role="user", content=text)])
 
-    def _write(
+    def _decode(
         self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[list[int]]
     ) -> Generator[list[Completion], None, None]:
-        """Completions, those that came together in one list."""
+        """Yield lists of completions that were finished together."""
         if not prompts:
             return
         stops = stop_ids(model, tokenizer)
         if self.continuous_batching_config is not None:
-            for completion in write_continuously(
+            for completion in decode_continuously(
                 model,
                 prompts,
                 max_new_tokens=self.max_new_tokens,
@@ -172,44 +188,25 @@ class LMCritic(Critic):
             return
         sampler = TransformersSampler(max_new_tokens=self.max_new_tokens, temperature=0.0)
         device = next(model.parameters()).device
-        # The trainer's precision is no part of the critic's identity, and must decide nothing.
+        # The trainer's precision is not part of the critic's identity, so it must have no effect.
         with torch.autocast(device.type, enabled=False):
             completions = sampler.sample(
                 model, prompts, samples=1, stop_ids=stops, generator=torch.Generator(device)
             )
         yield completions
 
-    def _checked(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        prompt: Sequence[int],
-        request: CritiqueRequest,
-        completion: Completion,
-        seconds: float,
-    ) -> Critique:
-        return checked(
-            self._decode(tokenizer, prompt, completion.ids),
-            request,
-            tokens=len(completion.ids),
-            seconds=seconds,
-            complete=completion.finished,
-        )
 
-    def _decode(
-        self, tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], ids: Sequence[int]
-    ) -> str:
-        """The critique's text, its thinking removed.
+def read_text(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], ids: Sequence[int]) -> str:
+    """Decode a critique and remove its thinking.
 
-        Some tokenizers count the think tags as special and drop them when decoding, which would
-        leave the thinking in the text; so it is cut off before, by the id of the closing tag.
-        """
-        opened = _text(tokenizer, prompt[-8:], special=True).rstrip().endswith("<think>")
-        end = tokenizer.convert_tokens_to_ids("</think>")
-        if isinstance(end, int) and end != tokenizer.unk_token_id and end in ids:
-            ids = ids[len(ids) - list(reversed(ids)).index(end) :]
-            opened = False
-        return strip_thinking(_text(tokenizer, ids, special=False), opened=opened)
-
-
-def _text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], *, special: bool) -> str:
-    return str(tokenizer.decode(list(ids), skip_special_tokens=not special))
+    Some tokenizers treat the think tags as special tokens and drop them when decoding, which would
+    leave the thinking in the text. It is therefore cut by the token id of the closing tag first.
+    """
+    prompt_end = str(tokenizer.decode(list(prompt[-8:]), skip_special_tokens=False))
+    opened = prompt_end.rstrip().endswith("<think>")
+    end = tokenizer.convert_tokens_to_ids("</think>")
+    if isinstance(end, int) and end != tokenizer.unk_token_id and end in ids:
+        ids = ids[len(ids) - list(reversed(ids)).index(end) :]
+        opened = False
+    text = str(tokenizer.decode(list(ids), skip_special_tokens=True))
+    return strip_thinking(text, opened=opened)

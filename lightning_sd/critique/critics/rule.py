@@ -1,4 +1,4 @@
-"""The critic of tasks whose steps can be checked exactly: no model, no doubt."""
+"""A critic for tasks that can check and repair each step exactly, without a model."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ from lightning_sd.types import Critique
 
 
 class RuleCritic(Critic):
-    """Repairs attempts by the task's own rules (its ``repair`` method).
+    """Repairs attempts with the task's own ``repair`` method.
 
-    Its identity holds the package's version and a hash of the module that defines the task, so that
-    a changed rule does not meet old critiques. Rules that a task keeps in another module of its own
-    need a new cache folder when they change.
+    The critic's identity holds the package version and a hash of the module that defines the task,
+    so critiques written under older rules are not reused. If a task imports its rules from another
+    module, choose a new cache folder when those rules change.
     """
 
     def __init__(self) -> None:
         self._task: StepChecked | None = None
 
     def setup(self, task: Task) -> None:
-        """Take the task's rules.
+        """Take the repair rules from the task.
 
         Raises:
-            TypeError: The task has none.
+            TypeError: The task has no ``repair`` method.
         """
         if not isinstance(task, StepChecked):
             raise TypeError(
-                f"RuleCritic needs a task that can repair attempts, but {type(task).__name__} has "
-                "no method repair(question, attempt). Give it one, or use LMCritic."
+                f"critic=RuleCritic: the task {type(task).__name__} has no method "
+                "repair(question, attempt). Add one, or use LMCritic."
             )
         self._task = task
 
     def identity(self) -> Mapping[str, Any]:
-        """The task's class, the package's version, and a hash of the rules' source."""
+        """Return the task's class, the package version and a hash of the rules' source code."""
         kind = type(self._rules)
         return {
             "critic": "rule",
             "version": __version__,
             "task": f"{kind.__module__}.{kind.__qualname__}",
-            "source": _source_hash(kind),
+            "source": _hash_source(kind),
         }
 
     def critique(self, requests: Sequence[CritiqueRequest]) -> list[Critique]:
@@ -62,13 +62,13 @@ class RuleCritic(Critic):
     @property
     def _rules(self) -> StepChecked:
         if self._task is None:
-            raise RuntimeError("RuleCritic was not set up: call setup(task) first.")
+            raise RuntimeError("RuleCritic has no task yet: call setup(task) first.")
         return self._task
 
 
-def _source_hash(kind: type) -> str:
+def _hash_source(kind: type) -> str:
     try:
         source = inspect.getsource(sys.modules[kind.__module__])
-    except (OSError, TypeError):  # typed in at a prompt
+    except (OSError, TypeError):  # a class typed at a prompt has no source file
         return ""
     return hashlib.sha256(source.encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""A critic behind an OpenAI-compatible server: vLLM, SGLang, llama.cpp, or a hosted one."""
+"""A critic on an OpenAI-compatible server: vLLM, SGLang, llama.cpp or a hosted service."""
 
 from __future__ import annotations
 
@@ -8,42 +8,44 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
-from lightning_sd.critique.base import Critic, CritiqueRequest, failed
-from lightning_sd.critique.check import CHECK_VERSION, checked
-from lightning_sd.critique.critics.http import ChatClient, RateLimit, ServerError
-from lightning_sd.critique.critics.wording import FAITHFUL_SCRIBE, check_prompt, write_prompt
+from lightning_sd.critique.base import Critic, CritiqueRequest, make_failure
+from lightning_sd.critique.check import CHECK_VERSION, check_critique
+from lightning_sd.critique.critics.chat_client import ChatClient, RateLimit, ServerError
+from lightning_sd.critique.critics.prompts import FAITHFUL_SCRIBE, check_prompt, write_prompt
 from lightning_sd.tasks.base import Task
 from lightning_sd.text.thinking import strip_thinking
 from lightning_sd.types import Critique
 
-_ROUNDS = 8
+_ROUNDS_PER_BATCH = 8
+"""Requests per worker thread in one batch."""
 
 
 class ServerCritic(Critic):
-    """Asks a server, many requests at a time; each answer is cached when it comes.
+    """Sends many requests at a time to a server and caches each answer when it arrives.
 
-    What fails after all retries is not cached; it is counted, listed, and asked again next time.
-    A server that refuses the key or does not know the model ends the run at once.
+    A request that still fails after all retries is not cached. It is counted and reported, and sent
+    again next time. If the server rejects the key or does not know the model, the run ends at once.
 
     Args:
-        model: Its name on the server.
-        url: Such as ``http://localhost:8000/v1``.
-        api_key_env: Name of the environment variable that holds the key; none: no key is sent. The
-            key itself is never kept, logged or saved.
-        revision: Whatever tells these weights from others of the name: revision, quantisation,
-            dtype. With it critiques are shared by all servers of the model; without it the URL is
-            part of the critic's identity.
-        max_new_tokens: Longest critique, its thinking included.
-        concurrency: Requests at a time.
-        timeout: Seconds for one attempt.
-        retries: Attempts after the first, at growing random distances.
-        requests_per_minute: None: no limit.
+        model: Name of the model on the server.
+        url: Base URL, such as ``http://localhost:8000/v1``.
+        api_key_env: Name of the environment variable that holds the key; None sends no key. The
+            key itself is never stored, logged or saved.
+        revision: A label for the exact weights behind the model name (revision, quantization,
+            dtype). With a label, all servers that use it share their cached critiques. Without one,
+            the URL is part of the critic's identity.
+        max_new_tokens: Maximum number of generated tokens per critique, thinking included.
+        concurrency: Maximum number of simultaneous requests.
+        timeout: Seconds per try.
+        retries: Tries after the first, with growing random waits between them.
+        requests_per_minute: Rate limit; None sets no limit.
         prompt: See :class:`LMCritic`.
         include_reference: See :class:`LMCritic`.
-        body: More fields of the request, such as ``{"chat_template_kwargs": {...}}``.
+        body: Further fields of the request body, such as ``{"chat_template_kwargs": {...}}``.
 
     Raises:
-        ValueError: A setting out of range, a prompt that cannot work, or a URL with a password.
+        ValueError: An option is out of range, the prompt lacks a field, or the URL holds a
+            password.
     """
 
     def __init__(
@@ -61,17 +63,6 @@ class ServerCritic(Critic):
         include_reference: bool = True,
         body: dict[str, Any] | None = None,
     ) -> None:
-        positive: dict[str, float] = {
-            "max_new_tokens": max_new_tokens,
-            "concurrency": concurrency,
-            "timeout": timeout,
-            "requests_per_minute": 1.0 if requests_per_minute is None else requests_per_minute,
-        }
-        for name, value in positive.items():
-            if value <= 0:
-                raise ValueError(f"{name}={value}: must be above 0.")
-        if retries < 0:
-            raise ValueError(f"retries={retries}: must be 0 or more.")
         check_prompt(prompt)
         self.model, self.url, self.api_key_env, self.revision = model, url, api_key_env, revision
         self.max_new_tokens, self.concurrency = max_new_tokens, concurrency
@@ -79,20 +70,21 @@ class ServerCritic(Critic):
         self.requests_per_minute = requests_per_minute
         self.prompt, self.include_reference = prompt, include_reference
         self.body = body
-        self.batch_size = concurrency * _ROUNDS
+        self._check_ranges()
+        self.batch_size = concurrency * _ROUNDS_PER_BATCH
         self._limit = RateLimit(requests_per_minute)
-        self._client(threading.Event())  # refuses a URL that cannot work
+        self._create_client(threading.Event())  # refuses a malformed URL now
 
     def setup(self, task: Task) -> None:
-        """Make sure that the key is there.
+        """Check that the environment variable of the key is set.
 
         Raises:
-            ValueError: The environment variable is not set.
+            ValueError: The variable is missing or empty.
         """
-        self._client(threading.Event()).check_key()
+        self._create_client(threading.Event()).check_key()
 
     def identity(self) -> Mapping[str, Any]:
-        """Model, revision (or URL), prompt and decoding."""
+        """Return the model, revision (or URL), prompt and decoding settings."""
         where = {"url": self.url} if self.revision is None else {"revision": self.revision}
         return {
             "critic": "server",
@@ -105,24 +97,24 @@ class ServerCritic(Critic):
         }
 
     def critique(self, requests: Sequence[CritiqueRequest]) -> list[Critique]:
-        """Write one critique a request; see :meth:`Critic.critique`."""
-        found = dict(self.stream(requests))
-        return [found[i] for i in range(len(requests))]
+        """Write one critique per request; see :meth:`Critic.critique`."""
+        critiques = dict(self.stream(requests))
+        return [critiques[i] for i in range(len(requests))]
 
     def stream(self, requests: Sequence[CritiqueRequest]) -> Iterator[tuple[int, Critique]]:
-        """Critiques in the order in which the server answers.
+        """Yield critiques in the order in which the server answers.
 
         Raises:
-            ServerError: The server refuses all requests (wrong key, unknown model).
+            ServerError: The server rejects every request (wrong key, unknown model).
         """
         stop = threading.Event()
-        client = self._client(stop)
+        client = self._create_client(stop)
         pool = ThreadPoolExecutor(self.concurrency, thread_name_prefix="critic")
-        todo = iter(range(len(requests)))
+        waiting = iter(range(len(requests)))
         running: dict[Future[Critique], int] = {}
         try:
             while True:
-                for i in todo:
+                for i in waiting:
                     running[pool.submit(self._ask, client, requests[i])] = i
                     if len(running) >= self.concurrency:
                         break
@@ -149,19 +141,19 @@ class ServerCritic(Critic):
         except ServerError as error:
             if error.fatal:
                 raise
-            return failed(str(error))
-        written = answer["text"]
+            return make_failure(str(error))
+        answer_text = answer["text"]
         # Servers leave out the opening tag if the chat template wrote it.
-        opened = "</think>" in written and "<think>" not in written
-        return checked(
-            strip_thinking(written, opened=opened),
+        opened = "</think>" in answer_text and "<think>" not in answer_text
+        return check_critique(
+            strip_thinking(answer_text, opened=opened),
             request,
             tokens=answer["tokens"],
             seconds=time.perf_counter() - start,
             complete=answer["finish_reason"] != "length",
         )
 
-    def _client(self, stop: threading.Event) -> ChatClient:
+    def _create_client(self, stop: threading.Event) -> ChatClient:
         return ChatClient(
             self.url,
             self.api_key_env,
@@ -170,3 +162,11 @@ class ServerCritic(Critic):
             limit=self._limit,
             stop=stop,
         )
+
+    def _check_ranges(self) -> None:
+        for name in ("max_new_tokens", "concurrency", "timeout", "requests_per_minute"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name}={value}: must be above 0.")
+        if self.retries < 0:
+            raise ValueError(f"retries={self.retries}: must be 0 or more.")

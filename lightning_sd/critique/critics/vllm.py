@@ -1,4 +1,4 @@
-"""A critic in vLLM, in this process. Not run by the project's tests: they have no GPU."""
+"""A critic that runs vLLM's offline engine in this process."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning_sd.critique.base import Critic, CritiqueRequest
-from lightning_sd.critique.check import CHECK_VERSION, checked
-from lightning_sd.critique.critics.wording import FAITHFUL_SCRIBE, check_prompt, write_prompt
+from lightning_sd.critique.check import CHECK_VERSION, check_critique
+from lightning_sd.critique.critics.prompts import FAITHFUL_SCRIBE, check_prompt, write_prompt
 from lightning_sd.models import PretrainedModel
 from lightning_sd.models.fingerprint import source_fingerprint
 from lightning_sd.text.thinking import strip_thinking
@@ -16,23 +16,23 @@ from lightning_sd.types import Critique
 
 
 class VLLMCritic(Critic):
-    """A large critic by vLLM's offline engine, which batches by itself.
+    """Prompts a large model through vLLM's offline engine, which forms its own batches.
 
-    The engine starts at the first request, so a run whose critiques are all cached never starts it.
-    Its calls are tested against a stand-in only; on a real GPU it has not been run here.
+    The engine starts at the first request, so a run with all critiques in the cache never starts
+    it. The calls to vLLM are tested against a stand-in; the critic has not been run on a GPU yet.
 
     Args:
         model: Hub name or folder.
         revision: Branch, tag or commit on the hub.
-        max_new_tokens: Longest critique, its thinking included.
-        batch_size: Requests that are handed over at once.
+        max_new_tokens: Maximum number of generated tokens per critique, thinking included.
+        batch_size: Requests handed over per call.
         prompt: See :class:`LMCritic`.
         include_reference: See :class:`LMCritic`.
-        engine: More arguments of ``vllm.LLM``, such as ``{"tensor_parallel_size": 2,
-            "quantization": "awq", "dtype": "bfloat16"}``; they are part of the identity.
+        engine: Further arguments of ``vllm.LLM``, such as ``{"tensor_parallel_size": 2,
+            "quantization": "awq", "dtype": "bfloat16"}``. They are part of the critic's identity.
 
     Raises:
-        ValueError: A setting out of range, or a prompt that cannot work.
+        ValueError: An option is out of range, or the prompt lacks a field.
     """
 
     def __init__(
@@ -56,9 +56,9 @@ class VLLMCritic(Critic):
         self._llm: Any = None
 
     def identity(self) -> Mapping[str, Any]:
-        """Model, revision and weights, engine options, prompt and decoding.
+        """Return the model, revision, weights, engine options, prompt and decoding settings.
 
-        The weights' fingerprint is None until the model has been downloaded.
+        The fingerprint of the weights is None until the model has been downloaded.
         """
         return {
             "critic": "vllm",
@@ -74,7 +74,7 @@ class VLLMCritic(Critic):
 
     def critique(self, requests: Sequence[CritiqueRequest]) -> list[Critique]:
         """Write the critiques of one batch; see :meth:`Critic.critique`."""
-        vllm = _vllm()
+        vllm = _import_vllm()
         if self._llm is None:
             self._llm = vllm.LLM(model=self.model, revision=self.revision, **(self.engine or {}))
         start = time.perf_counter()
@@ -89,7 +89,7 @@ class VLLMCritic(Critic):
         )
         seconds = (time.perf_counter() - start) / max(len(requests), 1)
         return [
-            _critique(output.outputs[0], request, seconds)
+            _read_completion(output.outputs[0], request, seconds)
             for output, request in zip(outputs, requests, strict=True)
         ]
 
@@ -97,9 +97,9 @@ class VLLMCritic(Critic):
         return {**self.__dict__, "_llm": None}
 
 
-def _critique(completion: Any, request: CritiqueRequest, seconds: float) -> Critique:
+def _read_completion(completion: Any, request: CritiqueRequest, seconds: float) -> Critique:
     text = completion.text
-    return checked(
+    return check_critique(
         # The opening tag is missing if the chat template wrote it.
         strip_thinking(text, opened="</think>" in text and "<think>" not in text),
         request,
@@ -109,9 +109,9 @@ def _critique(completion: Any, request: CritiqueRequest, seconds: float) -> Crit
     )
 
 
-def _vllm() -> Any:
+def _import_vllm() -> Any:
     try:
         import vllm
     except ImportError as error:
-        raise ImportError('VLLMCritic needs vLLM: pip install "lightning_sd[vllm]"') from error
+        raise ImportError('VLLMCritic needs vLLM. Run pip install "lightning_sd[vllm]"') from error
     return vllm

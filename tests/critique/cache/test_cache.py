@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lightning_sd._serialize import canonical_json
 from lightning_sd.critique.base import CritiqueRequest
 from lightning_sd.critique.cache.cache import CritiqueCache
-from lightning_sd.critique.cache.keys import critique_key, critique_keys
+from lightning_sd.critique.cache.keys import compute_key, compute_keys
 from lightning_sd.types import Critique, Question, Verdict
 from tests.critique.cache.fakes import echo, request
 
@@ -32,15 +32,15 @@ def test_gives_back_all_parts(tmp_path):
     [key] = cache.put_many(ME, [(request(), critique)])
     entry = CritiqueCache(tmp_path).get_many([key])[key]
     assert entry.critique == critique
-    assert entry.asked == 1
+    assert entry.times_asked == 1
     assert entry.created > 1.7e9
-    assert list(cache.critics().values()) == [ME]
+    assert list(cache.read_critics().values()) == [ME]
 
 
 def test_looks_up_many_and_leaves_out_what_is_missing(tmp_path):
     cache = CritiqueCache(tmp_path)
     keys = put(cache, range(1200))
-    missing = critique_key(ME, request(1201))
+    missing = compute_key(ME, request(1201))
     found = cache.get_many([*keys, missing, keys[0]])
     assert len(cache) == len(found) == 1200
     assert missing not in found
@@ -51,7 +51,7 @@ def test_looks_up_many_and_leaves_out_what_is_missing(tmp_path):
 def test_the_first_answer_stays(tmp_path):
     cache = CritiqueCache(tmp_path)
     [key] = put(cache, [0])
-    cache.put_many(ME, [(request(), Critique("other", "A"))], asked=[2])
+    cache.put_many(ME, [(request(), Critique("other", "A"))], times_asked=[2])
     assert cache.get_many([key])[key].critique == echo(request())
 
 
@@ -64,9 +64,9 @@ def test_a_refusal_gives_way_to_an_answer_or_a_later_refusal(tmp_path):
     )
 
     def after(critique, asked):
-        [key] = cache.put_many(ME, [(request(), critique)], asked=[asked])
+        [key] = cache.put_many(ME, [(request(), critique)], times_asked=[asked])
         entry = cache.get_many([key])[key]
-        return entry.critique, entry.asked
+        return entry.critique, entry.times_asked
 
     assert after(first, 1) == (first, 1)
     assert after(later, 1) == (first, 1)
@@ -110,7 +110,7 @@ parts = st.fixed_dictionaries(PARTS)
 def key_of(part):
     question = Question("id", part["text"], (), part["reference"], part["answer"])
     verdict = Verdict(float(part["correct"]), part["correct"])
-    return critique_key(
+    return compute_key(
         part["identity"], CritiqueRequest(question, part["attempt"], verdict, part["finished"])
     )
 
@@ -134,7 +134,7 @@ def test_text_cannot_move_from_one_part_to_another():
     base = {**ME}
     a = CritiqueRequest(Question("1", "ab", (), "c"), "d", Verdict(0, False))
     b = CritiqueRequest(Question("1", "a", (), "bc"), "d", Verdict(0, False))
-    assert critique_key(base, a) != critique_key(base, b)
+    assert compute_key(base, a) != compute_key(base, b)
 
 
 def test_what_does_not_decide_a_critique_is_no_part_of_the_key():
@@ -142,22 +142,22 @@ def test_what_does_not_decide_a_critique_is_no_part_of_the_key():
         request(),
         question=replace(request().question, id="other", messages=(), extra={"a": 1}),
         verdict=Verdict(0.3, False, "other", "feedback"),
-        refused="again",
+        previous_refusal="again",
     )
-    assert critique_key(ME, same) == critique_key(ME, request())
+    assert compute_key(ME, same) == compute_key(ME, request())
 
 
 @pytest.mark.parametrize("identity", [{"a": object()}, {"a": float("nan")}, {"a": {1, 2}}])
 def test_an_identity_that_is_not_plain_is_refused(identity):
     with pytest.raises(TypeError, match="plain JSON"):
-        critique_key(identity, request())
+        compute_key(identity, request())
 
 
 def test_one_critics_words_are_never_served_as_anothers(tmp_path):
     cache = CritiqueCache(tmp_path)
     put(cache, range(5))
     for change in ({"prompt": "q"}, {"n": 4}, {"model": {"name": "m", "dtype": "bfloat16"}}):
-        other = critique_keys({**ME, **change}, [request(i) for i in range(5)])
+        other = compute_keys({**ME, **change}, [request(i) for i in range(5)])
         assert cache.get_many(other) == {}
 
 
@@ -165,12 +165,12 @@ def test_lone_surrogates_do_not_break_the_cache(tmp_path):
     cache = CritiqueCache(tmp_path)
     odd = request(attempt="\ud800")
     [key] = cache.put_many(ME, [(odd, Critique("\udfff", "D", refused="\ud800"))])
-    assert cache.get_many([critique_key(ME, odd)])[key].critique.text == "?"
+    assert cache.get_many([compute_key(ME, odd)])[key].critique.text == "?"
 
 
 def test_no_pickle_and_other_files_are_refused(tmp_path):
     (tmp_path / "critiques.sqlite").write_bytes(pickle.dumps(["not", "a", "database"] * 1000))
-    with pytest.raises(ValueError, match="no critique cache"):
+    with pytest.raises(ValueError, match="not a critique cache"):
         CritiqueCache(tmp_path)
 
 

@@ -97,7 +97,7 @@ def test_nothing_left(tmp_path):
 
 def test_missing_columns_are_named(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"id": 1}\n')
-    with pytest.raises(ValueError, match=r"line 1: it lacks .*attempt"):
+    with pytest.raises(ValueError, match=r"line 1: .*attempt.* missing"):
         filter_attempts(tmp_path / "a.jsonl", tmp_path / "out")
 
 

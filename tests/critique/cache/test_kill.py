@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.critique_cache import kill
 from lightning_sd.critique.cache.cache import CritiqueCache
-from lightning_sd.critique.cache.maintenance import stats, verify
+from lightning_sd.critique.cache.maintenance import summarize_cache, verify_cache
 
 
 def test_nothing_is_lost_when_writers_are_killed(tmp_path):
@@ -49,7 +49,8 @@ def test_filling_the_cache_goes_on_after_sigterm(tmp_path):
     first = start(tmp_path, 0.05)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        if (tmp_path / "critiques.sqlite").exists() and stats(tmp_path)["critiques"] >= 20:
+        there = (tmp_path / "critiques.sqlite").exists()
+        if there and summarize_cache(tmp_path)["critiques"] >= 20:
             break
         time.sleep(0.1)
     first.send_signal(signal.SIGTERM)
@@ -57,7 +58,7 @@ def test_filling_the_cache_goes_on_after_sigterm(tmp_path):
     assert first.returncode == -signal.SIGTERM
     had = len(CritiqueCache(tmp_path))
     assert 20 <= had < 200
-    assert verify(tmp_path) == []
+    assert verify_cache(tmp_path) == []
 
     second = start(tmp_path, 0)
     out, _ = second.communicate(timeout=120)

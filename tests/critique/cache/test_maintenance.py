@@ -4,9 +4,15 @@ import sqlite3
 import pytest
 
 from lightning_sd.critique.cache.cache import CritiqueCache
-from lightning_sd.critique.cache.entries import entries
-from lightning_sd.critique.cache.keys import critique_keys
-from lightning_sd.critique.cache.maintenance import export, import_, merge, stats, verify
+from lightning_sd.critique.cache.keys import compute_keys
+from lightning_sd.critique.cache.maintenance import (
+    export_cache,
+    import_cache,
+    merge_caches,
+    summarize_cache,
+    verify_cache,
+)
+from lightning_sd.critique.cache.records import read_entries
 from lightning_sd.tasks.dataset import DatasetTask
 from lightning_sd.types import Critique
 from tests.critique.cache.fakes import echo, request
@@ -29,7 +35,7 @@ def test_stats(tmp_path):
     filled(tmp_path)
     filled(tmp_path, range(5, 7), OTHER, refused)
     cache = filled(tmp_path, [3], OTHER)
-    found = stats(tmp_path)
+    found = summarize_cache(tmp_path)
     assert (found["critiques"], found["questions"]) == (8, 7)
     assert (found["cases"], found["refused"]) == ({"D": 6}, {"empty": 2})
     assert found["tokens"] == 6 * 5 + 2 * 3
@@ -42,11 +48,13 @@ def test_stats(tmp_path):
 
 def test_an_empty_cache_has_stats_too(tmp_path):
     CritiqueCache(tmp_path)
-    assert stats(tmp_path)["critiques"] == 0
-    assert verify(tmp_path) == []
+    assert summarize_cache(tmp_path)["critiques"] == 0
+    assert verify_cache(tmp_path) == []
 
 
-@pytest.mark.parametrize("act", [stats, verify, lambda path: export(path, path / "x.parquet")])
+@pytest.mark.parametrize(
+    "act", [summarize_cache, verify_cache, lambda path: export_cache(path, path / "x.parquet")]
+)
 def test_a_cache_that_is_not_there_is_not_made(tmp_path, act):
     with pytest.raises(FileNotFoundError, match=r"critiques\.sqlite"):
         act(tmp_path / "nowhere")
@@ -70,10 +78,10 @@ def test_a_cache_that_is_not_there_is_not_made(tmp_path, act):
 )
 def test_verify_finds_damage(tmp_path, damage, finding):
     cache = filled(tmp_path)
-    assert verify(tmp_path) == []
+    assert verify_cache(tmp_path) == []
     with sqlite3.connect(cache.path) as connection:
         connection.execute(damage)
-    found = verify(tmp_path)
+    found = verify_cache(tmp_path)
     assert all(finding in line for line in found)
     assert len(found) == (5 if "critics" in damage else 1)
 
@@ -84,38 +92,40 @@ def test_merge_brings_what_is_missing_and_keeps_the_rest(tmp_path):
     filled(tmp_path / "b", range(2, 6), critique=lambda r: Critique("b", "D"))
     filled(tmp_path / "b", [9], critique=echo)
     filled(tmp_path / "c", range(3), OTHER)
-    brought = merge(tmp_path / "a", [tmp_path / "b", tmp_path / "c"])
+    brought = merge_caches(tmp_path / "a", [tmp_path / "b", tmp_path / "c"])
     assert list(brought.values()) == [4, 3]
-    keys = critique_keys(ME, [request(i) for i in (2, 3, 9)])
+    keys = compute_keys(ME, [request(i) for i in (2, 3, 9)])
     found = target.get_many(keys)
     assert [found[key].critique.text for key in keys] == ["[wrong]", "b", "[wrong]"]
     assert len(target) == 10
-    assert verify(tmp_path / "a") == []
-    assert merge(tmp_path / "a", [tmp_path / "b"]) == {str(tmp_path / "b" / "critiques.sqlite"): 0}
+    assert verify_cache(tmp_path / "a") == []
+    assert merge_caches(tmp_path / "a", [tmp_path / "b"]) == {
+        str(tmp_path / "b" / "critiques.sqlite"): 0
+    }
 
 
 def test_merge_into_a_source_or_from_nowhere(tmp_path):
     filled(tmp_path / "a")
     with pytest.raises(ValueError, match="one of the sources"):
-        merge(tmp_path / "a", [tmp_path / "a" / "critiques.sqlite"])
+        merge_caches(tmp_path / "a", [tmp_path / "a" / "critiques.sqlite"])
     with pytest.raises(FileNotFoundError):
-        merge(tmp_path / "new", [tmp_path / "a", tmp_path / "nowhere"])
+        merge_caches(tmp_path / "new", [tmp_path / "a", tmp_path / "nowhere"])
     assert not (tmp_path / "new").exists()
 
 
 def test_export_and_import_give_the_same_cache(tmp_path):
     cache = filled(tmp_path / "a")
-    cache.put_many(OTHER, [(request(9), refused(None))], asked=[2], created=[12.5])
-    assert export(tmp_path / "a", tmp_path / "out" / "a.parquet") == 6
-    assert import_(tmp_path / "b", tmp_path / "out" / "a.parquet") == 5
-    assert import_(tmp_path / "b", tmp_path / "out" / "a.parquet") == 0
-    assert list(entries(CritiqueCache(tmp_path / "b"))) == list(entries(cache))
-    assert verify(tmp_path / "b") == []
+    cache.put_many(OTHER, [(request(9), refused(None))], times_asked=[2], created=[12.5])
+    assert export_cache(tmp_path / "a", tmp_path / "out" / "a.parquet") == 6
+    assert import_cache(tmp_path / "b", tmp_path / "out" / "a.parquet") == 5
+    assert import_cache(tmp_path / "b", tmp_path / "out" / "a.parquet") == 0
+    assert list(read_entries(CritiqueCache(tmp_path / "b"))) == list(read_entries(cache))
+    assert verify_cache(tmp_path / "b") == []
 
 
 def test_an_export_is_a_data_set_to_train_on(tmp_path):
     filled(tmp_path / "a", range(60))
-    export(tmp_path / "a", tmp_path / "a.parquet")
+    export_cache(tmp_path / "a", tmp_path / "a.parquet")
     names = ("question", "reference", "answer", "attempt", "finished", "critique")
     task = DatasetTask(
         str(tmp_path / "a.parquet"), {name: name for name in names}, val_fraction=0.2
@@ -130,6 +140,6 @@ def test_import_of_something_else(tmp_path):
     import datasets
 
     datasets.Dataset.from_list([{"question": "a"}]).to_parquet(str(tmp_path / "a.parquet"))
-    with pytest.raises(ValueError, match=r"lacks .*critique"):
-        import_(tmp_path, tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"critique.* missing"):
+        import_cache(tmp_path, tmp_path / "a.parquet")
     assert not (tmp_path / "critiques.sqlite").exists()

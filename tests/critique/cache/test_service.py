@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from lightning_sd.critique.base import failed
+from lightning_sd.critique.base import make_failure
 from lightning_sd.critique.cache.cache import CritiqueCache
-from lightning_sd.critique.cache.claims import claimed
-from lightning_sd.critique.cache.keys import critique_key
+from lightning_sd.critique.cache.claims import claim_keys
+from lightning_sd.critique.cache.keys import compute_key
 from lightning_sd.critique.cache.service import CritiqueService
 from lightning_sd.types import Critique
 from tests.critique.cache.fakes import EchoCritic, echo, request
@@ -27,23 +27,23 @@ def test_asks_once_and_never_again(tmp_path):
     first = service(tmp_path, critic)
     assert first.ask(requests) == [echo(r) for r in requests]
     assert [r.question.id for r in critic.asked] == ["3", "1", "2"]
-    counts = first.counters()
+    counts = first.pop_counters()
     assert (counts["critique_hits"], counts["critique_misses"]) == (0, 3)
     assert (counts["critique_tokens"], counts["critique_seconds"]) == (15, 0.75)
-    assert set(first.counters().values()) == {0}
+    assert set(first.pop_counters().values()) == {0}
 
     again = EchoCritic()
     second = service(tmp_path, again)
     assert second.ask(requests) == [echo(r) for r in requests]
     assert again.asked == []
-    assert second.counters()["critique_hits"] == 3
+    assert second.pop_counters()["critique_hits"] == 3
 
 
 def test_nothing_asked_nothing_done(tmp_path):
     assert service(tmp_path, EchoCritic()).ask([]) == []
 
 
-def test_another_critic_is_asked_anew(tmp_path):
+def test_another_critic_is_asked_again(tmp_path):
     service(tmp_path, EchoCritic("one")).ask([request()])
     other = EchoCritic("two")
     service(tmp_path, other).ask([request()])
@@ -61,23 +61,23 @@ def test_refusals_are_kept_with_their_reason_and_not_asked_again(tmp_path):
         [critique] = one.ask([request()])
         assert critique.refused == "no answer"
     assert len(critic.asked) == 1
-    assert one.counters()["critique_refused"] == 2
+    assert one.pop_counters()["critique_refused"] == 2
 
 
 def test_reference_takes_the_place_of_a_refused_critique_but_not_in_the_cache(tmp_path):
     one = service(tmp_path, EchoCritic(answer=refuse()), "reference")
     [critique] = one.ask([request(5)])
     assert (critique.text, critique.refused) == ("It is 5.", None)
-    counts = one.counters()
+    counts = one.pop_counters()
     assert (counts["critique_fallback"], counts["critique_refused"]) == (1, 1)
     [critique] = service(tmp_path, EchoCritic()).ask([request(5)])
     assert critique.refused == "no answer"
 
 
 def test_retry_tells_the_reason_and_asks_once_more(tmp_path):
-    critic = EchoCritic(answer=lambda r: echo(r) if r.refused else refuse()(r))
+    critic = EchoCritic(answer=lambda r: echo(r) if r.previous_refusal else refuse()(r))
     assert service(tmp_path, critic, "retry").ask([request()]) == [echo(request())]
-    assert [r.refused for r in critic.asked] == [None, "no answer"]
+    assert [r.previous_refusal for r in critic.asked] == [None, "no answer"]
 
 
 def test_retry_gives_up_after_the_second_refusal(tmp_path):
@@ -93,14 +93,14 @@ def test_a_refusal_of_an_earlier_run_is_retried_when_asked_to(tmp_path):
     service(tmp_path, EchoCritic(answer=refuse())).ask([request()])
     critic = EchoCritic()
     assert service(tmp_path, critic, "retry").ask([request()]) == [echo(request())]
-    assert [r.refused for r in critic.asked] == ["no answer"]
+    assert [r.previous_refusal for r in critic.asked] == ["no answer"]
 
 
 def test_failures_are_told_but_not_cached(tmp_path):
-    down = service(tmp_path, EchoCritic(answer=lambda r: failed("no connection")))
+    down = service(tmp_path, EchoCritic(answer=lambda r: make_failure("no connection")))
     [critique] = down.ask([request()])
     assert critique.refused == "failed: no connection"
-    assert down.counters()["critique_failed"] == 1
+    assert down.pop_counters()["critique_failed"] == 1
     up = EchoCritic()
     assert service(tmp_path, up).ask([request()]) == [echo(request())]
     assert len(up.asked) == 1
@@ -132,12 +132,12 @@ def test_looking_up_never_asks(tmp_path):
     critic = EchoCritic()
     one = service(tmp_path, critic, "reference")
     one.ask([request(1)])
-    one.counters()
+    one.pop_counters()
     known, unknown = one.look_up([request(1), request(2)])
     assert known == echo(request(1))
     assert (unknown.text, unknown.refused) == ("It is 2.", None)
     assert len(critic.asked) == 1
-    counts = one.counters()
+    counts = one.pop_counters()
     assert [counts[f"critique_{n}"] for n in ("hits", "misses", "skipped", "fallback")] == [
         1,
         0,
@@ -150,8 +150,8 @@ def test_faithfulness_is_counted(tmp_path):
     maps = [Critique("a", "A", (1, 2, 3)), Critique("d", "D", (1,), (2,)), refuse()(None)]
     one = service(tmp_path, EchoCritic(answer=lambda r: maps[int(r.question.id)]))
     one.ask([request(i) for i in range(3)])
-    assert one.counters()["critique_copied"] == 4 / 5
-    assert "critique_copied" not in one.counters()
+    assert one.pop_counters()["critique_copied"] == 4 / 5
+    assert "critique_copied" not in one.pop_counters()
 
 
 def test_progress_adds_up(tmp_path):
@@ -193,7 +193,7 @@ def test_threads_that_want_the_same_at_once_ask_once(tmp_path):
 
 
 def _claim_and_wait(path, ready):
-    with claimed(CritiqueCache(path), [critique_key({"critic": "echo"}, request())], seconds=0.5):
+    with claim_keys(CritiqueCache(path), [compute_key({"critic": "echo"}, request())], seconds=0.5):
         ready.set()
         time.sleep(600)
 
@@ -212,20 +212,20 @@ def test_the_work_of_a_killed_process_is_taken_over(tmp_path):
 
 
 def test_a_claim_outlives_its_time_while_its_owner_works(tmp_path):
-    cache, key = CritiqueCache(tmp_path), critique_key({"critic": "echo"}, request())
-    with claimed(cache, [key], seconds=0.3) as mine:
+    cache, key = CritiqueCache(tmp_path), compute_key({"critic": "echo"}, request())
+    with claim_keys(cache, [key], seconds=0.3) as mine:
         assert mine == [key]
         time.sleep(1.0)
-        with claimed(cache, [key], seconds=0.3) as others:
+        with claim_keys(cache, [key], seconds=0.3) as others:
             assert others == []
-    with claimed(cache, [key]) as free:
+    with claim_keys(cache, [key]) as free:
         assert free == [key]
 
 
-def test_what_is_settled_cannot_be_claimed(tmp_path):
+def test_a_final_critique_cannot_be_claimed(tmp_path):
     cache = CritiqueCache(tmp_path)
     [key] = cache.put_many({"critic": "echo"}, [(request(), Critique("", "D", refused="empty"))])
-    with claimed(cache, [key]) as mine:
+    with claim_keys(cache, [key]) as mine:
         assert mine == []
-    with claimed(cache, [key], asks=2) as mine:
+    with claim_keys(cache, [key], max_requests=2) as mine:
         assert mine == [key]

@@ -4,8 +4,8 @@ import pickle
 import pytest
 import torch
 
-from lightning_sd.critique.cache.keys import critique_key
-from lightning_sd.critique.critics.lm import LMCritic
+from lightning_sd.critique.cache.keys import compute_key
+from lightning_sd.critique.critics.lm import LMCritic, read_text
 from lightning_sd.data.module import CritiqueDataModule
 from lightning_sd.models import LoadedModel, ModelSource, PretrainedModel
 from lightning_sd.models.chat import encode_prompt
@@ -97,7 +97,7 @@ def test_a_fully_cached_run_never_loads_the_model(saved, tmp_path, monkeypatch):
 
 
 def key(one):
-    return critique_key(one.identity(), request())
+    return compute_key(one.identity(), request())
 
 
 def test_identity_holds_everything_that_decides_a_critique(saved, make_llama, tokenizer):
@@ -181,7 +181,7 @@ def scripted(monkeypatch, make_llama, tokenizer):
         ids = tuple(own.encode(text))
         monkeypatch.setattr(
             LMCritic,
-            "_write",
+            "_decode",
             lambda self, model, tokenizer, prompts: (
                 [Completion(i, ids, (0.0,) * len(ids), finished)] for i in range(len(prompts))
             ),
@@ -211,18 +211,16 @@ def test_thinking_that_never_ends_leaves_no_critique(scripted):
     assert "cut off" in critique.refused
 
 
-def test_thinking_is_removed_where_its_tags_are_special_tokens(scripted, tokenizer):
+def test_thinking_is_removed_where_its_tags_are_special_tokens(tokenizer):
     """Decoding without special tokens would leave the thinking, its tags gone."""
     import copy
 
     own = copy.deepcopy(tokenizer)
     own.add_special_tokens({"additional_special_tokens": ["<think>", "</think>"]})
-    one = scripted(REPAIRED)
     ids = own.encode(f"<think>hm</think>{REPAIRED}")
-    assert one._decode(own, own.encode("a"), ids) == REPAIRED
-    assert (
-        one._decode(own, own.encode("a<think>\n"), own.encode(f"hm</think>{REPAIRED}")) == REPAIRED
-    )
+    assert read_text(own, own.encode("a"), ids) == REPAIRED
+    ids = own.encode(f"hm</think>{REPAIRED}")
+    assert read_text(own, own.encode("a<think>\n"), ids) == REPAIRED
 
 
 @pytest.mark.parametrize(
@@ -240,7 +238,7 @@ def test_bad_options_are_named(options, message):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("quantization", ["nf4", "int8"])
-def test_quantised_critics_run(saved, make_llama, quantization):
+def test_quantized_critics_run(saved, make_llama, quantization):
     # 4-bit blocks hold 64 values, so the layers must be at least that wide.
     make_llama(hidden_size=64, intermediate_size=128).save_pretrained(saved)
     one = critic(PretrainedModel(str(saved), quantization=quantization))

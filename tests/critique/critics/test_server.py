@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from lightning_sd.critique.cache.cache import CritiqueCache
-from lightning_sd.critique.cache.keys import critique_key, critique_keys
+from lightning_sd.critique.cache.keys import compute_key, compute_keys
 from lightning_sd.critique.cache.prefill import prefill
 from lightning_sd.critique.cache.service import CritiqueService
-from lightning_sd.critique.critics.http import ChatClient, RateLimit, ServerError
+from lightning_sd.critique.critics.chat_client import ChatClient, RateLimit, ServerError
 from lightning_sd.critique.critics.server import ServerCritic
 from lightning_sd.data.module import CritiqueDataModule
 from tests.critique.cache.fakes import NumberTask, request
@@ -32,14 +32,14 @@ def critic(server, **options):
 
 def quick(one):
     """Waits between attempts are short here."""
-    make = one._client
+    make = one._create_client
 
     def client(stop):
         made = make(stop)
         object.__setattr__(made, "backoff", 0.01)
         return made
 
-    one._client = client
+    one._create_client = client
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +110,7 @@ def test_a_fault_that_stays_is_told_with_its_reason(fault, reason):
         [critique] = critic(server, retries=1).critique([request()])
     assert critique.refused.startswith("failed: ")
     assert reason in critique.refused
-    assert "(attempt 2)" in critique.refused
+    assert "(try 2)" in critique.refused
     assert list(server.attempts.values()) == [2]
 
 
@@ -158,14 +158,14 @@ def test_no_more_requests_at_a_time_than_allowed():
 
 
 def test_rate_limit_spreads_the_starts(monkeypatch):
-    monkeypatch.setattr("lightning_sd.critique.critics.http.time.monotonic", lambda: 100.0)
+    monkeypatch.setattr("lightning_sd.critique.critics.chat_client.time.monotonic", lambda: 100.0)
     limit = RateLimit(per_minute=600)
-    delays = [limit.delay() for _ in range(5)]
+    delays = [limit.reserve_start() for _ in range(5)]
     assert [round(delay, 1) for delay in delays] == [0.0, 0.1, 0.2, 0.3, 0.4]
     limit.pause(5)
-    assert limit.delay() > 4
+    assert limit.reserve_start() > 4
     assert pickle.loads(pickle.dumps(limit)).per_minute == 600
-    assert RateLimit().delay() == 0
+    assert RateLimit().reserve_start() == 0
 
 
 def test_the_server_may_ask_for_a_pause():
@@ -199,7 +199,7 @@ def test_200_requests_through_a_bad_line(tmp_path):
         report = prefill(service, requests)
         cache = service.cache
         failures = dict(report.failed)
-        keys = critique_keys(service.critic.identity(), requests)
+        keys = compute_keys(service.critic.identity(), requests)
         there = cache.get_many(keys)
         cached = {r.question.id for r, key in zip(requests, keys, strict=True) if key in there}
         assert len(cache) == len(cached) == 200 - len(failures)
@@ -207,14 +207,14 @@ def test_200_requests_through_a_bad_line(tmp_path):
         assert cached.isdisjoint(failures)
         assert all(reason.startswith("failed: ") for reason in failures.values())
         assert {str(i) for i in range(0, 200, 20)} <= set(failures)
-        counts = service.counters()
+        counts = service.pop_counters()
         assert counts["critique_failed"] == len(failures)
 
         before = sum(server.attempts.values())
         hopeless.clear()
         again = prefill(service, requests)
         assert sum(again.cases.values()) == 200 - len(again.failed)
-        assert service.counters()["critique_hits"] == len(cached)
+        assert service.pop_counters()["critique_hits"] == len(cached)
         assert sum(server.attempts.values()) - before < 7 * len(failures) + 1
 
 
@@ -232,7 +232,7 @@ def test_what_the_server_said_before_the_run_was_stopped_is_kept(tmp_path):
 
 def test_identity_tells_servers_apart_unless_a_revision_does():
     def key(url, **options):
-        return critique_key(ServerCritic("m", url, **options).identity(), request())
+        return compute_key(ServerCritic("m", url, **options).identity(), request())
 
     a, b = "http://a/v1", "http://b/v1"
     assert key(a) != key(b)
@@ -245,7 +245,7 @@ def test_identity_tells_servers_apart_unless_a_revision_does():
         key(a, prompt=PROMPT),
         key(a, include_reference=False),
         key(a, body={"top_k": 1}),
-        critique_key(ServerCritic("n", a).identity(), request()),
+        compute_key(ServerCritic("n", a).identity(), request()),
     ]
     assert len(set(others)) == len(others)
 

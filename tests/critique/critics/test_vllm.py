@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from lightning_sd.critique.cache.keys import critique_key
+from lightning_sd.critique.cache.keys import compute_key
 from lightning_sd.critique.critics.vllm import VLLMCritic
 from lightning_sd.text.steps import render_steps
 from tests.critique.cache.fakes import request
@@ -52,7 +52,7 @@ def test_asks_the_engine_in_one_batch(vllm):
 
 def test_identity_tells_engines_apart():
     keys = {
-        critique_key(one.identity(), request())
+        compute_key(one.identity(), request())
         for one in (critic(), critic(revision="r"), critic(engine={"quantization": "awq"}))
     }
     assert len(keys) == 3

@@ -1,4 +1,4 @@
-"""Reading a critique cache whole, and its entries as flat rows."""
+"""Read a whole critique cache, and convert its entries to and from flat rows."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any, TypeVar
 
 from lightning_sd._serialize import canonical_json
 from lightning_sd.critique.base import CritiqueRequest
-from lightning_sd.critique.cache.cache import CritiqueCache, checksum
-from lightning_sd.critique.cache.keys import Key, request_key
+from lightning_sd.critique.cache.cache import CritiqueCache, compute_checksum
+from lightning_sd.critique.cache.keys import Key, hash_request
 from lightning_sd.types import Critique, Question, Verdict
 
 BATCH = 1000
-"""Entries read or written at once."""
+"""Entries read or written at a time."""
 
-_ROWS = """
+_SELECT = """
 SELECT k.rowid, k.key, c.digest, c.identity, q.name, q.question, q.reference, q.answer, k.attempt,
        k.correct, k.finished, k.text, k."case", k.steps, k.refused, k.tokens, k.seconds, k.created,
        k.asked, k.checksum
@@ -25,34 +25,37 @@ FROM critiques k LEFT JOIN critics c ON c.id = k.critic LEFT JOIN questions q ON
 WHERE k.rowid > ? ORDER BY k.rowid LIMIT ?
 """
 _VALUE = slice(11, 19)
+"""The columns of a row that the checksum covers."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One critique with everything that belongs to it."""
+class CacheEntry:
+    """One critique with its request and its critic."""
 
     identity: Mapping[str, Any]
-    """Of the critic that wrote it."""
+    """Identity of the critic that wrote it."""
     request: CritiqueRequest
     critique: Critique
     created: float
-    asked: int
+    """Time of writing, in seconds since 1970."""
+    times_asked: int
+    """How many times the critic was asked."""
 
 
-def entries(cache: CritiqueCache) -> Iterator[Entry]:
-    """All entries, in the order in which they were first written.
+def read_entries(cache: CritiqueCache) -> Iterator[CacheEntry]:
+    """Yield all entries of a cache, in the order in which they were first written.
 
-    They are read in batches, so others may write meanwhile, and memory stays small.
+    Entries are read in batches, so other processes may write meanwhile and memory use stays small.
     """
-    for row in _rows(cache):
+    for row in _read_rows(cache):
         (_, _, _, identity, name, question, reference, answer, attempt, correct, finished) = row[
             :11
         ]
-        text, case, steps, refused, tokens, seconds, created, asked = row[_VALUE]
+        text, case, steps, refused, tokens, seconds, created, times_asked = row[_VALUE]
         copied, changed, added = (tuple(numbers) for numbers in json.loads(steps))
-        yield Entry(
+        yield CacheEntry(
             identity=json.loads(identity),
             request=CritiqueRequest(
                 Question(name, question, (), reference, answer),
@@ -62,40 +65,40 @@ def entries(cache: CritiqueCache) -> Iterator[Entry]:
             ),
             critique=Critique(text, case, copied, changed, added, refused, tokens, seconds),
             created=created,
-            asked=asked,
+            times_asked=times_asked,
         )
 
 
-def faults(cache: CritiqueCache) -> Iterator[tuple[Key, str]]:
-    """Entries whose key or checksum does not fit what they hold, and why."""
-    for row in _rows(cache):
+def find_faults(cache: CritiqueCache) -> Iterator[tuple[Key, str]]:
+    """Yield the key and the fault of each entry with a wrong key or checksum."""
+    for row in _read_rows(cache):
         key, digest = row[1], row[2]
         parts = dict(zip(("question", "reference", "answer", "attempt"), row[5:9], strict=True))
         parts |= {"correct": bool(row[9]), "finished": bool(row[10])}
         if digest is None or parts["question"] is None:
             yield key, "its critic or question is missing"
-        elif request_key(digest, parts) != key:
-            yield key, "the key does not fit its critic and request"
-        elif checksum(key, row[_VALUE]) != row[19]:
-            yield key, "the checksum does not fit the critique"
+        elif hash_request(digest, parts) != key:
+            yield key, "the key does not match its critic and request"
+        elif compute_checksum(key, row[_VALUE]) != row[19]:
+            yield key, "the checksum does not match the critique"
 
 
-def add(cache: CritiqueCache, batch: Sequence[Entry]) -> None:
-    """Write entries as they were, dates included; what the cache has already stays."""
-    by_critic: dict[str, list[Entry]] = {}
+def write_entries(cache: CritiqueCache, batch: Sequence[CacheEntry]) -> None:
+    """Write entries with their original dates. Answers that the cache already has are kept."""
+    by_critic: dict[str, list[CacheEntry]] = {}
     for entry in batch:
         by_critic.setdefault(canonical_json(dict(entry.identity)), []).append(entry)
     for group in by_critic.values():
         cache.put_many(
             group[0].identity,
             [(entry.request, entry.critique) for entry in group],
-            asked=[entry.asked for entry in group],
+            times_asked=[entry.times_asked for entry in group],
             created=[entry.created for entry in group],
         )
 
 
-def to_row(entry: Entry) -> dict[str, Any]:
-    """An entry as one row of a data set."""
+def convert_to_row(entry: CacheEntry) -> dict[str, Any]:
+    """Return an entry as one row of a data set."""
     request, critique = entry.request, entry.critique
     return {
         "id": request.question.id,
@@ -114,18 +117,18 @@ def to_row(entry: Entry) -> dict[str, Any]:
         "tokens": critique.tokens,
         "seconds": critique.seconds,
         "created": entry.created,
-        "asked": entry.asked,
+        "asked": entry.times_asked,
         "critic": canonical_json(dict(entry.identity)),
     }
 
 
-def from_row(row: Mapping[str, Any]) -> Entry:
-    """The entry of a row that :func:`to_row` made.
+def convert_from_row(row: Mapping[str, Any]) -> CacheEntry:
+    """Return the entry of a row that :func:`convert_to_row` made.
 
     Raises:
         KeyError: A column is missing.
     """
-    return Entry(
+    return CacheEntry(
         identity=json.loads(row["critic"]),
         request=CritiqueRequest(
             Question(row["id"], row["question"], (), row["reference"], row["answer"]),
@@ -144,18 +147,18 @@ def from_row(row: Mapping[str, Any]) -> Entry:
             seconds=row["seconds"],
         ),
         created=row["created"],
-        asked=row["asked"],
+        times_asked=row["asked"],
     )
 
 
-def batched(items: Iterator[T]) -> Iterator[list[T]]:
-    """Lists of at most ``BATCH`` items."""
+def split_into_batches(items: Iterator[T]) -> Iterator[list[T]]:
+    """Yield lists of at most ``BATCH`` items."""
     while batch := list(islice(items, BATCH)):
         yield batch
 
 
-def _rows(cache: CritiqueCache) -> Iterator[tuple[Any, ...]]:
+def _read_rows(cache: CritiqueCache) -> Iterator[tuple[Any, ...]]:
     last = 0
-    while rows := cache.database.connection.execute(_ROWS, (last, BATCH)).fetchall():
+    while rows := cache.database.connection.execute(_SELECT, (last, BATCH)).fetchall():
         yield from rows
         last = rows[-1][0]

@@ -1,7 +1,7 @@
-"""The faithful scribe: what a language model is told that writes critiques.
+"""The prompt of critics that are language models: a scribe that copies faithfully and repairs.
 
-The wording is ours; YAML may replace it. A cache entry remembers the whole text it was written
-under, so a change, however small, asks anew.
+The wording is this package's own; YAML may replace it. The prompt is part of a critic's identity,
+so after any change of the wording the critic is asked again.
 """
 
 from __future__ import annotations
@@ -34,51 +34,56 @@ in its place as this student would have written it, and go on from there to the 
 any reference solution.
 - Use exactly this form, with nothing before, between or after it:
 <step_1>first step</step_1><step_2>second step</step_2><answer>final answer</answer>"""
-"""Default prompt of the critics that are language models; cases A-D of arXiv 2606.11173."""
+"""Default prompt of the critics that are language models; cases A to D of arXiv 2606.11173."""
 
-RETRY = "\n\nYour last answer could not be used ({reason}). Keep to the form."
-"""Added when a critic is asked again."""
+RETRY_NOTE = "\n\nYour last answer could not be used ({reason}). Keep to the form."
+"""Appended to the prompt when a critic is asked a second time."""
 
 FIELDS = ("question", "reference", "attempt", "verdict")
+"""Fields that a prompt may hold; ``question`` and ``attempt`` are required."""
 
 
 def check_prompt(prompt: str) -> None:
-    """Refuse a prompt that cannot work.
+    """Refuse a prompt template that cannot work.
 
     Raises:
-        ValueError: It lacks ``{question}`` or ``{attempt}``, or names a field that does not exist.
+        ValueError: The template lacks ``{question}`` or ``{attempt}``, or names an unknown field.
     """
     try:
         filled = prompt.format(**{field: f"\0{field}\0" for field in FIELDS})
-    except (KeyError, IndexError, ValueError) as error:
+    except (KeyError, IndexError, ValueError, AttributeError) as error:
         raise ValueError(
-            f"prompt: it may hold the fields {', '.join(f'{{{f}}}' for f in FIELDS)}; other braces "
-            f"are written twice. Problem: {error!r}."
+            f"prompt: {error!r}. Allowed fields are {', '.join(f'{{{f}}}' for f in FIELDS)}; write "
+            "any other brace twice."
         ) from error
     for field in ("question", "attempt"):
         if f"\0{field}\0" not in filled:
-            raise ValueError(f"prompt: it lacks {{{field}}}, so the critic would not see it.")
+            raise ValueError(
+                f"prompt: the field {{{field}}} is missing, so the critic would not see it. Add it."
+            )
 
 
 def write_prompt(prompt: str, request: CritiqueRequest, *, include_reference: bool) -> str:
-    """Fill the prompt for one request.
+    """Fill the prompt template for one request.
 
     Args:
-        prompt: With the fields ``{question}``, ``{reference}``, ``{attempt}``, ``{verdict}``.
-        request: What is asked.
-        include_reference: Whether the critic sees the reference solution, or the bare answer if
-            there is no worked one.
+        prompt: Template with the fields ``{question}``, ``{reference}``, ``{attempt}`` and
+            ``{verdict}``.
+        request: The request to the critic.
+        include_reference: True shows the critic the reference solution, or the bare answer if the
+            question has no worked solution.
     """
     text = prompt.format(
         question=request.question.text,
-        reference=_reference(request) if include_reference else "",
+        reference=_write_reference(request) if include_reference else "",
         attempt=request.attempt,
-        verdict=_verdict(request),
+        verdict=_write_verdict(request),
     )
-    return text if request.refused is None else text + RETRY.format(reason=request.refused)
+    reason = request.previous_refusal
+    return text if reason is None else text + RETRY_NOTE.format(reason=reason)
 
 
-def _reference(request: CritiqueRequest) -> str:
+def _write_reference(request: CritiqueRequest) -> str:
     question = request.question
     if question.reference is not None:
         return f"A reference solution, for your eyes only:\n{question.reference}\n\n"
@@ -87,7 +92,7 @@ def _reference(request: CritiqueRequest) -> str:
     return ""
 
 
-def _verdict(request: CritiqueRequest) -> str:
+def _write_verdict(request: CritiqueRequest) -> str:
     if request.verdict.correct:
         return "The student's final answer is right."
     if not request.finished:

@@ -1,4 +1,4 @@
-"""A small client for OpenAI-compatible servers: retries, a rate limit, a key that stays secret."""
+"""A small client for OpenAI-compatible servers with retries, a rate limit and a secret key."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-_RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
-_FATAL = frozenset({401, 403, 404, 405})
-_LARGEST_ANSWER = 16 * 2**20
-_EXCERPT = 300
-_LONGEST_WAIT = 60.0
+_RETRIED_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+_FATAL_STATUS = frozenset({401, 403, 404, 405})
+_MAX_ANSWER_BYTES = 16 * 2**20
+_MAX_EXCERPT_BYTES = 300
+_MAX_WAIT_SECONDS = 60.0
 
 
 class ServerError(Exception):
-    """What went wrong with one request.
+    """An error of one request.
 
     Attributes:
         kind: ``connection``, ``timeout``, ``status``, ``malformed`` or ``stopped``.
-        status: Of HTTP, if there was an answer.
-        retry: Whether another attempt may go better.
-        wait: Seconds that the server asks to wait.
+        status: HTTP status code, or None if there was no answer.
+        retry: Whether another try may succeed.
+        wait: Seconds that the server asks the client to wait, or None.
         fatal: Whether every other request would fail in the same way.
     """
 
@@ -50,16 +50,16 @@ class ServerError(Exception):
 
 
 class RateLimit:
-    """Lets requests start at even distances, and all of them pause when the server says so.
+    """Spaces the starts of requests evenly, and pauses all of them when the server asks for it.
 
     Args:
-        per_minute: Requests a minute; None: as many as come.
+        per_minute: Requests per minute; None sets no limit.
     """
 
     def __init__(self, per_minute: float | None = None) -> None:
         self.per_minute = per_minute
-        self._distance = 60.0 / per_minute if per_minute else 0.0
-        self._next = 0.0
+        self._interval = 60.0 / per_minute if per_minute else 0.0
+        self._next_start = 0.0
         self._lock = threading.Lock()
 
     def __getstate__(self) -> float | None:
@@ -68,86 +68,89 @@ class RateLimit:
     def __setstate__(self, per_minute: float | None) -> None:
         self.__init__(per_minute)  # type: ignore[misc]
 
-    def delay(self) -> float:
-        """Take the next start; returns the seconds until it."""
+    def reserve_start(self) -> float:
+        """Reserve the next start time and return the seconds until then."""
         with self._lock:
             now = time.monotonic()
-            start = max(now, self._next)
-            self._next = start + self._distance
+            start = max(now, self._next_start)
+            self._next_start = start + self._interval
             return start - now
 
     def pause(self, seconds: float) -> None:
-        """Let nothing start for so long."""
+        """Let no request start for this many seconds."""
         with self._lock:
-            self._next = max(self._next, time.monotonic() + seconds)
+            self._next_start = max(self._next_start, time.monotonic() + seconds)
 
 
 @dataclass(frozen=True)
 class ChatClient:
-    """Posts chat requests. The key is read from the environment each time and kept nowhere.
+    """Posts chat requests. The key is read from the environment each time and never stored.
 
     Raises:
-        ValueError: A URL that is none, or that holds a password.
+        ValueError: The URL is not an HTTP URL, or it holds a password or a query.
     """
 
     url: str
-    """Such as ``http://localhost:8000/v1``."""
+    """Base URL, such as ``http://localhost:8000/v1``."""
     api_key_env: str | None = None
-    """Name of the environment variable that holds the key; None: no key is sent."""
+    """Name of the environment variable that holds the key; None sends no key."""
     timeout: float = 120.0
-    """Seconds for one attempt, from its start to the last byte."""
+    """Seconds per try, from its start to the last byte."""
     retries: int = 5
-    """Attempts after the first."""
+    """Number of tries after the first."""
     backoff: float = 0.5
-    """Longest wait before the second attempt, in seconds; it doubles with each, at random below."""
+    """Upper bound of the wait before the second try, in seconds. The bound doubles with each try;
+    the wait is drawn uniformly below it."""
     limit: RateLimit = field(default_factory=RateLimit)
     stop: threading.Event = field(default_factory=threading.Event)
-    """Set: waiting requests give up."""
+    """When set, waiting requests give up."""
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"url={self.url!r}: write it as http://host:port/v1.")
         if "@" in parts.netloc or parts.query:
             raise ValueError(
                 "url: it holds a password or a query, which would be written to configs and "
-                "checkpoints. Put the key into the environment and name it by api_key_env."
+                "checkpoints. Put the key into an environment variable and name that variable in "
+                "api_key_env."
             )
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"url={self.url!r}: write it as http://host:port/v1.")
 
     def check_key(self) -> None:
-        """Make sure that the key is there.
+        """Check that the environment variable of the key is set.
 
         Raises:
-            ValueError: The environment variable is missing or empty.
+            ValueError: The variable is missing or empty.
         """
         if self.api_key_env is not None and not os.environ.get(self.api_key_env):
             raise ValueError(
-                f"api_key_env={self.api_key_env!r}: this environment variable is not set."
+                f"api_key_env={self.api_key_env!r}: this environment variable is not set. Export "
+                "it before the run."
             )
 
     def chat(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Post one request, again after failures that may pass.
+        """Post one request, and repeat it after errors that may pass.
 
         Args:
-            body: As ``/chat/completions`` takes it.
+            body: JSON body of ``/chat/completions``.
 
         Returns:
-            The first choice: ``text``, ``finish_reason`` and ``tokens``.
+            The first choice: ``text``, ``finish_reason`` and ``tokens`` (generated tokens).
 
         Raises:
-            ServerError: No attempt gave an answer; the message counts them and tells the last.
+            ServerError: All tries failed. The message holds the last error and the number of tries.
         """
-        for attempt in range(1, self.retries + 2):
+        for number in range(1, self.retries + 2):
             try:
-                self._wait(self.limit.delay())
-                return _choice(self._post(body))
+                self._wait(self.limit.reserve_start())
+                return _read_choice(self._post(body))
             except ServerError as error:
-                if not error.retry or attempt > self.retries:
-                    error.args = (f"{error} (attempt {attempt})",)
+                if not error.retry or number > self.retries:
+                    error.args = (f"{error} (try {number})",)
                     raise
                 if error.wait is not None:
-                    self.limit.pause(min(error.wait, _LONGEST_WAIT))
-                longest = min(self.backoff * 2 ** (attempt - 1), _LONGEST_WAIT)
+                    self.limit.pause(min(error.wait, _MAX_WAIT_SECONDS))
+                longest = min(self.backoff * 2 ** (number - 1), _MAX_WAIT_SECONDS)
                 self._wait(random.uniform(0, longest))
         raise AssertionError("unreachable")
 
@@ -167,20 +170,20 @@ class ChatClient:
             method="POST",
         )
         try:
-            return self._read(request)
+            return self._read_answer(request)
         except ServerError:
             raise
         except urllib.error.HTTPError as error:
-            raise _status_error(error, key) from None
+            raise _convert_status_error(error, key) from None
         except TimeoutError:
             raise ServerError("timeout", f"no answer within {self.timeout} s") from None
         except (OSError, http.client.HTTPException) as error:
             timed_out = isinstance(getattr(error, "reason", None), TimeoutError)
             kind = "timeout" if timed_out else "connection"
-            raise ServerError(kind, _hidden(f"{type(error).__name__}: {error}", key)) from None
+            raise ServerError(kind, _hide_key(f"{type(error).__name__}: {error}", key)) from None
 
-    def _read(self, request: urllib.request.Request) -> bytes:
-        """Read the whole answer, bounded in time and size."""
+    def _read_answer(self, request: urllib.request.Request) -> bytes:
+        """Read the whole answer, limited in time and size."""
         deadline = time.monotonic() + self.timeout
         parts: list[bytes] = []
         size = 0
@@ -188,27 +191,27 @@ class ChatClient:
             while part := response.read1(65536):
                 parts.append(part)
                 size += len(part)
-                # The socket's own limit starts anew with every byte.
+                # The socket's own timeout restarts with every byte, so the total is checked here.
                 if time.monotonic() > deadline:
                     raise ServerError("timeout", f"no end of the answer within {self.timeout} s")
-                if size > _LARGEST_ANSWER:
+                if size > _MAX_ANSWER_BYTES:
                     raise ServerError("malformed", f"an answer of more than {size} bytes")
             if response.length:
                 raise ServerError("malformed", f"{response.length} bytes of the answer are missing")
         return b"".join(parts)
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirected request would carry the key to another host."""
+class _RefuseRedirects(urllib.request.HTTPRedirectHandler):
+    """Refuses redirects, because a redirected request would carry the key to another host."""
 
     def redirect_request(self, *args: Any, **kwargs: Any) -> None:
         return None
 
 
-_OPENER = urllib.request.build_opener(_NoRedirect)
+_OPENER = urllib.request.build_opener(_RefuseRedirects)
 
 
-def _choice(data: bytes) -> dict[str, Any]:
+def _read_choice(data: bytes) -> dict[str, Any]:
     try:
         answer = json.loads(data)
         choice = answer["choices"][0]
@@ -219,33 +222,33 @@ def _choice(data: bytes) -> dict[str, Any]:
         raise ServerError(
             "malformed", f"the answer is no chat completion ({type(error).__name__})"
         ) from None
-    if text is None:  # some servers say so when a model wrote nothing but its thinking
+    if text is None:  # some servers send null when a model generated only thinking
         text = ""
     if not isinstance(text, str):
         raise ServerError("malformed", f"the answer's content is {type(text).__name__}, not text")
     return {"text": text, "finish_reason": choice.get("finish_reason"), "tokens": tokens}
 
 
-def _status_error(error: urllib.error.HTTPError, key: str) -> ServerError:
+def _convert_status_error(error: urllib.error.HTTPError, key: str) -> ServerError:
     try:
-        excerpt = error.read(_EXCERPT).decode("utf-8", "replace")
+        excerpt = error.read(_MAX_EXCERPT_BYTES).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException):
         excerpt = ""
     finally:
         error.close()
-    message = " ".join(f"{error.code} {_hidden(excerpt, key)}".split())
+    message = " ".join(f"{error.code} {_hide_key(excerpt, key)}".split())
     return ServerError(
         "status",
         message,
         status=error.code,
-        retry=error.code in _RETRIED,
-        wait=_retry_after(error.headers.get("Retry-After")),
-        fatal=error.code in _FATAL,
+        retry=error.code in _RETRIED_STATUS,
+        wait=_parse_retry_after(error.headers.get("Retry-After")),
+        fatal=error.code in _FATAL_STATUS,
     )
 
 
-def _retry_after(value: str | None) -> float | None:
-    """Seconds to wait, from a number or a date."""
+def _parse_retry_after(value: str | None) -> float | None:
+    """Return the seconds to wait, from a number of seconds or an HTTP date."""
     if value is None:
         return None
     try:
@@ -258,6 +261,6 @@ def _retry_after(value: str | None) -> float | None:
         return None
 
 
-def _hidden(text: str, key: str) -> str:
-    """Some servers quote the key in their error."""
+def _hide_key(text: str, key: str) -> str:
+    """Replace the key in a text, because some servers quote it in their errors."""
     return text.replace(key, "***") if key else text

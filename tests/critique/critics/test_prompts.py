@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from lightning_sd.critique.critics.wording import FAITHFUL_SCRIBE, check_prompt, write_prompt
+from lightning_sd.critique.critics.prompts import FAITHFUL_SCRIBE, check_prompt, write_prompt
 from tests.critique.cache.fakes import request
 
 
@@ -36,8 +36,8 @@ def test_the_critic_is_told_the_verdict(correct, finished, word):
     assert word in write_prompt("{question}{attempt}{verdict}", asked, include_reference=True)
 
 
-def test_a_second_question_says_what_was_wrong_with_the_answer():
-    again = replace(request(3), refused="it has no answer")
+def test_a_second_request_says_what_was_wrong_with_the_answer():
+    again = replace(request(3), previous_refusal="it has no answer")
     assert "it has no answer" in write_prompt(FAITHFUL_SCRIBE, again, include_reference=True)
 
 
@@ -47,8 +47,8 @@ def test_a_second_question_says_what_was_wrong_with_the_answer():
         ("{question}", "attempt"),
         ("{attempt}", "question"),
         ("{question}{attempt}{solution}", "solution"),
-        ("{question}{attempt}{", "braces"),
-        ("{question}{attempt}{}", "braces"),
+        ("{question}{attempt}{", "brace"),
+        ("{question}{attempt}{}", "brace"),
         ("{{question}}{attempt}", "question"),
     ],
 )

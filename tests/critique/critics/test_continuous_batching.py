@@ -9,7 +9,7 @@ import torch
 
 from lightning_sd.critique.cache.cache import CritiqueCache
 from lightning_sd.critique.cache.service import CritiqueService
-from lightning_sd.critique.critics.continuous import write_continuously
+from lightning_sd.critique.critics.continuous_batching import decode_continuously
 from lightning_sd.critique.critics.lm import LMCritic
 from lightning_sd.models import LoadedModel
 from tests.critique.cache.fakes import request
@@ -98,14 +98,14 @@ def test_fills_the_cache(make_llama, tokenizer, tmp_path):
     requests = [request(i) for i in range(7)]
     service = CritiqueService(critic(make_llama(), tokenizer), CritiqueCache(tmp_path))
     first = service.ask(requests)
-    assert service.counters()["critique_misses"] == 7
+    assert service.pop_counters()["critique_misses"] == 7
     assert service.ask(requests) == first
-    assert service.counters()["critique_hits"] == 7
+    assert service.pop_counters()["critique_hits"] == 7
 
 
 def test_nothing_asked_nothing_begun():
     arguments = {"max_new_tokens": 3, "stop_ids": [1], "settings": {}}
-    assert list(write_continuously(None, [], **arguments)) == []
+    assert list(decode_continuously(None, [], **arguments)) == []
 
 
 def test_a_prompt_that_the_cache_cannot_hold_is_an_error(make_llama, tokenizer):
@@ -131,12 +131,12 @@ def test_models_that_cannot_are_told(tokenizer):
             super().__init__()
             self.layer = torch.nn.Linear(2, 2)
 
-    with pytest.raises(ValueError, match="Own cannot batch continuously"):
+    with pytest.raises(ValueError, match="Own does not support"):
         critic(Own(), tokenizer).critique([request(1)])
 
 
 def test_unknown_settings_are_told_early():
-    with pytest.raises(ValueError, match=r"knows no \['pages'\].*page_size"):
+    with pytest.raises(ValueError, match=r"does not know \['pages'\].*page_size"):
         LMCritic("some-model", continuous_batching_config={"pages": 3})
 
 

@@ -1,0 +1,52 @@
+"""Build requests to the critic, and find critiques that need no critic."""
+
+from __future__ import annotations
+
+from lightning_sd.critique.base import CritiqueRequest
+from lightning_sd.critique.check import check_critique
+from lightning_sd.tasks.base import Task
+from lightning_sd.types import Critique, Question, Rollout
+
+
+def build_rollout_request(rollout: Rollout) -> CritiqueRequest:
+    """Return the request for a critique of one rollout.
+
+    Raises:
+        ValueError: The rollout has no verdict yet.
+    """
+    if rollout.verdict is None:
+        raise ValueError("rollout: it has no verdict. Judge rollouts before requesting critiques.")
+    return CritiqueRequest(rollout.question, rollout.text, rollout.verdict, rollout.finished)
+
+
+def build_stored_request(task: Task, question: Question) -> CritiqueRequest:
+    """Return the request for a critique of the attempt that is stored with a question.
+
+    ``question.extra["finished"]`` tells whether the attempt is complete. Default: True.
+    """
+    attempt = question.attempt or ""
+    finished = bool(question.extra.get("finished", True))
+    return CritiqueRequest(question, attempt, task.verify(question, attempt), finished)
+
+
+def read_stored_critique(request: CritiqueRequest) -> Critique | None:
+    """Return the critique in ``question.extra["critique"]``, checked like any other critique.
+
+    Returns:
+        None if no critique is stored, or if the request is not about the stored attempt.
+    """
+    text = request.question.extra.get("critique")
+    if text is None or request.attempt != request.question.attempt:
+        return None
+    return check_critique(str(text), request)
+
+
+def reuse_correct_attempt(request: CritiqueRequest) -> Critique | None:
+    """Return the attempt as its own critique if it is correct and in step form (case A).
+
+    A faithful critic would copy such an attempt. Returns None for all other attempts.
+    """
+    if not request.verdict.correct:
+        return None
+    critique = check_critique(request.attempt, request, complete=request.finished)
+    return critique if critique.refused is None else None

@@ -6,7 +6,7 @@ quick.
 
 from __future__ import annotations
 
-from lightning_sd._lazy import lazy
+from lightning_sd._lazy import make_lazy_exports
 
 __version__ = "0.2.0"
 
@@ -103,5 +103,5 @@ _HOMES = {
     "lightning_sd.types": ("Critique", "Question", "Rollout", "TeacherView", "Verdict"),
 }
 
-__getattr__, __dir__, _names = lazy(__name__, _HOMES)
+__getattr__, __dir__, _names = make_lazy_exports(__name__, _HOMES)
 __all__ = ["__version__", *_names]

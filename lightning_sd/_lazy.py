@@ -1,7 +1,7 @@
-"""Packages whose names are imported when they are first used.
+"""Build packages that import a public name when it is first used.
 
-So ``import lightning_sd`` and ``--help`` stay quick, and who wants the critique cache alone loads
-neither torch nor Lightning.
+``import lightning_sd`` and ``--help`` then start fast, and a program that uses only the critique
+cache loads neither torch nor Lightning.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 
-def lazy(
-    package: str, homes: Mapping[str, Sequence[str]]
+def make_lazy_exports(
+    package: str, modules: Mapping[str, Sequence[str]]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """Make a package's ``__getattr__``, ``__dir__`` and ``__all__``.
 
     Args:
-        package: Its name, for the error.
-        homes: Module to the public names that live in it.
+        package: The package's name, for the error message.
+        modules: The public names that each module defines, by module.
     """
-    home_of = {name: module for module, names in homes.items() for name in names}
+    module_of = {name: module for module, names in modules.items() for name in names}
 
     def get(name: str) -> Any:
-        if name not in home_of:
+        if name not in module_of:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(home_of[name]), name)
+        return getattr(importlib.import_module(module_of[name]), name)
 
-    return get, lambda: sorted(home_of), sorted(home_of)
+    return get, lambda: sorted(module_of), sorted(module_of)

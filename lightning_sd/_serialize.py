@@ -1,7 +1,7 @@
-"""Hyperparameters that a checkpoint may hold: plain data only, and components rebuilt from it.
+"""Describe components by plain data, for checkpoints and for hashes.
 
-Lightning reads checkpoints with ``weights_only=True``, which refuses any object of ours; a
-component is therefore saved as YAML names it, ``{class_path, init_args}``.
+Lightning reads checkpoints with ``weights_only=True``, which refuses objects of this package. A
+component is therefore saved in the form that YAML uses, ``{class_path, init_args}``.
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ NUMBERS = (bool, int, float)
 
 
 class NotPlainError(Exception):
-    """A value that no plain data describe, such as a module in memory or a function."""
+    """Raised for a value that plain data cannot describe, such as a module or a function."""
 
 
 def describe(value: Any) -> Any:
     """Describe a value by plain data.
 
-    A component is described if it keeps each of its ``__init__`` arguments under the same name.
+    A component can be described if each of its ``__init__`` arguments is kept in an attribute of
+    the same name.
 
     Args:
         value: Numbers, strings, lists, dicts, or a component.
 
     Returns:
-        The same, components as ``{"class_path": ..., "init_args": {...}}``.
+        The same value, with components as ``{"class_path": ..., "init_args": {...}}``.
 
     Raises:
-        NotPlainError: It can't be described.
+        NotPlainError: The value cannot be described.
 
     Example:
         >>> from lightning_sd.teachers import EMATeacher
@@ -41,13 +42,13 @@ def describe(value: Any) -> Any:
         {'class_path': 'lightning_sd.teachers.ema.EMATeacher', 'init_args': {'rate': 0.5}}
     """
     if value is None or isinstance(value, (str, *NUMBERS)):
-        return _bare(value)
+        return _to_builtin(value)
     if isinstance(value, Mapping):
         return {str(key): describe(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [describe(item) for item in value]
     kind = type(value)
-    names = None if _is_torch_module(value) else _arguments(kind)
+    names = None if _is_torch_module(value) else _list_arguments(kind)
     if names is None or not all(hasattr(value, name) for name in names):
         raise NotPlainError(f"{kind.__name__} has no plain description.")
     return {
@@ -57,21 +58,21 @@ def describe(value: Any) -> Any:
 
 
 def _is_torch_module(value: Any) -> bool:
-    """Tell whether a value is a module, without importing torch: a module exists only after it."""
+    """Return whether a value is a module; without importing torch, which a module requires."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.nn.Module)
 
 
-def _bare(value: Any) -> Any:
-    """Without the type that numpy or an enum adds, which a checkpoint could not be read with."""
+def _to_builtin(value: Any) -> Any:
+    """Convert subclasses of numpy or enum to builtin types, which ``weights_only`` can read."""
     for kind in NUMBERS:
         if isinstance(value, kind):
             return kind(value)
     return value if value is None else str.__str__(value)
 
 
-def _arguments(kind: type) -> list[str] | None:
-    """Names of a class's arguments; None: it can't be found again, or made, by its name."""
+def _list_arguments(kind: type) -> list[str] | None:
+    """List the argument names of a class; None if its name cannot find or rebuild it."""
     if kind.__module__.split(".")[0] in ("torch", "builtins") or "." in kind.__qualname__:
         return None
     try:
@@ -80,8 +81,11 @@ def _arguments(kind: type) -> list[str] | None:
         return None
 
 
-def describable(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that plain data describe; the others must be passed again on loading."""
+def describe_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe arguments by plain data, and leave out those that have no plain description.
+
+    The arguments left out must be passed again when the checkpoint is loaded.
+    """
     result = {}
     for name, value in arguments.items():
         try:
@@ -92,7 +96,7 @@ def describable(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def build(value: Any) -> Any:
-    """The components that a description names; anything else as it is.
+    """Build the components that a description names; return any other value unchanged.
 
     Example:
         >>> build({"class_path": "lightning_sd.teachers.EMATeacher", "init_args": {}}).rate
@@ -109,15 +113,15 @@ def build(value: Any) -> Any:
     return getattr(importlib.import_module(module), name)(**arguments)
 
 
-def canonical_json(value: Any) -> str:
-    """Write plain values so that equal ones give equal text.
+def write_canonical_json(value: Any) -> str:
+    """Write plain values as JSON so that equal values give equal text.
 
     Raises:
-        TypeError: A value that is not plain.
-        ValueError: Not a number, or infinite.
+        TypeError: A value is not plain.
+        ValueError: A number is NaN or infinite.
 
     Example:
-        >>> canonical_json({"b": [1, None], "a": "x"})
+        >>> write_canonical_json({"b": [1, None], "a": "x"})
         '{"a":"x","b":[1,null]}'
     """
     return json.dumps(
@@ -125,14 +129,17 @@ def canonical_json(value: Any) -> str:
     )
 
 
-def identity_digest(identity: Mapping[str, Any]) -> bytes:
+def hash_identity(identity: Mapping[str, Any]) -> bytes:
     """Hash a critic's identity.
+
+    Args:
+        identity: The settings that decide what the critic writes.
 
     Raises:
         TypeError: The identity holds something other than plain JSON values.
     """
     try:
-        return hashlib.sha256(canonical_json(dict(identity)).encode()).digest()
+        return hashlib.sha256(write_canonical_json(dict(identity)).encode()).digest()
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"A critic's identity() must hold plain JSON values only, but gave {dict(identity)!r}: "
@@ -140,6 +147,6 @@ def identity_digest(identity: Mapping[str, Any]) -> bytes:
         ) from error
 
 
-def clean(text: str) -> str:
-    """Replace lone surrogates, which JSON may carry and UTF-8 (so SQLite) may not."""
+def replace_surrogates(text: str) -> str:
+    """Replace lone surrogates by ``?``: JSON can hold them, but UTF-8 (and SQLite) cannot."""
     return text.encode("utf-8", "replace").decode("utf-8")

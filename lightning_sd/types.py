@@ -1,7 +1,7 @@
-"""What travels through a training step, in the order in which it comes to be.
+"""The data that travels through a training step, in the order in which it is made.
 
 ``Question`` -> ``Rollout`` (sampled) -> ``Rollout`` with evidence (``Verdict``, ``Critique``)
--> ``TeacherView``. All are frozen: a stage hands on a new object and never edits the last one.
+-> ``TeacherView``. All are frozen: each stage returns a new object and never changes its input.
 """
 
 from __future__ import annotations
@@ -12,39 +12,39 @@ from typing import Any, Literal, TypedDict
 
 
 class Message(TypedDict):
-    """One chat message, as chat templates take it."""
+    """One chat message, in the format that chat templates take."""
 
     role: str
     content: Any
-    """A text; or a list of parts in transformers' multimodal form, such as
+    """A string, or a list of parts in transformers' multimodal format, such as
     ``{"type": "audio", "audio": samples}`` and ``{"type": "text", "text": ...}``."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """One row of data: what is asked, and what is known about the answer."""
+    """One row of a dataset: a question and what is known about its answer."""
 
     id: str
-    """Unique and stable between runs; names the row in logs, caches and predictions."""
+    """Unique, and the same in every run; names the row in logs, caches and predictions."""
     text: str
-    """The bare question, which contexts and critics quote."""
+    """The question alone, without instructions. Contexts and critics quote it."""
     messages: tuple[Message, ...]
-    """The student's whole prompt, ending with the user's turn that holds the question."""
+    """The student's complete prompt; its last message is the user turn that asks the question."""
     reference: str | None = None
     """A worked reference solution."""
     answer: str | None = None
     """The final answer alone."""
     attempt: str | None = None
-    """An attempt stored with the data (offline mode)."""
+    """An attempt that is stored in the dataset (offline training)."""
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """Whatever else the task needs to judge an answer, or a context wants to show."""
+    """Further values that the task needs to judge an answer, or that a context shows."""
 
 
 class QuestionBatch:
-    """The questions of one batch, which Lightning hands through untouched.
+    """The questions of one batch.
 
-    A bare list of dataclasses would be taken apart by the precision plugins, which refuse frozen
-    ones.
+    Lightning passes this object through unchanged. It would copy a plain list of dataclasses field
+    by field when the precision plugin converts tensors, and frozen dataclasses refuse that.
     """
 
     def __init__(self, questions: Sequence[Question]) -> None:
@@ -59,78 +59,82 @@ class QuestionBatch:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a task's verifier says of one completion."""
+    """A task's judgment of one completion."""
 
     reward: float
-    """What policy gradients maximise, usually 0 or 1."""
+    """The reward that policy gradients maximize, usually 0 or 1."""
     correct: bool
     """Whether the final answer is right; the metrics count this."""
     answer: str | None = None
-    """The final answer that was read out of the completion, normalised; None: none was found."""
+    """The normalized final answer that was read from the completion; None if there was none."""
     feedback: str | None = None
-    """The environment's own words about this completion (an error text), if it has any."""
+    """Feedback of the environment on this completion, such as an error message."""
 
 
 @dataclass(frozen=True)
 class Critique:
-    """A critic's repaired version of one attempt (methods of the step-aligned paper, cases A-D)."""
+    """A critic's repaired version of one attempt (cases A to D of the step-aligned method)."""
 
     text: str
     """The repaired solution, in the attempt's own words; empty if refused."""
     case: str
-    """A: right as it stands. B: right, a step was missing. C: cut off. D: wrong."""
+    """A: correct, returned unchanged. B: correct, but a step was missing. C: cut off. D: wrong."""
     copied: tuple[int, ...] = ()
-    """Numbers of the attempt's steps that stand in the critique unchanged, counted from 1."""
+    """Numbers of the attempt's steps that the critique repeats unchanged, counted from 1."""
     changed: tuple[int, ...] = ()
-    """Numbers of the steps that stand there in another form."""
+    """Numbers of the steps that the critique repeats in a changed form."""
     added: tuple[int, ...] = ()
     """Numbers of the steps that the attempt does not have."""
     refused: str | None = None
-    """Why the critique must not be used; None: it may be."""
+    """Why the critique must not be used; None if it may be used."""
     tokens: int = 0
-    """Tokens that the critic wrote."""
+    """Number of tokens that the critic generated."""
     seconds: float = 0.0
-    """Its share of the critic's time."""
+    """This critique's share of the critic's running time."""
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """One completion of one question, and the evidence gathered about it."""
+    """One completion of one question, with the evidence gathered about it."""
 
     question: Question
     ids: tuple[int, ...]
-    """The completion's token ids, the end-of-turn token included if it was sampled."""
+    """The completion's token ids, including the end-of-turn token if it was sampled."""
     text: str
-    """The same, decoded without special tokens."""
+    """The completion, decoded without special tokens."""
     group: int
-    """Which question of the batch this answers: rollouts of one group are siblings."""
+    """Index of the question in the batch. Rollouts with the same group are siblings."""
     finished: bool = True
-    """Whether the model ended the completion itself; False: cut off at the length limit."""
+    """Whether the model ended the completion; False if the length limit cut it off."""
     logprobs: tuple[float, ...] | None = None
     """Log-probability of each id under the policy that sampled it (the old policy)."""
     verdict: Verdict | None = None
     critique: Critique | None = None
     siblings: tuple[Rollout, ...] = field(default=(), repr=False, compare=False)
-    """The other rollouts of the group, with their evidence but without siblings of their own."""
+    """The other rollouts of the group, with their evidence but without their own siblings."""
     origin: Literal["student", "teacher"] = "student"
-    """Who wrote it. The teacher's texts are distilled on, but have no advantage and no siblings."""
+    """The model that wrote the text. Teacher texts are distilled from, but have no advantage and
+    no siblings."""
 
 
 @dataclass(frozen=True)
 class TeacherView:
-    """What the self-teacher sees before it scores one rollout's completion."""
+    """The prompt under which the self-teacher scores one rollout's completion."""
 
     messages: tuple[Message, ...]
     cut: Mapping[str, int] = field(default_factory=dict)
-    """Tokens cut from each field so that the prompt fits its limit."""
+    """Number of tokens cut from each field to fit the prompt's length limit."""
     contrasts: tuple[tuple[Message, ...], ...] = ()
-    """Further prompts that the first is compared with, such as RLCSD's wrong hints."""
+    """Further prompts to compare the first one with, such as RLCSD's wrong hints."""
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    """Handed to the chat template, such as Qwen3's ``enable_thinking``."""
+    """Arguments of the chat template, such as Qwen3's ``enable_thinking``."""
 
 
 class StepOutput:
-    """What a step did, for callbacks; no dataclass, for the same reason as ``QuestionBatch``."""
+    """The result of a step, for callbacks.
+
+    A plain class rather than a dataclass, for the same reason as :class:`QuestionBatch`.
+    """
 
     def __init__(
         self,
@@ -138,44 +142,43 @@ class StepOutput:
         views: Sequence[TeacherView | None],
         advantages: Sequence[tuple[float, ...] | None],
     ) -> None:
-        """Collect them; all are one entry a rollout.
+        """Store the results; all three arguments have one entry per rollout.
 
         Args:
             rollouts: With their evidence.
-            views: What the teacher saw; None: no teacher.
-            advantages: log p_T(y_t) - log p_S(y_t) of each token; None where no teacher scored.
+            views: The teacher's view of each rollout, or None if it has no teacher.
+            advantages: ``log p_T(y_t) - log p_S(y_t)`` of each token, or None where no teacher
+                scored the rollout.
         """
-        self.rollouts, self.views, self.advantages = (
-            tuple(rollouts),
-            tuple(views),
-            tuple(advantages),
-        )
+        self.rollouts = tuple(rollouts)
+        self.views = tuple(views)
+        self.advantages = tuple(advantages)
 
 
-def with_siblings(rollouts: Sequence[Rollout]) -> list[Rollout]:
-    """Give each rollout the others of its group.
+def link_siblings(rollouts: Sequence[Rollout]) -> list[Rollout]:
+    """Set each rollout's ``siblings`` to the other rollouts of its group.
 
     Args:
-        rollouts: A batch, any order.
+        rollouts: A batch, in any order.
 
     Returns:
-        The same rollouts in the same order, ``siblings`` filled.
+        The same rollouts in the same order, with ``siblings`` filled.
     """
     groups: dict[int, list[Rollout]] = {}
     for rollout in rollouts:
         groups.setdefault(rollout.group, []).append(replace(rollout, siblings=()))
-    seen: dict[int, int] = {}
+    taken: dict[int, int] = {}
     result = []
     for rollout in rollouts:
-        own = seen.get(rollout.group, 0)
-        seen[rollout.group] = own + 1
-        others = groups[rollout.group]
-        result.append(replace(rollout, siblings=tuple(others[:own] + others[own + 1 :])))
+        own = taken.get(rollout.group, 0)
+        taken[rollout.group] = own + 1
+        members = groups[rollout.group]
+        result.append(replace(rollout, siblings=tuple(members[:own] + members[own + 1 :])))
     return result
 
 
-def contrast(view: TeacherView | None, k: int) -> TeacherView | None:
-    """The k-th contrasting prompt as a view of its own; None if there are fewer."""
+def select_contrast(view: TeacherView | None, k: int) -> TeacherView | None:
+    """Return the view's ``k``-th contrasting prompt as a view; None if it has fewer."""
     if view is None or k >= len(view.contrasts):
         return None
     return replace(view, messages=view.contrasts[k], contrasts=())

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_sd._serialize import NotPlainError, build, describable, describe
+from lightning_sd._serialize import NotPlainError, build, describe, describe_arguments
 from lightning_sd.models import LoadedModel, LoRA, PretrainedModel
 from lightning_sd.objectives import Distillation, PolicyGradient, SampledToken
 from lightning_sd.rollout import TransformersSampler
@@ -144,7 +144,9 @@ def test_a_model_in_memory_is_never_rebuilt_with_random_weights(
 
 
 def test_describable_leaves_out_what_must_be_passed_again() -> None:
-    found = describable({"rate": 0.5, "model": Net(), "teacher": EMATeacher(0.5), "none": None})
+    found = describe_arguments(
+        {"rate": 0.5, "model": Net(), "teacher": EMATeacher(0.5), "none": None}
+    )
     assert found == {"rate": 0.5, "teacher": describe(EMATeacher(0.5)), "none": None}
 
 

@@ -19,7 +19,7 @@ from lightning_sd.critique.critics.rule import RuleCritic
 from lightning_sd.lab import ArithmeticTask
 from lightning_sd.lab.recipe.evaluate import Report, Solver, evaluate
 from lightning_sd.models import PretrainedModel
-from lightning_sd.types import Rollout, with_siblings
+from lightning_sd.types import Rollout, link_siblings
 
 CONTEXTS: dict[str, tuple[TeacherContext, Critic]] = {
     "partial (step_aligned)": (StepAlignedCritique(), RuleCritic()),
@@ -84,7 +84,7 @@ def _reading(
 ) -> Reading:
     context, critic = CONTEXTS[name]
     critic.setup(task)
-    views = context.views(with_siblings(_criticised(critic, rollouts)))
+    views = context.views(link_siblings(_criticised(critic, rollouts)))
     asked = [
         (rollout, target, view.messages[-1]["content"])
         for rollout, target, view in zip(rollouts, repaired, views, strict=True)

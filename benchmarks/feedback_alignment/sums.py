@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import get_args
 
 from lightning_sd.tasks import ReasoningGymTask, Split
-from lightning_sd.text.steps import compare, parse_steps, render_steps
+from lightning_sd.text.steps import compare_steps, parse_steps, render_steps
 from lightning_sd.types import Critique, Message, Question
 
 INSTRUCTION = "Work out the sum from left to right, one addition a step."
@@ -69,7 +69,7 @@ class RunningSums(ReasoningGymTask):
         else:
             unfinished = trace.answer is None and list(trace.steps) == steps[: len(trace.steps)]
             text, case = render_steps(steps, answer), "C" if unfinished else "D"
-        copied, changed, added = compare(trace, parse_steps(text))
+        copied, changed, added = compare_steps(trace, parse_steps(text))
         return Critique(text=text, case=case, copied=copied, changed=changed, added=added)
 
 

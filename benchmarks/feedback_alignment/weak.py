@@ -13,7 +13,7 @@ from lightning_sd.critique.critics.rule import RuleCritic
 from lightning_sd.lab.expressions import MODULUS, Operation
 from lightning_sd.lab.scribe import read_step
 from lightning_sd.tasks.base import Task
-from lightning_sd.text.steps import compare, parse_steps, render_steps
+from lightning_sd.text.steps import compare_steps, parse_steps, render_steps
 from lightning_sd.types import Critique
 
 VERSION = 1
@@ -93,7 +93,7 @@ def falsified(attempt: str, critique: Critique, draw: int) -> Critique:
         value = operation.result
         steps[place] = _rewritten(steps[place], operation.left, value)
     text = render_steps(steps, str(value))
-    copied, changed, added = compare(parse_steps(attempt), parse_steps(text))
+    copied, changed, added = compare_steps(parse_steps(attempt), parse_steps(text))
     return replace(critique, text=text, copied=copied, changed=changed, added=added)
 
 

@@ -30,7 +30,7 @@ from lightning_sd.contexts.templates import REFERENCE
 from lightning_sd.functional.contrastive import log_mean_prob
 from lightning_sd.metrics.spans import token_pieces
 from lightning_sd.metrics.style import style_mass, token_classes
-from lightning_sd.types import Rollout, StepOutput, TeacherView, contrast
+from lightning_sd.types import Rollout, StepOutput, TeacherView, select_contrast
 
 WORDS = ("so", "then", "now", "is")
 """The words in which the lab solver's notations differ; "is" stands for the equals sign."""
@@ -81,7 +81,9 @@ def wrong_advantages(
     module: SelfDistillModule, rollouts: Sequence[Rollout], views: Sequence[TeacherView | None]
 ) -> list[Tensor]:
     """``[tokens, WRONG]`` a rollout: log p_wrong - log p_student, NaN where a hint is missing."""
-    found = [module.advantages(rollouts, [contrast(v, k) for v in views]) for k in range(WRONG)]
+    found = [
+        module.advantages(rollouts, [select_contrast(v, k) for v in views]) for k in range(WRONG)
+    ]
     tables = []
     for i, rollout in enumerate(rollouts):
         missing = (float("nan"),) * len(rollout.ids)

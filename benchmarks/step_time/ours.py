@@ -36,7 +36,7 @@ from lightning_sd.objectives import Distillation, Objective, SampledToken
 from lightning_sd.objectives.reduce import LossOutput
 from lightning_sd.rollout import TransformersSampler
 from lightning_sd.tasks.base import Split, Task
-from lightning_sd.types import Message, Question, Rollout, Verdict, with_siblings
+from lightning_sd.types import Message, Question, Rollout, Verdict, link_siblings
 
 LOSSES: dict[str, Objective] = {
     "js": Distillation(kind="js", beta=0.5),
@@ -159,7 +159,7 @@ def rollouts_of(
         words, question = module.tokenizer.decode(ids), questions[group]
         verdict = task.verify(question, words)
         rollouts.append(Rollout(question, tuple(ids), words, group, verdict=verdict))
-    return with_siblings(rollouts)
+    return link_siblings(rollouts)
 
 
 def instrument(module: SelfDistillModule, clock: Clock, seen: dict[str, int]) -> None:

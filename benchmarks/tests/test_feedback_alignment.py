@@ -20,7 +20,7 @@ from lightning_sd.lab import ArithmeticTask
 from lightning_sd.lab.recipe.pupil import Pupil
 from lightning_sd.lab.scribe import final_answer, first_wrong_step, repair_attempt
 from lightning_sd.text.steps import parse_steps
-from lightning_sd.types import Critique, Rollout, with_siblings
+from lightning_sd.types import Critique, Rollout, link_siblings
 
 TASK = ArithmeticTask(train_size=300, val_size=1, test_size=1)
 QUESTION = TASK.question("7+5*3-4")
@@ -107,13 +107,13 @@ def test_contexts_show_their_form_under_the_wording_of_the_critique():
 
 def test_the_other_attempt_is_never_ones_own():
     texts = [ATTEMPT, ATTEMPT, RIGHT, ATTEMPT.replace("7+5=2", "7+5=3")]
-    group = with_siblings([rollout(text) for text in texts])
+    group = link_siblings([rollout(text) for text in texts])
     critiques = [r.critique.text for r in group]
     context = contexts.OtherAttempt()
     for i, found in enumerate(context.fields(r)["critique"] for r in group):
         others = {critiques[j] for j in range(4) if texts[j] != texts[i]}
         assert found in others
-    alone = with_siblings([rollout(ATTEMPT), rollout(ATTEMPT)])
+    alone = link_siblings([rollout(ATTEMPT), rollout(ATTEMPT)])
     assert context.views(alone) == [None, None]
 
 

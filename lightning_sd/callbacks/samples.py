@@ -7,7 +7,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
-from lightning_sd.models.media import text_of
+from lightning_sd.text.content import render_content
 from lightning_sd.types import Rollout, TeacherView
 
 COLUMNS = ("question", "attempt", "teacher sees", "reward", "advantage")
@@ -60,7 +60,7 @@ def sample_row(
     return (
         rollout.question.text,
         rollout.text + ("" if rollout.finished else " ..."),
-        "(no teacher)" if view is None else text_of(view.messages[-1]["content"]),
+        "(no teacher)" if view is None else render_content(view.messages[-1]["content"]),
         "" if rollout.verdict is None else f"{rollout.verdict.reward:g}",
         "" if not advantages else f"{sum(advantages) / len(advantages):+.2f}",
     )

@@ -1,4 +1,4 @@
-"""``python -m lightning_sd.contexts.rubrics``: write the rubrics of a task, each once."""
+"""``python -m lightning_sd.contexts.rubrics``: write the rubrics of a task with a generator."""
 
 from __future__ import annotations
 

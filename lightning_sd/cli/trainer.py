@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning_sd.callbacks.predictions import PredictionWriter
 from lightning_sd.contexts.base import TeacherContext
 from lightning_sd.diagnostics.probe import ProbeReport, Thresholds
-from lightning_sd.text.leaks import LEAKS
+from lightning_sd.text.leaks import LEAK_PHRASES
 
 if TYPE_CHECKING:
     from lightning_sd.data import CritiqueDataModule
@@ -73,7 +73,7 @@ class Trainer(pl.Trainer):
         out: str = "out/probe.json",
         questions: int = 64,
         samples: int = 4,
-        phrases: tuple[str, ...] = LEAKS,
+        phrases: tuple[str, ...] = LEAK_PHRASES,
         thresholds: Thresholds = Thresholds(),  # noqa: B008 - frozen
     ) -> ProbeReport:
         """Ask whether a context is worth distilling, before anything is trained.

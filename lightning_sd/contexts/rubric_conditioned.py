@@ -12,11 +12,11 @@ from lightning_sd.contexts.rubrics.guard import LeakGuard
 from lightning_sd.contexts.rubrics.rubric import Rubric
 from lightning_sd.contexts.rubrics.sources import GroundTruthRubric, RubricSource
 from lightning_sd.contexts.rubrics.wording import ANALYSE, ANSWER, CONDITIONED
-from lightning_sd.models.fingerprint import module_fingerprint
+from lightning_sd.models.fingerprint import fingerprint_module
 from lightning_sd.rollout.base import Sampler
 from lightning_sd.rollout.transformers_sampler import TransformersSampler
 from lightning_sd.teachers.frozen import FrozenTeacher
-from lightning_sd.text.thinking import without_thinking
+from lightning_sd.text.thinking import extract_response
 from lightning_sd.types import Message, Question, Rollout, TeacherView
 
 
@@ -174,7 +174,7 @@ class RubricConditioned(TeacherContext):
             return []
         found = self.write(prompts, sampler=self.sampler, teacher=self.writer == "teacher")
         texts = [self.tokenizer.decode(text.ids, skip_special_tokens=True) for text in found]
-        return [without_thinking(text) for text in texts]
+        return [extract_response(text) for text in texts]
 
     def _frozen_weights(self) -> str | None:
         """Fingerprint of the weights that write, if they stay as they are."""
@@ -183,5 +183,5 @@ class RubricConditioned(TeacherContext):
             return None
         if self._weights is None:
             with host.teacher.weights(host.student):
-                self._weights = module_fingerprint(host.student)
+                self._weights = fingerprint_module(host.student)
         return self._weights

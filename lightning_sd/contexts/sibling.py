@@ -12,7 +12,7 @@ from lightning_sd.contexts.templates import (
     SIBLING_FEEDBACK,
     SIBLING_SOLUTION,
 )
-from lightning_sd.text.thinking import without_thinking
+from lightning_sd.text.thinking import extract_response
 from lightning_sd.types import Message, Rollout
 
 Feedback = Literal["fallback", "always", "never"]
@@ -80,7 +80,7 @@ class SiblingDemonstration(TeacherContext):
         if not solution and not feedback:
             return None
         shown = self.own_attempt and not _succeeded(rollout)
-        attempt = without_thinking(rollout.text) if shown else ""
+        attempt = extract_response(rollout.text) if shown else ""
         return {"solution": solution, "feedback": feedback, "attempt": attempt}
 
     def messages(self, rollout: Rollout, fields: Mapping[str, str]) -> tuple[Message, ...]:
@@ -93,7 +93,7 @@ class SiblingDemonstration(TeacherContext):
 
     def _solution(self, rollout: Rollout) -> str:
         own = (rollout,) if self.own_success else ()
-        texts = (without_thinking(r.text) for r in (*rollout.siblings, *own) if _succeeded(r))
+        texts = (extract_response(r.text) for r in (*rollout.siblings, *own) if _succeeded(r))
         return next((text for text in texts if text), "")
 
     def _feedback(self, rollout: Rollout, *, found: bool) -> str:

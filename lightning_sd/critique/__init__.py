@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lightning_sd._lazy import lazy
+from lightning_sd._lazy import make_lazy_exports
 
 if TYPE_CHECKING:
     from lightning_sd.critique.base import Critic as Critic
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lightning_sd.critique.critics.server import ServerCritic as ServerCritic
     from lightning_sd.critique.critics.vllm import VLLMCritic as VLLMCritic
 
-__getattr__, __dir__, __all__ = lazy(
+__getattr__, __dir__, __all__ = make_lazy_exports(
     __name__,
     {
         "lightning_sd.critique.base": ("Critic", "CritiqueRequest"),

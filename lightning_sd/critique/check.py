@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lightning_sd.critique.base import CritiqueRequest
-from lightning_sd.text.steps import StepTrace, compare, parse_steps
-from lightning_sd.text.thinking import _THINK_TAG
+from lightning_sd.text.steps import StepTrace, compare_steps, parse_steps
+from lightning_sd.text.thinking import THINK_TAG
 from lightning_sd.types import Critique
 
 CHECK_VERSION = 1
@@ -34,7 +34,7 @@ def check_critique(
         critique keeps its text.
     """
     attempt, repaired = parse_steps(request.attempt), parse_steps(text)
-    copied, changed, added = compare(attempt, repaired)
+    copied, changed, added = compare_steps(attempt, repaired)
     return Critique(
         text=text,
         case=classify_case(request, attempt, repaired),
@@ -49,7 +49,7 @@ def check_critique(
 
 def find_refusal(text: str, repaired: StepTrace, *, complete: bool) -> str | None:
     """Return the reason why a critique must not be used, or None if it may be used."""
-    if _THINK_TAG.search(text):
+    if THINK_TAG.search(text):
         return "it holds think tags"
     if not complete:
         return "it was cut off at the critic's length limit"

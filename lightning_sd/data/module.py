@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from lightning_sd._serialize import build, describable
+from lightning_sd._serialize import build, describe_arguments
 from lightning_sd.critique.base import Critic, CritiqueRequest
 from lightning_sd.critique.cache.cache import CritiqueCache
 from lightning_sd.critique.cache.prefill import PrefillReport, prefill
@@ -97,7 +97,7 @@ class CritiqueDataModule(LightningDataModule):
         self._check_options()
         names = inspect.signature(CritiqueDataModule).parameters
         arguments = {name: getattr(self, name) for name in names}
-        self.save_hyperparameters(describable(arguments), logger=False)
+        self.save_hyperparameters(describe_arguments(arguments), logger=False)
 
     def setup(self, stage: str) -> None:
         """Show the critic its task and open the cache. Repeated calls do nothing.

@@ -1,6 +1,10 @@
-"""Pure functions over tensors: what the losses are, without models, trainers or state."""
+"""Pure tensor functions of the losses, without models, trainers or state.
+
+Functions are named after the quantity that they return, as in ``torch.nn.functional``.
+"""
 
 from lightning_sd.functional.contrastive import (
+    clamp_to_sign,
     contrastive_evidence,
     contrastive_gate,
     contrastive_residual,
@@ -8,14 +12,13 @@ from lightning_sd.functional.contrastive import (
     entropy_weights,
     evidence_weight,
     log_mean_prob,
-    sign_clamped,
 )
 from lightning_sd.functional.divergence import (
     DivergenceResult,
     DivergenceSpec,
-    add_tail,
     divergence,
 )
+from lightning_sd.functional.logits import add_tail
 from lightning_sd.functional.policy import (
     clipped_policy_loss,
     group_advantages,
@@ -29,6 +32,7 @@ __all__ = [
     "DivergenceResult",
     "DivergenceSpec",
     "add_tail",
+    "clamp_to_sign",
     "clipped_policy_loss",
     "contrastive_evidence",
     "contrastive_gate",
@@ -43,5 +47,4 @@ __all__ = [
     "log_mean_prob",
     "overlong_penalty",
     "sampled_token_loss",
-    "sign_clamped",
 ]

@@ -1,8 +1,7 @@
-"""A loss over ``[tokens, vocab]`` that never holds more than one chunk of it.
+"""Compute a loss over ``[tokens, vocab]`` while holding only one chunk of the logits.
 
-Each chunk's logits are formed, turned into losses and gradients, and dropped, within the forward
-pass. What stays is the gradient of the hidden states and of the head, so memory does not grow with
-the number of tokens beyond that.
+The forward pass computes each chunk's logits, turns them into losses and gradients, and frees them.
+It keeps the gradients of the hidden states and of the head only.
 """
 
 from __future__ import annotations
@@ -14,30 +13,30 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lightning_sd.functional.linear import scaled_
+from lightning_sd.functional.linear import scale_grads_
 
 Logits = Callable[[Tensor], Tensor]
-"""``[chunk, hidden]`` to ``[chunk, vocab]``, differentiable."""
+"""Maps hidden states ``[chunk, hidden]`` to logits ``[chunk, vocab]``, with gradient."""
 ChunkLoss = Callable[[Tensor, slice], tuple[Tensor, Tensor]]
-"""Student logits ``[chunk, vocab]`` and which tokens they are, to the chunk's loss (a scalar) and
-whatever is to be kept of each token, ``[chunk, kept]`` (no gradient)."""
+"""Maps the student's logits ``[chunk, vocab]`` and the slice of their tokens to the chunk's loss, a
+scalar, and the values to keep for each token, ``[chunk, kept]`` (no gradient)."""
 
 
 def chunked_loss(
     hidden: Tensor, logits: Logits, params: Sequence[Tensor], loss: ChunkLoss, *, chunk: int
 ) -> tuple[Tensor, Tensor]:
-    """Sum a loss over tokens, chunk by chunk, with exact gradients.
+    """Sum a loss over tokens chunk by chunk, with exact gradients.
 
     Args:
         hidden: ``[tokens, hidden]``.
         logits: The head.
-        params: The head's tensors that want a gradient.
-        loss: Called once a chunk, in order.
-        chunk: Tokens a chunk.
+        params: The head's tensors that require a gradient.
+        loss: Called once per chunk, in order.
+        chunk: Tokens per chunk.
 
     Returns:
-        The summed loss, a scalar, differentiable once with respect to ``hidden`` and ``params``;
-        and what ``loss`` kept, ``[tokens, kept]``.
+        The summed loss, a scalar, and the kept values ``[tokens, kept]``. The loss is
+        differentiable with respect to ``hidden`` and ``params``, for one backward pass.
     """
     total, kept = _Chunked.apply(hidden, logits, loss, chunk, torch.is_grad_enabled(), *params)
     return total, kept
@@ -56,13 +55,13 @@ class _Chunked(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         wants = grad_enabled and (hidden.requires_grad or bool(params))
         grad_hidden = torch.zeros_like(hidden) if wants else None
-        # In float32 or wider: chunks added up in bfloat16 soon stop adding anything.
+        # In bfloat16 a large sum absorbs further chunks without changing.
         grad_params = [
             torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32))
             for p in (params if wants else ())
         ]
         totals, kept = [], []
-        # No tokens are one empty chunk, so that a zero still reaches every weight.
+        # Without tokens one empty chunk is computed, so that every weight gets a zero gradient.
         for start in range(0, max(hidden.shape[0], 1), chunk):
             part = slice(start, min(start + chunk, hidden.shape[0]))
             with torch.set_grad_enabled(wants):
@@ -85,5 +84,5 @@ class _Chunked(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, *params = scaled_(ctx.saved_tensors, grads[0])
+        hidden, *params = scale_grads_(ctx.saved_tensors, grads[0])
         return (hidden, None, None, None, None, *params)

@@ -1,9 +1,10 @@
-"""Contrasts between a teacher with a right hint and teachers with wrong ones, as tensor functions.
+"""Contrast a teacher that sees a right hint with teachers that see wrong hints (RLCSD).
 
-A hint changes a teacher's style as well as its knowledge. Under the same wording a wrong hint
-changes the style in the same way, so what differs between the two is knowledge (RLCSD).
+A hint changes a teacher's style as well as its knowledge. A wrong hint in the same words changes
+the style in the same way, so the difference between the two teachers is knowledge.
 
-Legend: c the right hint, w a wrong one, K wrong hints of which a token may have fewer, A advantage.
+Notation: c is the right hint, w a wrong one, K the largest number of wrong hints per token, A an
+advantage.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from torch import Tensor
 
 
 def log_mean_prob(logprobs: Tensor) -> Tensor:
-    """Log of the mean of probabilities: not the mean of their logs.
+    """Compute the log of the mean probability (not the mean of the log-probabilities).
 
     Args:
-        logprobs: ``[..., K]``, NaN where there is none.
+        logprobs: ``[..., K]``, NaN where a value is missing.
 
     Returns:
-        ``[...]``; NaN where there is none at all.
+        ``[...]``; NaN where all K values are missing.
 
     Example:
         >>> log_mean_prob(torch.tensor([[0.1, 0.5, torch.nan]]).log()).exp()
@@ -34,11 +35,11 @@ def log_mean_prob(logprobs: Tensor) -> Tensor:
 
 
 def contrastive_evidence(right: Tensor, wrong: Tensor) -> Tensor:
-    """What the right hint says of a token beyond the wrong ones: log p_c - log mean_k p_w^k.
+    """Compute the evidence of the right hint over the wrong ones: log p_c - log mean_k p_w^k.
 
     Args:
         right: ``[...]``, log p_c of the sampled token.
-        wrong: ``[..., K]``, log p_w of it, NaN where there is none.
+        wrong: ``[..., K]``, log p_w of the sampled token, NaN where a hint is missing.
 
     Returns:
         ``[...]``, in nats; NaN where there is no wrong hint.
@@ -49,14 +50,14 @@ def contrastive_evidence(right: Tensor, wrong: Tensor) -> Tensor:
 def contrastive_residual(
     evidence: Tensor, *, tau: float, lam: float, beta: float, clip: float
 ) -> Tensor:
-    """What the evidence adds to an advantage: ``beta * lam * tanh(evidence / tau)``, clipped.
+    """Compute the evidence's addition to an advantage: ``beta * lam * tanh(evidence / tau)``.
 
     Args:
-        evidence: ``[...]``, in nats; NaN counts as none.
-        tau: Evidence at which the tanh bends.
-        lam: Size, with ``beta``.
-        beta: Another factor.
-        clip: Bound of the result's absolute value.
+        evidence: ``[...]``, in nats; NaN counts as no evidence.
+        tau: Scale of the evidence, in nats.
+        lam: Factor of the result.
+        beta: Second factor of the result.
+        clip: Upper bound of the result's absolute value.
 
     Returns:
         ``[...]``; 0 where there is no evidence.
@@ -64,8 +65,8 @@ def contrastive_residual(
     return (beta * lam * torch.tanh(evidence / tau)).clamp(-clip, clip).nan_to_num(nan=0.0)
 
 
-def sign_clamped(advantages: Tensor, residual: Tensor) -> Tensor:
-    """Add a residual to advantages without turning any of them over: the verifier has the sign.
+def clamp_to_sign(advantages: Tensor, residual: Tensor) -> Tensor:
+    """Add a residual to advantages without changing the sign of any: the verifier decides the sign.
 
     Args:
         advantages: ``[...]``.
@@ -75,7 +76,7 @@ def sign_clamped(advantages: Tensor, residual: Tensor) -> Tensor:
         ``[...]``; 0 where the advantage is 0.
 
     Example:
-        >>> sign_clamped(torch.tensor([0.3, -0.3, 0.0]), torch.tensor([-0.5, 0.1, 0.5]))
+        >>> clamp_to_sign(torch.tensor([0.3, -0.3, 0.0]), torch.tensor([-0.5, 0.1, 0.5]))
         tensor([ 0.0000, -0.2000,  0.0000])
     """
     moved = advantages + residual
@@ -84,16 +85,16 @@ def sign_clamped(advantages: Tensor, residual: Tensor) -> Tensor:
 
 
 def evidence_weight(advantages: Tensor, evidence: Tensor, *, lam: float, clip: float) -> Tensor:
-    """By what RLSD multiplies an advantage: ``(1 - lam) + lam * clip(exp(sign(A) evidence))``.
+    """Compute RLSD's factor of an advantage: ``(1 - lam) + lam * clip(exp(sign(A) evidence))``.
 
     Args:
         advantages: ``[...]``.
         evidence: ``[...]``, in nats: log p_T - log p_S, or a contrast; NaN counts as 0.
         lam: Share of the advantage that is modulated, 0 to 1.
-        clip: The exponential is kept within 1 - clip and 1 + clip.
+        clip: The exponential is bounded to [1 - clip, 1 + clip].
 
     Returns:
-        ``[...]``, never negative for a clip of at most 1.
+        ``[...]``; not negative if ``clip`` is at most 1.
 
     Example:
         >>> A, e = torch.tensor([1.0, -1.0]), torch.tensor([0.1, 0.1])
@@ -111,18 +112,18 @@ def entropy_weights(
     beta: float,
     total: Callable[[Tensor], Tensor] = lambda value: value,
 ) -> Tensor:
-    """Trust a teacher less where it is unsure: ``exp(-beta H)``, of mean 1 over the chosen tokens.
+    """Weight tokens by the teacher's certainty: ``exp(-beta H)``, scaled to mean 1 over the chosen.
 
-    SRPO, arXiv 2604.02288, section 3.2.
+    Source: SRPO, arXiv 2604.02288, section 3.2.
 
     Args:
-        entropy: ``[tokens]``, the teacher's, in nats.
-        chosen: ``[tokens]``, bool.
-        beta: How much less; 0: weights of 1.
+        entropy: ``[tokens]``, H, the teacher's entropy in nats.
+        chosen: ``[tokens]``, bool: the tokens that get a weight.
+        beta: Strength; 0 gives weights of 1.
         total: Sums a tensor over ranks; called once.
 
     Returns:
-        ``[tokens]``; 0 where not chosen.
+        ``[tokens]``; 0 for tokens that are not chosen.
     """
     raw = (-beta * entropy).exp() * chosen
     sums = total(torch.stack([chosen.sum().double(), raw.sum(dtype=torch.float64)]))
@@ -131,13 +132,14 @@ def entropy_weights(
 
 
 def contrastive_target(right: Tensor, wrong: Tensor, *, alpha: float, floor: float) -> Tensor:
-    """A target that overstates the right hint: q ~ p_c^(1 + alpha) / p_w^alpha.
+    """Compute a target that amplifies the right hint: q ~ p_c^(1 + alpha) / p_w^alpha.
 
     Args:
         right: ``[..., vocab]``, log p_c.
         wrong: ``[..., vocab]``, log p_w.
-        alpha: By how much; 0 gives p_c.
-        floor: Lower bound of log p_w, so that a token both find impossible is not blown up.
+        alpha: Strength; 0 gives p_c.
+        floor: Lower bound of log p_w; it keeps tokens that are improbable under both hints from
+            being amplified.
 
     Returns:
         ``[..., vocab]``, log q.
@@ -146,15 +148,15 @@ def contrastive_target(right: Tensor, wrong: Tensor, *, alpha: float, floor: flo
 
 
 def contrastive_gate(right: Tensor, wrong: Tensor, *, tau: float) -> Tensor:
-    """How much the hints disagree about a token: KL / (KL + tau) with KL = KL(p_c || p_w).
+    """Compute how much the hints disagree at a token: KL / (KL + tau) with KL = KL(p_c || p_w).
 
     Args:
         right: ``[..., vocab]``, log p_c.
         wrong: ``[..., vocab]``, log p_w.
-        tau: The divergence, in nats, at which the gate is half open.
+        tau: The divergence, in nats, at which the gate is 0.5.
 
     Returns:
-        ``[...]``, from 0 (a token of style) to 1.
+        ``[...]``, from 0 (the hints agree) to 1.
     """
     kl: Tensor = (right.exp() * (right - wrong)).sum(-1).clamp(min=0)
     return kl.div(kl + tau)

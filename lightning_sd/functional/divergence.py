@@ -1,10 +1,10 @@
-"""Divergences between student and teacher over the vocabulary, with their gradients written out.
+"""Compute divergences between student and teacher over the vocabulary, with explicit gradients.
 
-Legend: S student, T teacher, ``..V`` the vocabulary (or the categories that stand for it).
+Notation: S is the student's distribution, T the teacher's.
 
-The gradient with respect to the student's logits is formed together with the value. That halves
-the tensors alive at once, and where student and teacher agree it is exactly zero, which autograd
-through ``log_softmax`` only reaches up to rounding.
+The gradient with respect to the student's logits is computed together with the value. This halves
+the number of live tensors, and the gradient is exactly zero where student and teacher agree; with
+autograd through ``log_softmax`` it would be zero up to rounding only.
 """
 
 from __future__ import annotations
@@ -17,103 +17,102 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from lightning_sd.functional.logits import LOG_FLOOR, add_tail, softmax_and_lse, widen
+
 Kind = Literal["forward_kl", "reverse_kl", "js"]
 Support = Literal["student", "teacher"]
-
-LOG_FLOOR = -1e4
-"""Logit below the largest one that is given to a token that is masked out (logit -inf)."""
-TAIL_LOG_CEILING = -1e-7
-"""Upper bound of the log of the top-k mass, so that the tail's log-probability stays finite."""
 
 
 @dataclass(frozen=True)
 class DivergenceSpec:
-    """Which divergence, over which part of the vocabulary.
+    """A choice of divergence and of the tokens that it compares.
 
     Raises:
-        ValueError: A setting out of range.
+        ValueError: A setting is out of range.
     """
 
     kind: Kind = "forward_kl"
     beta: float = 0.5
-    """Weight of the teacher in the mixture; only Jensen-Shannon reads it."""
+    """The teacher's weight in the mixture M; used by ``js`` only."""
     top_k: int | None = None
-    """Compare on k tokens instead of the whole vocabulary."""
+    """Number of tokens to compare; None compares the whole vocabulary."""
     support: Support = "student"
-    """Whose k most likely tokens."""
+    """The model that chooses the k most likely tokens."""
     tail: bool = True
-    """Put all other tokens into one more category; False: renormalise on the k tokens."""
+    """Whether all other tokens form one more category; if not, both distributions are
+    renormalized over the k tokens."""
     element_clip: float | None = None
-    """Upper bound for each (token, vocabulary) element before the sum over the vocabulary."""
+    """Upper bound of each vocabulary entry's term before the sum over the vocabulary."""
     ratio_low: float | None = None
-    """Lower bound of the teacher's probability over the student's, category by category, tail
-    included (RESD, eq. 1). The bounded teacher is not normalised again, and the student in its
-    bounds has no gradient."""
+    """Lower bound of T / S for each category, the tail included (RESD, eq. 1). The bounded teacher
+    is not renormalized, and no gradient flows through the bounds."""
     ratio_high: float | None = None
-    """Upper bound of the same."""
+    """Upper bound of T / S."""
 
     def __post_init__(self) -> None:
         if self.kind not in ("forward_kl", "reverse_kl", "js"):
             raise ValueError(f"kind={self.kind!r}: choose forward_kl, reverse_kl or js.")
         if self.kind == "js" and not 0 < self.beta < 1:
             raise ValueError(
-                f"beta={self.beta}: Jensen-Shannon needs 0 < beta < 1. It is no path between the "
-                "two KLs (it vanishes at both ends): ask for forward_kl or reverse_kl by name."
+                f"beta={self.beta}: Jensen-Shannon needs 0 < beta < 1. At 0 and 1 it is zero, not "
+                "a KL divergence: use kind forward_kl or reverse_kl instead."
             )
         if self.top_k is not None and self.top_k < (1 if self.tail else 2):
             raise ValueError(
-                f"top_k={self.top_k} with tail={self.tail}: at least 1 with a tail, 2 without one."
+                f"top_k={self.top_k} with tail={self.tail}: must be at least 1 with a tail and at "
+                "least 2 without one."
             )
         if self.support not in ("student", "teacher"):
             raise ValueError(f"support={self.support!r}: choose student or teacher.")
         if self.element_clip is not None and not self.element_clip > 0:
-            raise ValueError(f"element_clip={self.element_clip}: must be above 0, or none.")
+            raise ValueError(f"element_clip={self.element_clip}: must be above 0, or null.")
         low, high = self.ratio_low, self.ratio_high
         if (low is not None and not 0 < low <= 1) or (high is not None and not high >= 1):
             raise ValueError(
-                f"ratio_low={low}, ratio_high={high}: must be above 0 and at most 1, and at least "
-                "1 (or none), so that equal probabilities stay equal."
+                f"ratio_low={low}, ratio_high={high}: ratio_low must be above 0 and at most 1, "
+                "ratio_high at least 1, or null, so that equal probabilities stay equal."
             )
 
     @property
     def clips_ratio(self) -> bool:
-        """Whether the teacher is bounded by the student."""
+        """Whether the ratio of teacher to student is bounded."""
         return self.ratio_low is not None or self.ratio_high is not None
 
 
 class DivergenceResult(NamedTuple):
-    """Per-token results, each of shape ``[...]`` (the logits' shape without the vocabulary)."""
+    """Results per token, each ``[...]`` (the logits' shape without the vocabulary)."""
 
     value: Tensor
     """The divergence in nats; differentiable with respect to the student's logits."""
     student_logprobs: Tensor
-    """Student's log-probability of the sampled token (full vocabulary), no gradient."""
+    """The student's log-probability of the sampled token (full vocabulary), without gradient."""
     teacher_logprobs: Tensor
-    """The teacher's, likewise."""
+    """The teacher's log-probability of the sampled token, without gradient."""
     entropy: Tensor
-    """The student's entropy in nats over the full vocabulary, no gradient."""
+    """The student's entropy over the full vocabulary, in nats, without gradient."""
 
 
 def divergence(
     student_logits: Tensor, teacher_logits: Tensor, ids: Tensor, spec: DivergenceSpec
 ) -> DivergenceResult:
-    """Divergence of the student from the teacher at each position.
+    """Compute the divergence between student and teacher at each position.
 
     ``forward_kl`` is KL(T || S), ``reverse_kl`` is KL(S || T), ``js`` is
     ``beta KL(T || M) + (1 - beta) KL(S || M)`` with ``M = beta T + (1 - beta) S``
-    (the generalised Jensen-Shannon divergence of GKD, arXiv 2306.13649).
+    (the generalized Jensen-Shannon divergence of GKD, arXiv 2306.13649).
 
     Args:
-        student_logits: ``[..., vocab]``; computed on in float32 or wider.
-        teacher_logits: ``[..., vocab]``; gets no gradient.
-        ids: ``[...]``, the sampled tokens, only for the log-probabilities returned.
-        spec: Which divergence.
+        student_logits: ``[..., vocab]``; computed in float32 or wider.
+        teacher_logits: ``[..., vocab]``; receives no gradient.
+        ids: ``[...]``, the sampled tokens; used for the returned log-probabilities only.
+        spec: The divergence and its settings.
 
     Returns:
         Value, sampled-token log-probabilities and entropy, each ``[...]``.
 
     Raises:
-        ValueError: Logits of different shapes (another vocabulary), or ids that do not fit them.
+        ValueError: The logits have different shapes (such as another vocabulary), or the ids do not
+            match them.
 
     Example:
         >>> s = torch.tensor([[0.8, 0.2]]).log()
@@ -125,8 +124,8 @@ def divergence(
     if student_logits.shape != teacher_logits.shape or ids.shape != student_logits.shape[:-1]:
         raise ValueError(
             f"student_logits {tuple(student_logits.shape)}, teacher_logits "
-            f"{tuple(teacher_logits.shape)} and ids {tuple(ids.shape)} do not fit: logits must be "
-            "[..., vocab] of one vocabulary, ids [...]."
+            f"{tuple(teacher_logits.shape)} and ids {tuple(ids.shape)} do not match: both logits "
+            "must be [..., vocab] with the same vocabulary, ids [...]."
         )
     return DivergenceResult(*_Divergence.apply(student_logits, teacher_logits.detach(), ids, spec))
 
@@ -136,8 +135,8 @@ class _Divergence(torch.autograd.Function):
     def forward(
         ctx: Any, student_logits: Tensor, teacher_logits: Tensor, ids: Tensor, spec: DivergenceSpec
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        grad = widened(student_logits, copy=True)
-        result = divergence_and_grad_(grad, widened(teacher_logits, copy=True), ids, spec)
+        grad = widen(student_logits, copy=True)
+        result = divergence_and_grad_(grad, widen(teacher_logits, copy=True), ids, spec)
         ctx.save_for_backward(grad)
         ctx.dtype = student_logits.dtype
         ctx.mark_non_differentiable(*result[1:])
@@ -150,30 +149,25 @@ class _Divergence(torch.autograd.Function):
         return (grad * grads[0].unsqueeze(-1)).to(ctx.dtype), None, None, None
 
 
-def widened(logits: Tensor, *, copy: bool = False) -> Tensor:
-    """Logits in float32 or wider: everything below is summed in that."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32), copy=copy)
-
-
 def divergence_and_grad_(
     student: Tensor, teacher: Tensor, ids: Tensor, spec: DivergenceSpec
 ) -> DivergenceResult:
-    """The work behind :func:`divergence`, in place: the student's logits become their gradient.
+    """Compute :func:`divergence` in place; the student's logits are replaced by the gradient.
 
     Args:
         student: ``[..., vocab]``, float32 or wider; overwritten with d value / d logits.
-        teacher: ``[..., vocab]``, likewise; its content is undefined afterwards.
+        teacher: ``[..., vocab]``, float32 or wider; its content is undefined afterwards.
         ids: ``[...]``.
-        spec: Which divergence.
+        spec: The divergence and its settings.
 
     Returns:
-        As :func:`divergence`, without a graph.
+        The result of :func:`divergence`, without a graph.
     """
-    # Autocast would sum the products below in half precision.
+    # Autocast would compute the products below in half precision.
     with torch.autocast(student.device.type, enabled=False):
         result, grad = _compute(student, teacher, ids, spec)
         if not bool(torch.isfinite(result.value + result.entropy).all()):
-            # Tokens that are masked out (logit -inf): give them a finite, hopeless logit instead.
+            # Masked tokens have a logit of -inf: replace it by a very low finite one.
             for logits in (student, teacher):
                 logits.clamp_(min=logits.amax(-1, keepdim=True) + LOG_FLOOR)
             result, grad = _compute(student, teacher, ids, spec)
@@ -197,33 +191,26 @@ def _compute(
     return DivergenceResult(value, student_lp.squeeze(-1), teacher_lp.squeeze(-1), entropy), grad
 
 
-def softmax_and_lse(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Softmax over the last axis, and the log of its normaliser ``[..., 1]``: one exp pass."""
-    probs = torch.softmax(logits, -1)
-    # The likeliest token's probability is exp(its logit - lse); two amax beat a max with indices.
-    return probs, logits.amax(-1, keepdim=True) - probs.amax(-1, keepdim=True).log_()
-
-
 def value_and_grad(
     gap: Tensor, probs_s: Tensor, probs_t: Tensor, spec: DivergenceSpec
 ) -> tuple[Tensor, Tensor]:
-    """Divergence over given categories, and its gradient with respect to the student's logits.
+    """Compute a divergence over categories, and its gradient with respect to the student's logits.
 
-    Everything is written in the gap of the log-probabilities, which is exactly zero where the two
-    agree, and then so are value and gradient.
+    All formulas use the difference of the log-probabilities. Where the two distributions agree it
+    is exactly zero, and value and gradient are exactly zero as well.
 
     Args:
         gap: ``[..., categories]``, log T - log S; may be overwritten.
         probs_s: ``[..., categories]``, the student's probabilities; may be overwritten.
-        probs_t: The teacher's.
-        spec: Kind, beta and clips are read.
+        probs_t: ``[..., categories]``, the teacher's probabilities.
+        spec: Its ``kind``, ``beta`` and clips are used.
 
     Returns:
         Value ``[...]`` and gradient ``[..., categories]``.
     """
     mass: Tensor | None = None
     if spec.clips_ratio:
-        gap, probs_t, mass = _ratio_clipped(gap, probs_s, probs_t, spec)
+        gap, probs_t, mass = _clip_ratio(gap, probs_s, probs_t, spec)
     if spec.kind == "forward_kl":
         return _forward_kl(gap, probs_s, probs_t, spec.element_clip, mass)
     if spec.kind == "reverse_kl":
@@ -231,15 +218,15 @@ def value_and_grad(
     return _js(gap, probs_s, probs_t, spec.beta, spec.element_clip)
 
 
-def _ratio_clipped(
+def _clip_ratio(
     gap: Tensor, probs_s: Tensor, probs_t: Tensor, spec: DivergenceSpec
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Bound T / S: the new gap, the new T, and the sum of T, ``[..., 1]``, no longer 1."""
+    """Bound T / S; return the new gap, the new T, and the sum of T ``[..., 1]``, no longer 1."""
     low = None if spec.ratio_low is None else math.log(spec.ratio_low)
     high = None if spec.ratio_high is None else math.log(spec.ratio_high)
     bounded = gap.clamp(low, high)
     clipped = torch.where(bounded == gap, probs_t, probs_s * bounded.exp())
-    # As a sum of changes, so that it is exactly 1 where nothing is clipped.
+    # Written as 1 plus the changes, so that it is exactly 1 where nothing is clipped.
     return bounded, clipped, 1 + (clipped - probs_t).sum(-1, keepdim=True)
 
 
@@ -271,7 +258,7 @@ def _reverse_kl(gap: Tensor, probs_s: Tensor, clip: float | None) -> tuple[Tenso
 def _js(
     gap: Tensor, probs_s: Tensor, probs_t: Tensor, beta: float, clip: float | None
 ) -> tuple[Tensor, Tensor]:
-    # log(S/M) = -log1p(beta (T/S - 1)). Above the bound S is below T's rounding.
+    # log(S/M) = -log1p(beta (T/S - 1)). Above the bound, S is smaller than T's rounding error.
     bound = -math.log(torch.finfo(gap.dtype).eps)
     log_s_m = gap.clamp_(max=bound).expm1().mul_(beta).log1p_().neg_()
     log_t_m = gap.add_(log_s_m)
@@ -290,8 +277,7 @@ def _js(
 def _on_top_k(
     logs: Tensor, logt: Tensor, probs: Tensor, spec: DivergenceSpec
 ) -> tuple[Tensor, Tensor]:
-    assert spec.top_k is not None
-    k = min(spec.top_k, logs.shape[-1])
+    k = min(spec.top_k or logs.shape[-1], logs.shape[-1])
     top = (logs if spec.support == "student" else logt).topk(k, -1).indices
     top_s, top_t = logs.gather(-1, top), logt.gather(-1, top)
     if not spec.tail:
@@ -300,26 +286,9 @@ def _on_top_k(
         return value, torch.zeros_like(probs).scatter_(-1, top, grad_top)
     cat_s, cat_t = add_tail(top_s), add_tail(top_t)
     value, grad_cat = value_and_grad(cat_t - cat_s, cat_s.exp(), cat_t.exp(), spec)
-    # The tail's gradient falls on its members by their share of it, summed afresh: the tail's own
-    # probability may be floored, and in float32 it is only known to about 1e-7.
+    # Each token outside the top k gets the tail's gradient times its share of the tail. The tail is
+    # summed here because add_tail may have floored it; in float32 it is known to about 1e-7 only.
     rest = probs.scatter(-1, top, 0.0)
     share = rest.sum(-1, keepdim=True).clamp(min=torch.finfo(probs.dtype).tiny)
     grad = rest.mul_(grad_cat[..., -1:] / share)
     return value, grad.scatter_(-1, top, grad_cat[..., :-1])
-
-
-def add_tail(top_logprobs: Tensor) -> Tensor:
-    """Append the log-probability of everything outside the top k (SDPO, eq. 11).
-
-    Args:
-        top_logprobs: ``[..., k]``, log-probabilities under the full vocabulary.
-
-    Returns:
-        ``[..., k + 1]``; the tail is finite even when the k tokens hold all the mass.
-
-    Example:
-        >>> add_tail(torch.tensor([[0.7, 0.2]]).log()).exp().round(decimals=4)
-        tensor([[0.7000, 0.2000, 0.1000]])
-    """
-    mass = torch.logsumexp(top_logprobs, -1, keepdim=True).clamp(max=TAIL_LOG_CEILING)
-    return torch.cat([top_logprobs, torch.log(-torch.expm1(mass))], -1)

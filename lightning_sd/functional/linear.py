@@ -1,8 +1,8 @@
-"""From hidden states straight to the loss and its gradients, one chunk of the vocabulary at a time.
+"""Compute a loss and its gradients from hidden states, one chunk of tokens at a time.
 
-The counterpart of :mod:`.chunked` for heads that are a plain linear map: no graph is built at all.
-The chunk's logits are overwritten by their own gradient, which two matrix products turn into the
-gradients of the hidden states and of the head.
+The counterpart of :mod:`.chunked` for heads that are a linear map; it builds no graph. Each chunk's
+logits are overwritten by their gradient, and two matrix products turn that gradient into those of
+the hidden states and of the head.
 """
 
 from __future__ import annotations
@@ -14,48 +14,50 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lightning_sd.functional.divergence import widened
+from lightning_sd.functional.logits import widen
 
-Step = Callable[[Tensor, slice], tuple[Tensor, Tensor, Tensor]]
-"""Logits ``[chunk, vocab]`` (float32 or wider) and which tokens they are. Overwrites the logits
-with a gradient, and returns each token's share of the total ``[chunk]``, by what its gradient is
-still to be multiplied ``[chunk]``, and whatever is to be kept of each, ``[chunk, kept]``."""
+ChunkLoss = Callable[[Tensor, slice], tuple[Tensor, Tensor, Tensor]]
+"""Maps logits ``[chunk, vocab]`` (float32 or wider) and the slice of their tokens to three tensors:
+each token's loss ``[chunk]``, a factor for its gradient ``[chunk]``, and the values to keep for it
+``[chunk, kept]``. Overwrites the logits with their gradient before that factor."""
 
 CHUNK_BYTES = 64 * 2**20
-"""Size of a chunk's logits, if the chunk is not given in tokens."""
+"""Default size of a chunk's logits in float32, in bytes."""
 
 
 def linear_loss(
     hidden: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    step: Step,
+    chunk_loss: ChunkLoss,
     *,
     scale: float = 1.0,
     chunk: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Sum of the losses of tokens whose logits are ``scale * (hidden W^T + b)``.
+    """Sum the losses of tokens whose logits are ``scale * (hidden W^T + b)``.
 
     Args:
         hidden: ``[tokens, hidden]``.
         weight: ``[vocab, hidden]``.
         bias: ``[vocab]``, or None.
-        step: Called once a chunk, in order.
-        scale: Of the logits.
-        chunk: Tokens a chunk; None: as many as make ``CHUNK_BYTES`` of float32.
+        chunk_loss: Called once per chunk, in order.
+        scale: Factor of the logits.
+        chunk: Tokens per chunk; None chooses a size that takes about ``CHUNK_BYTES``.
 
     Returns:
-        The total, a scalar, differentiable once with respect to ``hidden``, ``weight`` and
-        ``bias`` (for a second backward pass its gradients are gone: they were handed over); and
-        what ``step`` kept, ``[tokens, kept]``.
+        The total, a scalar, and the kept values ``[tokens, kept]``. The total is differentiable
+        with respect to ``hidden``, ``weight`` and ``bias``. It allows one backward pass only,
+        because that pass overwrites the stored gradients.
     """
     size = chunk or default_chunk(weight.shape[0])
-    total, kept = _Linear.apply(hidden, weight, bias, step, scale, size, torch.is_grad_enabled())
+    total, kept = _Linear.apply(
+        hidden, weight, bias, chunk_loss, scale, size, torch.is_grad_enabled()
+    )
     return total, kept
 
 
 def default_chunk(vocab: int) -> int:
-    """Tokens a chunk, so that its logits take about ``CHUNK_BYTES`` in float32."""
+    """Return the tokens per chunk for which float32 logits take about ``CHUNK_BYTES``."""
     return max(16, CHUNK_BYTES // (4 * vocab))
 
 
@@ -66,7 +68,7 @@ class _Linear(torch.autograd.Function):
         hidden: Tensor,
         weight: Tensor,
         bias: Tensor | None,
-        step: Step,
+        chunk_loss: ChunkLoss,
         scale: float,
         chunk: int,
         grad_enabled: bool,
@@ -75,15 +77,15 @@ class _Linear(torch.autograd.Function):
         grads = _Grads(hidden, weight, bias, wants)
         buffer = LogitsBuffer(weight, bias, scale)
         totals, kept = [], []
-        # No tokens are one empty chunk, so that a zero still reaches every weight.
+        # Without tokens one empty chunk is computed, so that every weight gets a zero gradient.
         for start in range(0, max(hidden.shape[0], 1), chunk):
             part = slice(start, min(start + chunk, hidden.shape[0]))
             logits = buffer.logits(hidden[part])
-            losses, factors, keep = step(logits, part)
+            losses, factors, keep = chunk_loss(logits, part)
             totals.append(losses.sum())
             kept.append(keep)
             grads.add(logits, factors * scale, part)
-        ctx.save_for_backward(*grads.finished())
+        ctx.save_for_backward(*grads.cast())
         out_kept = torch.cat(kept)
         ctx.mark_non_differentiable(out_kept)
         return torch.stack(totals).sum(), out_kept
@@ -91,17 +93,17 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return (*scaled_(ctx.saved_tensors, grads[0]), None, None, None, None)
+        return (*scale_grads_(ctx.saved_tensors, grads[0]), None, None, None, None)
 
 
-def scaled_(grads: Sequence[Tensor | None], factor: Tensor) -> tuple[Tensor | None, ...]:
-    """Gradients formed ahead, times what the backward pass brings; no second copy of a head.
+def scale_grads_(grads: Sequence[Tensor | None], factor: Tensor) -> tuple[Tensor | None, ...]:
+    """Multiply stored gradients by the incoming gradient of a scalar loss, in place.
 
-    A second backward pass would read what the first one changed: torch's own count of changes
-    refuses it.
+    In place, because a copy of a head's gradient is large. Autograd's version counters refuse a
+    second backward pass, which would read the changed gradients.
 
     Args:
-        grads: Overwritten, unless the factor is 1.
+        grads: The stored gradients; overwritten unless the factor is 1.
         factor: A scalar.
     """
     if factor.item() != 1.0:
@@ -112,15 +114,15 @@ def scaled_(grads: Sequence[Tensor | None], factor: Tensor) -> tuple[Tensor | No
 
 
 class LogitsBuffer:
-    """Forms chunk after chunk of logits in one and the same memory.
+    """Computes the logits of one chunk after another in the same memory.
 
-    Fresh memory for each chunk would cost the operating system's zeroing of its pages, which on a
-    CPU takes longer than the arithmetic on it.
+    New memory for each chunk would be zeroed by the operating system first, which takes longer on a
+    CPU than the arithmetic.
 
     Args:
         weight: ``[vocab, hidden]``.
         bias: ``[vocab]``, or None.
-        scale: Of the logits.
+        scale: Factor of the logits.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, scale: float = 1.0) -> None:
@@ -128,14 +130,18 @@ class LogitsBuffer:
         self._memory: Tensor | None = None
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """``[chunk, hidden]`` to ``[chunk, vocab]``, float32 or wider, until the next call."""
+        """Compute logits ``[chunk, vocab]``, in float32 or wider; valid until the next call.
+
+        Args:
+            hidden: ``[chunk, hidden]``.
+        """
         scaled = hidden if self.scale == 1.0 else hidden * self.scale
         narrow = torch.is_autocast_enabled(hidden.device.type) or self.weight.dtype in (
             torch.bfloat16,
             torch.float16,
         )
         if narrow or hidden.dtype != self.weight.dtype:
-            logits = widened(torch.nn.functional.linear(scaled, self.weight))
+            logits = widen(torch.nn.functional.linear(scaled, self.weight))
         else:
             if self._memory is None or len(self._memory) < len(hidden):
                 self._memory = hidden.new_empty(len(hidden), self.weight.shape[0])
@@ -144,23 +150,23 @@ class LogitsBuffer:
 
 
 class _Grads:
-    """Sums up the gradients that are wanted, in float32 or wider."""
+    """Accumulates the requested gradients over chunks, in float32 or wider."""
 
     def __init__(
         self, hidden: Tensor, weight: Tensor, bias: Tensor | None, wants: list[bool]
     ) -> None:
         self.source = (hidden, weight, bias)
         self.hidden = torch.empty_like(hidden) if wants[0] else None
-        self.weight = self._sum(weight) if wants[1] else None
-        self.bias = self._sum(bias) if wants[2] and bias is not None else None
+        self.weight = self._make_sum(weight) if wants[1] else None
+        self.bias = self._make_sum(bias) if wants[2] and bias is not None else None
 
     @staticmethod
-    def _sum(like: Tensor) -> Tensor:
-        # Chunks added up in bfloat16 soon stop adding anything.
+    def _make_sum(like: Tensor) -> Tensor:
+        # In bfloat16 a large sum absorbs further chunks without changing.
         return torch.zeros_like(like, dtype=torch.promote_types(like.dtype, torch.float32))
 
     def add(self, grad: Tensor, factors: Tensor, part: slice) -> None:
-        """Take in one chunk: a gradient a token, and by what it is to be multiplied."""
+        """Add one chunk: the gradients of its logits, and one factor per token."""
         hidden, weight, _ = self.source
         column = factors.unsqueeze(-1).to(grad.dtype)
         if self.hidden is not None:
@@ -174,8 +180,8 @@ class _Grads:
         if self.bias is not None:
             self.bias += (grad * column).sum(0)
 
-    def finished(self) -> tuple[Tensor | None, ...]:
-        """The sums, in the dtypes of what they are gradients of."""
+    def cast(self) -> tuple[Tensor | None, ...]:
+        """Return the sums in the dtypes of their tensors."""
         sums = (self.hidden, self.weight, self.bias)
         return tuple(
             None if total is None or source is None else total.to(source.dtype)

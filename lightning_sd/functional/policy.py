@@ -1,4 +1,4 @@
-"""Policy-gradient pieces: group advantages, clipped surrogate, sampled-token estimators."""
+"""Compute policy-gradient terms: group advantages, clipped surrogate, sampled-token estimators."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ import torch
 from torch import Tensor
 
 LOG_RATIO_BOUND = 20.0
-"""Bound on a log-ratio before it is exponentiated."""
+"""Bound of a log-ratio's absolute value before it is exponentiated."""
 
 
 def group_advantages(
     rewards: Tensor, groups: Tensor, *, scale: Literal["std", "none"] = "std", eps: float = 1e-4
 ) -> Tensor:
-    """Advantage of each rollout over its siblings (GRPO, arXiv 2402.03300; no std: 2503.20783).
+    """Compute the advantage of each rollout over its group (GRPO, arXiv 2402.03300).
 
-    ``(r - mean) / (std + eps)`` with the sample standard deviation of the group; a group of one,
-    or one with equal rewards, gets 0.
+    ``(r - mean) / (std + eps)`` with the group's sample standard deviation. Groups of one rollout
+    and groups with equal rewards get 0.
 
     Args:
         rewards: ``[rollouts]``.
-        groups: ``[rollouts]``, any integers; equal numbers are one group.
-        scale: ``std``, or ``none`` for the mean alone (Dr. GRPO).
+        groups: ``[rollouts]``, integers; rollouts with equal numbers form one group.
+        scale: ``std`` divides by the standard deviation; ``none`` only subtracts the mean
+            (Dr. GRPO, arXiv 2503.20783).
         eps: Added to the standard deviation.
 
     Returns:
@@ -35,12 +36,12 @@ def group_advantages(
     _, index = torch.unique(groups, return_inverse=True)
     size = torch.bincount(index).to(rewards.dtype)
     mean = torch.zeros_like(size).index_add_(0, index, rewards) / size
-    centred = rewards - mean[index]
+    centered = rewards - mean[index]
     if scale == "none":
-        return centred
-    square = torch.zeros_like(size).index_add_(0, index, centred**2)
+        return centered
+    square = torch.zeros_like(size).index_add_(0, index, centered**2)
     std = (square / (size - 1).clamp(min=1)).sqrt()
-    return centred / (std[index] + eps)
+    return centered / (std[index] + eps)
 
 
 def clipped_policy_loss(
@@ -51,14 +52,14 @@ def clipped_policy_loss(
     clip_low: float = 0.2,
     clip_high: float = 0.2,
 ) -> Tensor:
-    """PPO's clipped surrogate per token, negated so that it is minimised (arXiv 1707.06347, eq. 7).
+    """Compute PPO's clipped surrogate per token, negated to be minimized (arXiv 1707.06347, eq. 7).
 
     Args:
         logprobs: ``[...]``, the student's log-probability of the sampled token, with gradient.
-        old_logprobs: ``[...]``, the same under the policy that sampled it.
+        old_logprobs: ``[...]``, the same under the policy that sampled the token.
         advantages: ``[...]``.
-        clip_low: The ratio is clipped below at ``1 - clip_low``.
-        clip_high: and above at ``1 + clip_high`` (DAPO: 0.28).
+        clip_low: The ratio is at least ``1 - clip_low``.
+        clip_high: The ratio is at most ``1 + clip_high`` (DAPO uses 0.28).
 
     Returns:
         ``[...]``.
@@ -69,12 +70,13 @@ def clipped_policy_loss(
 
 
 def importance_weight(logprobs: Tensor, old_logprobs: Tensor, *, clip: float = 2.0) -> Tensor:
-    """Ratio of the current to the sampling policy, clipped from above; carries no gradient.
+    """Compute the ratio of the current to the sampling policy, bounded above, without gradient.
 
     Args:
         logprobs: ``[...]``, current log-probabilities of the sampled tokens.
-        old_logprobs: ``[...]``, those under which they were sampled; NaN, unknown, gives 1.
-        clip: Upper bound (SDPO: 2).
+        old_logprobs: ``[...]``, log-probabilities under the sampling policy; NaN (unknown) gives a
+            ratio of 1.
+        clip: Upper bound of the ratio (SDPO uses 2).
 
     Returns:
         ``[...]``.
@@ -90,14 +92,14 @@ def importance_weight(logprobs: Tensor, old_logprobs: Tensor, *, clip: float = 2
 def sampled_token_loss(
     logprobs: Tensor, teacher_logprobs: Tensor, *, clip: float | None = None
 ) -> Tensor:
-    """Policy gradient on the distillation advantage ``A = log p_T(y) - log p_S(y)``.
+    """Compute a policy-gradient loss on the distillation advantage ``A = log p_T(y) - log p_S(y)``.
 
-    Its gradient is that of reverse KL in expectation over y; its value is no divergence.
+    In expectation over y the gradient is that of the reverse KL; the value is not a divergence.
 
     Args:
-        logprobs: ``[...]``, the student's, with gradient.
+        logprobs: ``[...]``, the student's log-probabilities, with gradient.
         teacher_logprobs: ``[...]``.
-        clip: Bound of |A|.
+        clip: Upper bound of |A|; None: no bound.
 
     Returns:
         ``[...]``, ``-A.detach() * logprobs``.
@@ -109,13 +111,13 @@ def sampled_token_loss(
 
 
 def k3(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
-    """Estimate of KL(student || reference) at the sampled token, never negative.
+    """Estimate KL(student || reference) from the sampled token; the estimate is never negative.
 
     ``exp(d) - d - 1`` with ``d = log p_ref(y) - log p_S(y)`` (Schulman's third estimator; GRPO,
     arXiv 2402.03300, eq. 4).
 
     Args:
-        logprobs: ``[...]``, the student's, with gradient.
+        logprobs: ``[...]``, the student's log-probabilities, with gradient.
         reference_logprobs: ``[...]``.
 
     Returns:
@@ -126,14 +128,14 @@ def k3(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
 
 
 def overlong_penalty(lengths: Tensor, *, limit: int, margin: int) -> Tensor:
-    """What a long completion loses of its reward (DAPO, arXiv 2503.14476, eq. 13).
+    """Compute the reward penalty for long completions (DAPO, arXiv 2503.14476, eq. 13).
 
-    0 up to ``limit - margin`` tokens, falling evenly to -1 at ``limit``, -1 beyond.
+    0 up to ``limit - margin`` tokens, then linear down to -1 at ``limit`` tokens, and -1 beyond.
 
     Args:
         lengths: ``[rollouts]``, in tokens.
-        limit: Longest completion that does not lose the whole of it.
-        margin: Length of the slope.
+        limit: Length from which the penalty is -1, in tokens.
+        margin: Length of the linear part, in tokens; 0 makes the penalty a step.
 
     Returns:
         ``[rollouts]``, between -1 and 0.

@@ -1,4 +1,4 @@
-"""Rewards shaped by how near the student is to its teacher, and their group advantages."""
+"""Shape rewards by the student's distance from its teacher, and normalize them per group."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import torch
 from torch import Tensor
 
 EQUAL = 1e-5
-"""Standard deviations below this are rounding: the rewards of the group are equal."""
+"""Standard deviations below this are rounding errors; the group's rewards count as equal."""
 
 
 def shaped_rewards(rewards: Tensor, similarity: Tensor, *, bonus: float) -> Tensor:
-    """EchoDistill's reward: a bonus for agreeing with the teacher, for right answers only.
+    """Add EchoDistill's bonus for agreement with the teacher to positive rewards.
 
-    ``clip(r + bonus * s, -1, 2)`` where r > 0, else ``clip(r, -1, 2)``.
+    Returns ``clip(r + bonus * s, -1, 2)`` where r > 0, and ``clip(r, -1, 2)`` elsewhere.
 
     Args:
         rewards: ``[rollouts]``.
         similarity: ``[rollouts]``, s in [0, 1]: exp of minus the divergence from the teacher.
-        bonus: Its weight.
+        bonus: The weight of the similarity.
 
     Returns:
         ``[rollouts]``.
@@ -30,14 +30,14 @@ def shaped_rewards(rewards: Tensor, similarity: Tensor, *, bonus: float) -> Tens
 
 
 def population_advantages(rewards: Tensor, groups: Tensor) -> Tensor:
-    """``(r - mean) / std`` over each group, with the population's standard deviation.
+    """Normalize rewards per group: ``(r - mean) / std`` with the population standard deviation.
 
     Args:
         rewards: ``[rollouts]``.
-        groups: ``[rollouts]``, any integers; equal numbers are one group.
+        groups: ``[rollouts]``, integers; rollouts with equal numbers form one group.
 
     Returns:
-        ``[rollouts]``; 0 throughout a group whose rewards are equal, or that is one rollout.
+        ``[rollouts]``; 0 in groups of one rollout and in groups with equal rewards.
 
     Example:
         >>> population_advantages(torch.tensor([1.0, 0.0, 0.3, 0.3]), torch.tensor([0, 0, 1, 1]))
@@ -46,6 +46,6 @@ def population_advantages(rewards: Tensor, groups: Tensor) -> Tensor:
     _, index = torch.unique(groups, return_inverse=True)
     size = torch.bincount(index).to(rewards.dtype)
     mean = torch.zeros_like(size).index_add_(0, index, rewards) / size
-    centred = rewards - mean[index]
-    std = (torch.zeros_like(size).index_add_(0, index, centred**2) / size).sqrt()[index]
-    return torch.where(std > EQUAL, centred / std.clamp(min=EQUAL), torch.zeros_like(centred))
+    centered = rewards - mean[index]
+    std = (torch.zeros_like(size).index_add_(0, index, centered**2) / size).sqrt()[index]
+    return torch.where(std > EQUAL, centered / std.clamp(min=EQUAL), torch.zeros_like(centered))

@@ -1,4 +1,4 @@
-"""Key-value caches and left padding: what decoding and shared prompts have in common."""
+"""Key-value caches and left padding, for decoding and for shared prompts."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import torch
 from torch import Tensor
 
 
-def causal_lm(model: Any) -> Any:
-    """The transformers model inside a peft wrapper, or the model itself."""
+def get_causal_lm(model: Any) -> Any:
+    """Return the transformers model inside a peft wrapper, or the model itself."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def cache_argument(model: Any) -> str:
-    """Name of the argument that takes the key-value cache: transformers 5.24 renamed it."""
-    known = inspect.signature(causal_lm(model).forward).parameters
+def get_cache_argument(model: Any) -> str:
+    """Return the name of the argument for the key-value cache, which transformers 5.24 renamed."""
+    known = inspect.signature(get_causal_lm(model).forward).parameters
     return "cache" if "cache" in known else "past_key_values"
 
 
-def new_cache(config: Any) -> Any:
-    """An empty cache that grows; it follows the model's layer types (sliding windows)."""
+def make_cache(config: Any) -> Any:
+    """Make an empty cache with the layer types of the model, such as sliding windows."""
     from transformers import DynamicCache
 
     return DynamicCache(config=config)
@@ -31,15 +31,15 @@ def new_cache(config: Any) -> Any:
 def left_pad(
     prompts: Sequence[Sequence[int]], device: torch.device
 ) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Prompts as a batch in which all end at the same column.
+    """Pad prompts on the left, so that all end at the last column.
 
     Args:
-        prompts: Token ids, at least one each.
-        device: Where the tensors go.
+        prompts: Token ids, at least one per prompt.
+        device: The device of the result.
 
     Returns:
-        Ids, mask and positions, each ``[prompts, longest]``. Positions count from each prompt's own
-        first token. The mask is None if nothing is padded: attention then takes its fast path.
+        Ids, mask and positions, each ``[prompts, longest]``. Positions are counted from each
+        prompt's first token. The mask is None without padding, which allows faster attention.
     """
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
     longest = int(lengths.max())

@@ -1,4 +1,4 @@
-"""Telling one set of weights from another without reading all of it."""
+"""Identify a set of weights by a hash over a sample of it."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ _VALUES = 64
 _WEIGHTS = (".safetensors", ".gguf", ".bin")
 
 
-def source_fingerprint(source: ModelSource) -> str | None:
-    """Fingerprint the files of a model that lies on disk, without loading it.
+def fingerprint_source(source: ModelSource) -> str | None:
+    """Hash the weight files of a model on disk, without loading it.
 
     Args:
-        source: Where the model comes from.
+        source: The model's source.
 
     Returns:
-        A hexadecimal hash over a sample of its weight files, or None: there are no such files here
-        (a module in memory, or a name that has not been downloaded yet).
+        A hexadecimal hash over a sample of the weight files; None for a module in memory and for a
+        name that has not been downloaded.
     """
     from lightning_sd.models import PretrainedModel
 
     if not isinstance(source, PretrainedModel):
         return None
-    path = source.path() or _downloaded(source.name, source.revision)
+    path = source.path() or _find_download(source.name, source.revision)
     if path is None:
         return None
-    found = path.rglob("*") if path.is_dir() else [path]
-    files = sorted(file for file in found if file.suffix in _WEIGHTS and file.is_file())
-    return files_fingerprint(files) if files else None
+    candidates = path.rglob("*") if path.is_dir() else [path]
+    files = sorted(file for file in candidates if file.suffix in _WEIGHTS and file.is_file())
+    return fingerprint_files(files) if files else None
 
 
-def files_fingerprint(files: list[Path]) -> str:
-    """Hash names, sizes, and evenly spread blocks of files (the first block of each included)."""
+def fingerprint_files(files: list[Path]) -> str:
+    """Hash the names, the sizes and evenly spaced blocks of files, the first block included."""
     digest = hashlib.sha256()
     for file in files:
         size = file.stat().st_size
@@ -54,8 +54,8 @@ def files_fingerprint(files: list[Path]) -> str:
 
 
 @torch.no_grad()
-def module_fingerprint(model: nn.Module) -> str:
-    """Hash names, shapes, dtypes and evenly spread values of all parameters and buffers."""
+def fingerprint_module(model: nn.Module) -> str:
+    """Hash the names, shapes, dtypes and evenly spaced values of all parameters and buffers."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         if not isinstance(tensor, torch.Tensor):
@@ -69,7 +69,7 @@ def module_fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _downloaded(name: str, revision: str | None) -> Path | None:
+def _find_download(name: str, revision: str | None) -> Path | None:
     from huggingface_hub import snapshot_download
 
     try:

@@ -1,7 +1,7 @@
-"""A key-value cache for decoding that does not copy itself for every token.
+"""A key-value cache for decoding that does not copy its content for every token.
 
-transformers' own layer concatenates all its keys and values with the new ones at each step, into
-fresh memory.
+transformers' own layer concatenates its keys and values with the new ones at each step, which
+copies all of them.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 LEAST_ROOM = 64
-"""Tokens for which a full layer makes room, or a quarter of what it holds if that is more."""
+"""Least number of tokens by which a full layer grows; it grows by a quarter if that is more."""
 
 
 class GrowingLayer(DynamicLayer):
-    """One layer's keys and values ``[rows, heads, tokens, size]``, at the front of larger memory.
+    """One layer's keys and values ``[rows, heads, tokens, size]`` in memory with room for more.
 
-    ``keys`` and ``values`` are views of what is filled. For use without gradients: a token is
-    written into memory that earlier results may still look at.
+    ``keys`` and ``values`` are views of the filled part. Only for use without gradients, because
+    new tokens are written into memory that earlier results may share.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -31,7 +31,7 @@ class GrowingLayer(DynamicLayer):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Append new tokens; returns all keys and all values."""
+        """Append new tokens; return all keys and all values."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
             self._memory = None
@@ -40,51 +40,52 @@ class GrowingLayer(DynamicLayer):
         if self._memory is None or self._memory[0].shape[-2] < length:
             room = length + max(LEAST_ROOM, length // 4)
             keys, values = (self.keys, key_states), (self.values, value_states)
-            self._memory = (_larger(*keys, room), _larger(*values, room))
+            self._memory = (_enlarge(*keys, room), _enlarge(*values, room))
         for memory, new in zip(self._memory, (key_states, value_states), strict=True):
             memory[..., old:length, :] = new
-        return self._show(length)
+        return self._set_views(length)
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeat each row."""
-        self._rows(lambda memory: memory.repeat_interleave(repeats, dim=0))
+        self._change_rows(lambda memory: memory.repeat_interleave(repeats, dim=0))
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep some of the rows."""
-        self._rows(lambda memory: memory[indices])
+        """Keep the rows with the given indices."""
+        self._change_rows(lambda memory: memory[indices])
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        """Put rows into another order."""
-        self._rows(lambda memory: memory[beam_idx])
+        """Reorder the rows."""
+        self._change_rows(lambda memory: memory[beam_idx])
 
-    def _rows(self, change: Callable[[Tensor], Tensor]) -> None:
+    def _change_rows(self, change: Callable[[Tensor], Tensor]) -> None:
         if self._memory is not None:
             length = self.get_seq_length()
             self._memory = (change(self._memory[0]), change(self._memory[1]))
-            self._show(length)
+            self._set_views(length)
 
-    def _show(self, length: int) -> tuple[Tensor, Tensor]:
+    def _set_views(self, length: int) -> tuple[Tensor, Tensor]:
         assert self._memory is not None
         keys, values = (memory[..., :length, :] for memory in self._memory)
         self.keys, self.values = keys, values
         return keys, values
 
 
-def _larger(old: Tensor | None, new: Tensor, room: int) -> Tensor:
-    """Memory for ``room`` tokens that begins with the old ones."""
+def _enlarge(old: Tensor | None, new: Tensor, room: int) -> Tensor:
+    """Allocate memory for ``room`` tokens and copy the old ones to its beginning."""
     memory = new.new_empty(*new.shape[:-2], room, new.shape[-1])
     if old is not None and old.numel():
         memory[..., : old.shape[-2], :] = old
     return memory
 
 
-def growing_cache(config: Any) -> DynamicCache:
-    """An empty cache for decoding without gradients.
+def make_growing_cache(config: Any) -> DynamicCache:
+    """Make an empty cache for decoding without gradients.
 
-    Layers other than plain ones (sliding windows, linear attention) stay transformers' own.
+    Only layers of full attention are replaced; layers with sliding windows or linear attention are
+    transformers' own.
 
     Args:
-        config: The model's; None: all layers are plain.
+        config: The model's configuration; None makes layers of full attention only.
     """
     cache = DynamicCache(config=config)
     if cache.layer_class_to_replicate is DynamicLayer:

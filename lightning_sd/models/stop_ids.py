@@ -1,4 +1,4 @@
-"""Token ids that end a completion."""
+"""Find the token ids that end a completion."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from typing import Any
 from torch import nn
 
 
-def stop_ids(model: nn.Module, tokenizer: Any) -> list[int]:
-    """Token ids that end a completion: the generation config's and the tokenizer's.
+def find_stop_ids(model: nn.Module, tokenizer: Any) -> list[int]:
+    """Return the end-of-sequence ids of the generation config and of the tokenizer, sorted.
 
     Raises:
-        ValueError: There is none.
+        ValueError: Neither of them names one.
     """
     config = getattr(model, "generation_config", None)
-    found = getattr(config, "eos_token_id", None)
-    ids = set(found) if isinstance(found, (list, tuple)) else {found}
+    configured = getattr(config, "eos_token_id", None)
+    ids = set(configured) if isinstance(configured, (list, tuple)) else {configured}
     ids.add(tokenizer.eos_token_id)
     result = sorted(i for i in ids if i is not None)
     if not result:
-        raise ValueError("Neither the generation config nor the tokenizer names an eos token.")
+        raise ValueError(
+            "Neither the model's generation config nor the tokenizer names an end-of-sequence "
+            "token: set tokenizer.eos_token."
+        )
     return result

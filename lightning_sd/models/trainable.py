@@ -1,10 +1,10 @@
-"""The parameters that an optimizer updates."""
+"""List the parameters that an optimizer updates."""
 
 from __future__ import annotations
 
 from torch import nn
 
 
-def trainable(student: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    """The student's parameters that the optimizer moves, by name."""
+def list_trainable(student: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """Return the names and parameters that require a gradient."""
     return [(name, p) for name, p in student.named_parameters() if p.requires_grad]

@@ -11,8 +11,8 @@ from lightning_sd.models.chat import encode_prompt
 from lightning_sd.modules.evidence import evidence_source
 from lightning_sd.modules.student import OptimizerCallable, SchedulerCallable, StudentModule
 from lightning_sd.rollout import Sampler
-from lightning_sd.rollout.seeding import batch_generator
-from lightning_sd.types import Message, Question, Rollout, StepOutput, with_siblings
+from lightning_sd.rollout.seeding import make_batch_generator
+from lightning_sd.types import Message, Question, Rollout, StepOutput, link_siblings
 
 
 class AnsweringModule(StudentModule):
@@ -72,7 +72,7 @@ class AnsweringModule(StudentModule):
             [self.encode(question.messages) for question in questions],
             samples=samples,
             stop_ids=self.stop_ids,
-            generator=batch_generator(self.seed, stage, index, self.global_rank, self.device),
+            generator=make_batch_generator(self.seed, stage, index, self.global_rank, self.device),
         )
         return [
             Rollout(
@@ -88,7 +88,7 @@ class AnsweringModule(StudentModule):
 
     def gather(self, rollouts: Sequence[Rollout], needs: frozenset[str]) -> list[Rollout]:
         """Add the evidence: verdicts, what the context asks for, and the siblings."""
-        return with_siblings(evidence_source(self.trainer).evidence(rollouts, needs))
+        return link_siblings(evidence_source(self.trainer).evidence(rollouts, needs))
 
     def validation_step(self, batch: Iterable[Question], batch_idx: int) -> dict[str, Any]:
         """Sample k answers a question and count the right ones."""

@@ -15,10 +15,10 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from lightning_sd._serialize import build, describable
+from lightning_sd._serialize import build, describe_arguments
 from lightning_sd.contexts.base import TeacherContext
 from lightning_sd.models import ModelSource
-from lightning_sd.models.trainable import trainable
+from lightning_sd.models.trainable import list_trainable
 from lightning_sd.modules.answering import AnsweringModule
 from lightning_sd.modules.checks import check_composition, check_strategy
 from lightning_sd.modules.evidence import evidence_source
@@ -28,8 +28,8 @@ from lightning_sd.modules.student import OptimizerCallable, SchedulerCallable
 from lightning_sd.objectives import Distillation, Objective
 from lightning_sd.objectives.gather import Scored, gather_signals
 from lightning_sd.objectives.reduce import LossOutput, objective_loss
-from lightning_sd.rollout import Completion, Sampler, TransformersSampler, stored_attempts
-from lightning_sd.rollout.seeding import batch_generator
+from lightning_sd.rollout import Completion, Sampler, TransformersSampler, encode_stored_attempts
+from lightning_sd.rollout.seeding import make_batch_generator
 from lightning_sd.scoring import LogitsSource, Scorer
 from lightning_sd.scoring.statistics import token_facts
 from lightning_sd.teachers import FrozenTeacher, TeacherWeights, both_scores, teacher_scores
@@ -39,8 +39,8 @@ from lightning_sd.types import (
     Rollout,
     StepOutput,
     TeacherView,
-    contrast,
-    with_siblings,
+    link_siblings,
+    select_contrast,
 )
 
 NO_SIGNAL = (
@@ -58,7 +58,7 @@ class SelfDistillModule(AnsweringModule):
     (:class:`~lightning_sd.data.CritiqueDataModule` or any with the same ``evidence`` method).
 
     Args:
-        model: A source such as :class:`~lightning_sd.models.sources.PretrainedModel`; a name means
+        model: A source such as :class:`~lightning_sd.models.PretrainedModel`; a name means
             ``PretrainedModel(name)``, a module in memory comes as ``LoadedModel``.
         objective: Default: forward KL over the whole vocabulary.
         teacher: Default: the frozen initial policy.
@@ -122,7 +122,7 @@ class SelfDistillModule(AnsweringModule):
         self.teacher_context: TeacherContext | None = None
         self.predict_needs: frozenset[str] = frozenset()
         self.save_hyperparameters(
-            describable(
+            describe_arguments(
                 {
                     "model": self.source,
                     "objective": self.objective,
@@ -159,7 +159,7 @@ class SelfDistillModule(AnsweringModule):
 
     def training_step(self, batch: Iterable[Question], batch_idx: int) -> dict[str, Any]:
         """One micro-batch: questions in, summed loss out."""
-        rollouts = self._prepared(with_siblings(self._gathered(list(batch))))
+        rollouts = self._prepared(link_siblings(self._gathered(list(batch))))
         views = self.views(rollouts)
         loss, active = self.loss(rollouts, views)
         if loss.silent:
@@ -176,7 +176,7 @@ class SelfDistillModule(AnsweringModule):
         """This batch's rollouts with their evidence."""
         evidence = evidence_source(self.trainer).evidence
         if self.attempts == "stored":
-            return evidence(stored_attempts(questions, self.tokenizer), self.needs)
+            return evidence(encode_stored_attempts(questions, self.tokenizer), self.needs)
         index, parts = self.trainer.fit_loop.total_batch_idx, itertools.count()
 
         def sample(some: Sequence[Question]) -> list[Rollout]:
@@ -250,7 +250,9 @@ class SelfDistillModule(AnsweringModule):
     ) -> list[LogitsSource]:
         """Scores under the k-th contrasting view of each rollout, for each k."""
         number = max((len(view.contrasts) for view in views if view), default=0)
-        found = (self._taught([contrast(v, k) for v in views], completions) for k in range(number))
+        found = (
+            self._taught([select_contrast(v, k) for v in views], completions) for k in range(number)
+        )
         return [scores for scores in found if scores is not None]
 
     def _total(self, value: Tensor) -> Tensor:
@@ -318,7 +320,7 @@ class SelfDistillModule(AnsweringModule):
             if trainer.predicting
             else trainer.fit_loop.total_batch_idx
         )
-        generator = batch_generator(self.seed, "write", index, self.global_rank, self.device)
+        generator = make_batch_generator(self.seed, "write", index, self.global_rank, self.device)
         with self.teacher.weights(self.student) if teacher else nullcontext():
             return sampler.sample(
                 self.student,
@@ -330,7 +332,7 @@ class SelfDistillModule(AnsweringModule):
 
     def _no_loss(self) -> LossOutput:
         """Nothing to learn from: a zero that still reaches every weight, as DDP needs."""
-        zero = torch.stack([p.sum() * 0.0 for _, p in trainable(self.student)])
+        zero = torch.stack([p.sum() * 0.0 for _, p in list_trainable(self.student)])
         none = torch.zeros(0, device=self.device)
         return LossOutput(zero.sum(), 0.0, none, none, none, none, silent=True)
 

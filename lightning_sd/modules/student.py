@@ -12,8 +12,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_sd._serialize import build
 from lightning_sd.models import ModelSource, PretrainedModel
-from lightning_sd.models.stop_ids import stop_ids
-from lightning_sd.models.trainable import trainable
+from lightning_sd.models.stop_ids import find_stop_ids
+from lightning_sd.models.trainable import list_trainable
 from lightning_sd.modules.global_mean import GlobalMean
 
 OptimizerCallable = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -57,7 +57,7 @@ class StudentModule(GlobalMean):
             return
         student, self.tokenizer = self.source.load()
         self.student = student
-        self.stop_ids = stop_ids(student, self.tokenizer)
+        self.stop_ids = find_stop_ids(student, self.tokenizer)
         self.on_student_ready()
 
     def on_student_ready(self) -> None:
@@ -65,7 +65,7 @@ class StudentModule(GlobalMean):
 
     def configure_optimizers(self) -> Any:
         """Build the optimizer over the trainable weights, and its schedule."""
-        parameters = [parameter for _, parameter in trainable(self.student)]
+        parameters = [parameter for _, parameter in list_trainable(self.student)]
         if not parameters:
             raise ValueError(
                 "model: nothing is trainable. A quantized model trains through `lora` only."
@@ -104,5 +104,5 @@ class StudentModule(GlobalMean):
         return result
 
     def _kept(self) -> set[str]:
-        names = {name for name, _ in trainable(self)}
+        names = {name for name, _ in list_trainable(self)}
         return names | {name for name, _ in self.named_buffers()}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lightning_sd._serialize import describable
+from lightning_sd._serialize import describe_arguments
 from lightning_sd.models import ModelSource
 from lightning_sd.models.chat import encode_prompt
 from lightning_sd.modules.student import OptimizerCallable, SchedulerCallable, StudentModule
@@ -23,7 +23,7 @@ class SupervisedModule(StudentModule):
     whole optimizer step, however it is cut into micro-batches and ranks.
 
     Args:
-        model: A source such as :class:`~lightning_sd.models.sources.PretrainedModel`; a name means
+        model: A source such as :class:`~lightning_sd.models.PretrainedModel`; a name means
             ``PretrainedModel(name)``, a module in memory comes as ``LoadedModel``.
         optimizer: From parameters to an optimizer. Default: AdamW, learning rate 1e-5.
         scheduler: From the optimizer to a schedule, stepped once an optimizer step.
@@ -41,7 +41,7 @@ class SupervisedModule(StudentModule):
         scheduler: SchedulerCallable | None = None,
     ) -> None:
         super().__init__(model, optimizer, scheduler)
-        self.save_hyperparameters(describable({"model": self.source}))
+        self.save_hyperparameters(describe_arguments({"model": self.source}))
 
     def on_student_ready(self) -> None:
         """The student is loaded."""
@@ -86,7 +86,7 @@ class SupervisedModule(StudentModule):
         return nn.functional.cross_entropy(logits.float(), ids, reduction="sum"), len(ids)
 
     def training_step(self, batch: QuestionBatch, batch_idx: int) -> Tensor:
-        """Return the sum over the micro-batch; ``GlobalMean`` averages it."""
+        """Return the micro-batch's summed loss, which :class:`GlobalMean` averages."""
         total, tokens = self.loss(list(batch))
         self.count("loss", total, tokens)
         return total

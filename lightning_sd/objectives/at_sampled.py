@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_sd.functional.divergence import LOG_FLOOR, softmax_and_lse
+from lightning_sd.functional.logits import LOG_FLOOR, softmax_and_lse
 from lightning_sd.functional.logprobs import sampled_logprobs, token_logprobs
 from lightning_sd.objectives.base import Objective, TokenLoss, Tokens
 

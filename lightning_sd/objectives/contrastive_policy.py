@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lightning_sd.functional.contrastive import contrastive_residual, sign_clamped
+from lightning_sd.functional.contrastive import clamp_to_sign, contrastive_residual
 from lightning_sd.objectives.anchored import AnchoredPolicy
 from lightning_sd.objectives.base import Tokens, check_above_zero
 from lightning_sd.objectives.inputs import Signals
@@ -72,7 +72,7 @@ class ContrastivePolicy(AnchoredPolicy):
         """Group advantages, moved where the evidence is strong."""
         tokens = super().tokens(signals)
         assert tokens.advantages is not None
-        moved = sign_clamped(tokens.advantages, self.residual(signals))
+        moved = clamp_to_sign(tokens.advantages, self.residual(signals))
         kept = ~torch.isnan(self.contrast_evidence(signals))
         return replace(tokens, advantages=moved, kept=kept)
 

@@ -15,7 +15,7 @@ from lightning_sd.objectives import Objective
 from lightning_sd.objectives.inputs import Signals
 from lightning_sd.scoring import LogitsSource, Scores
 from lightning_sd.scoring.statistics import token_facts, whole_divergence
-from lightning_sd.types import Rollout, TeacherView, contrast
+from lightning_sd.types import Rollout, TeacherView, select_contrast
 
 DIVERGENCES = {
     "forward_kl": DivergenceSpec(kind="forward_kl"),
@@ -71,7 +71,7 @@ def gather_signals(
 
     unseen = spread_out([views[i] is None for i in active])
     missing = [
-        spread_out([contrast(views[i], k) is None for i in active])
+        spread_out([select_contrast(views[i], k) is None for i in active])
         for k in range(len(scored.contrasts))
     ]
     optional = read_signals(objective, scored, tokens["ids"], unseen, missing)

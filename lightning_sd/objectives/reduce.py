@@ -184,7 +184,7 @@ def _by_autograd(
     return chunked_loss(
         student.hidden,
         head if head is not None else lambda logits: logits,
-        head.trainable() if head is not None else [],
+        head.list_trainable() if head is not None else [],
         loss,
         chunk=objective.chunk_tokens or default_chunk(vocab),
     )

@@ -2,7 +2,8 @@
 
 A mask takes tokens out of the loss and out of the count by which it is averaged; a weight
 multiplies their loss and leaves the count alone. All are off unless an objective's ``weights`` name
-them. Each gets :class:`~lightning_sd.objectives.inputs.Signals` and gives ``[N]``, one per token.
+them. Each gets :class:`~lightning_sd.objectives.inputs.Signals` and gives ``[N]``, one entry per
+token.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Where the student's rollouts come from."""
+"""Samplers, and rollouts from stored attempts."""
 
 from lightning_sd.rollout.base import Completion, Sampler
-from lightning_sd.rollout.stored import stored_attempts
+from lightning_sd.rollout.stored import encode_stored_attempts
 from lightning_sd.rollout.transformers_sampler import TransformersSampler
 
-__all__ = ["Completion", "Sampler", "TransformersSampler", "stored_attempts"]
+__all__ = ["Completion", "Sampler", "TransformersSampler", "encode_stored_attempts"]

@@ -1,4 +1,4 @@
-"""What a sampler is: prompts in, G completions a prompt out."""
+"""The interface of samplers: prompts in, G completions per prompt out."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ class Completion:
     """One sampled continuation of one prompt."""
 
     prompt: int
-    """Index of the prompt that it continues."""
+    """Index of the prompt that the completion continues."""
     ids: tuple[int, ...]
-    """Token ids; the stop token is included if it was sampled, and nothing comes after it."""
+    """Token ids; a sampled stop token is included and is the last one."""
     logprobs: tuple[float, ...]
-    """Of each id at the sampling temperature, before top-k and top-p."""
+    """Log-probability of each id at the sampling temperature, before top-k and top-p."""
     finished: bool
     """Whether a stop token was sampled."""
 
 
 class Sampler(ABC):
-    """Draws completions from the student."""
+    """Samples completions from the student."""
 
     @abstractmethod
     def sample(
@@ -40,11 +40,11 @@ class Sampler(ABC):
         """Sample from each prompt.
 
         Args:
-            model: The student; its modes (train, eval) are the same afterwards.
-            prompts: Token ids.
-            samples: Completions a prompt (G).
-            stop_ids: Each of these ends a completion.
-            generator: The only source of randomness.
+            model: The student; its modules' train and eval modes are restored afterwards.
+            prompts: Token ids of each prompt.
+            samples: Completions per prompt (G).
+            stop_ids: Token ids that end a completion.
+            generator: The only source of randomness, on the model's device.
 
         Returns:
             ``samples`` completions of prompt 0, then of prompt 1, and so on.

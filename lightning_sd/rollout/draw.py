@@ -1,4 +1,4 @@
-"""From weights to drawn tokens: one random number a row, and no running sum of the vocabulary."""
+"""Draw tokens with one random number per row and without cumulating the whole vocabulary."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import torch
 from torch import Tensor
 
 BLOCK = 256
-"""Tokens whose weights are summed before anything is cumulated: sums are many times faster."""
+"""Tokens per block. Block sums are cumulated; a sum is many times faster than a running sum."""
 BELOW = 1 - 2**-22
-"""Strictly below a total, so that a token without probability is never drawn at its end."""
+"""Factor that keeps a level below the total, so that no token of weight 0 is drawn at the end."""
 
 
 def draw(weights: Tensor, generator: torch.Generator) -> Tensor:
     """Sample tokens in proportion to their weights, by inverting the cumulative distribution.
 
-    In two steps: the block in which the level falls, then the token in the block, so that only the
-    blocks' sums and one block a row are cumulated. ``torch.multinomial`` needs one exponential
-    random number a token, which dominates decoding of small models on a CPU.
+    First finds the block that contains the level, then the token in that block, so that only the
+    block sums and one block per row are cumulated. ``torch.multinomial`` needs one exponential
+    random number per token, which dominates the decoding time of small models on a CPU.
 
     Args:
-        weights: ``[rows, vocab]``, not negative, the largest of a row about 1.
-        generator: On the same device.
+        weights: ``[rows, vocab]``, not negative; the largest weight of a row is about 1.
+        generator: A generator on the device of the weights.
 
     Returns:
-        ``[rows]``.
+        Token ids, ``[rows]``.
     """
     rows, vocab = weights.shape
     size = min(BLOCK, vocab)
@@ -32,7 +32,7 @@ def draw(weights: Tensor, generator: torch.Generator) -> Tensor:
     if whole < vocab:
         sums = torch.cat([sums, weights[:, whole:].sum(-1, keepdim=True)], 1)
     blocks = sums.cumsum(-1)
-    # Its dtype is named because `bf16-true` makes the default one too coarse for a vocabulary.
+    # The dtype is explicit because `bf16-true` makes bfloat16 the default, which is too coarse.
     uniform = torch.rand(rows, 1, generator=generator, dtype=weights.dtype, device=weights.device)
     level, block = _invert(blocks, uniform * blocks[:, -1:])
     before = (blocks - sums).gather(1, block)
@@ -43,30 +43,30 @@ def draw(weights: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _invert(cumulative: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-    """The level, kept inside, and the first entry above it; ``[rows, 1]`` each."""
+    """Bound the level, and find the first entry above it; both ``[rows, 1]``."""
     level = torch.minimum(level.clamp(min=0), cumulative[:, -1:] * BELOW)
     return level, torch.searchsorted(cumulative, level, right=True)
 
 
-def left_out(logits: Tensor, *, top_k: int, top_p: float) -> Tensor | None:
-    """Which tokens top-k and then top-p forbid.
+def find_excluded_tokens(logits: Tensor, *, top_k: int, top_p: float) -> Tensor | None:
+    """Find the tokens that top-k and then top-p exclude.
 
     Args:
         logits: ``[rows, vocab]``, at the sampling temperature.
-        top_k: Keep the k most likely; 0: all.
-        top_p: Of these keep the fewest that hold this much probability; 1: all.
+        top_k: Number of most likely tokens to keep; 0 keeps all.
+        top_p: Of these, keep the smallest set with this probability; 1 keeps all.
 
     Returns:
-        ``[rows, vocab]``; None if neither setting leaves anything out.
+        A bool mask ``[rows, vocab]``; None if both settings keep all tokens.
     """
-    dropped = None
+    excluded = None
     if top_k and top_k < logits.shape[-1]:
-        dropped = logits < logits.topk(top_k, -1).values[:, -1:]
-        logits = logits.masked_fill(dropped, -torch.inf)
+        excluded = logits < logits.topk(top_k, -1).values[:, -1:]
+        logits = logits.masked_fill(excluded, -torch.inf)
     if top_p < 1:
         ordered, order = logits.sort(-1, descending=True)
         probs = ordered.softmax(-1)
         beyond = probs.cumsum(-1) - probs >= top_p
         nucleus = torch.zeros_like(beyond).scatter_(-1, order, beyond)
-        dropped = nucleus if dropped is None else dropped | nucleus
-    return dropped
+        excluded = nucleus if excluded is None else excluded | nucleus
+    return excluded

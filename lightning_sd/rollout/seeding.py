@@ -1,4 +1,4 @@
-"""Random numbers that depend on where a batch stands, and on nothing that came before it."""
+"""Seed random numbers by the position of a batch, independent of all earlier batches."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import os
 import torch
 
 
-def batch_generator(
+def make_batch_generator(
     seed: int | None, stage: str, index: int, rank: int, device: torch.device
 ) -> torch.Generator:
-    """The generator for one batch of one rank.
+    """Make the random generator of one batch on one rank.
 
-    A resumed run draws what the unbroken one would have drawn, with no state in the checkpoint;
-    ranks draw different numbers although ``seed_everything`` seeds them alike.
+    A resumed run draws the same numbers as an uninterrupted one, without state in the checkpoint.
+    Ranks draw different numbers, although ``seed_everything`` gives them the same seed.
 
     Args:
-        seed: None: that of ``seed_everything``, or 0.
+        seed: The run's seed; None uses that of ``seed_everything``, or 0.
         stage: ``train``, ``eval`` or ``predict``.
-        index: Number of the batch in its stage.
+        index: Index of the batch in its stage.
         rank: Global rank.
-        device: Where the generator works.
+        device: Device of the generator.
 
     Example:
         >>> cpu = torch.device("cpu")
-        >>> seeds = {batch_generator(1, "train", 7, r, cpu).initial_seed() for r in (0, 1, 0)}
+        >>> seeds = {make_batch_generator(1, "train", 7, r, cpu).initial_seed() for r in (0, 1, 0)}
         >>> len(seeds)
         2
     """

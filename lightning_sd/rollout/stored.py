@@ -1,4 +1,4 @@
-"""Rollouts that were written down earlier: offline training."""
+"""Turn stored attempts into rollouts, for offline training."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any
 from lightning_sd.types import Question, Rollout
 
 
-def stored_attempts(questions: Sequence[Question], tokenizer: Any) -> list[Rollout]:
-    """One rollout a question, from the attempt that stands with it.
+def encode_stored_attempts(questions: Sequence[Question], tokenizer: Any) -> list[Rollout]:
+    """Tokenize the stored attempt of each question.
 
-    Stored text has to be tokenised, unlike sampled ids. The end-of-turn token is added, unless
-    ``extra["finished"]`` says that the attempt was cut off.
+    The end-of-turn token is appended, unless ``extra["finished"]`` is false because the attempt was
+    cut off.
 
     Args:
-        questions: Each with ``attempt``.
-        tokenizer: The student's.
+        questions: Questions with an ``attempt``.
+        tokenizer: The student's tokenizer.
 
     Returns:
-        One rollout a question, in order.
+        One rollout per question, in order.
 
     Raises:
-        ValueError: A question without an attempt.
+        ValueError: A question has no attempt.
     """
     rollouts = []
     for group, question in enumerate(questions):

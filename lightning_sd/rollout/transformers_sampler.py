@@ -1,4 +1,4 @@
-"""Sampling from a transformers model: one prefill a prompt, shared by its G completions."""
+"""Sample from a transformers model; the G completions of a prompt share its prefill."""
 
 from __future__ import annotations
 
@@ -11,38 +11,40 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_sd.models.cache import cache_argument, left_pad
-from lightning_sd.models.media import media_inputs
+from lightning_sd.models.cache import get_cache_argument, left_pad
+from lightning_sd.models.media import collect_media_inputs
 from lightning_sd.rollout.base import Completion, Sampler
-from lightning_sd.rollout.draw import draw, left_out
-from lightning_sd.rollout.packed import packed_linears
+from lightning_sd.rollout.draw import draw, find_excluded_tokens
+from lightning_sd.rollout.packed import use_packed_linears
 
 SHRINK_AT = 0.25
-"""Share of finished rows at which they leave the batch: leaving copies the cache."""
+"""Share of finished rows at which they are removed; each removal copies the cache."""
 
 
 @dataclass(frozen=True)
 class TransformersSampler(Sampler):
-    """Samples with the model itself and a key-value cache.
+    """Samples with the model's own forward pass and a key-value cache.
 
     Raises:
-        ValueError: A setting out of range.
+        ValueError: A setting is out of range.
     """
 
     max_new_tokens: int = 256
-    """Longest completion; one that reaches it without a stop token counts as cut off."""
+    """Longest completion in tokens; one without a stop token by then counts as cut off."""
     temperature: float = 1.0
-    """0 is greedy decoding."""
+    """Divisor of the logits; 0 is greedy decoding."""
     top_p: float = 1.0
-    """Sample from the smallest set of tokens that holds this much probability."""
+    """Sample from the smallest set of tokens with this probability; 1: from all tokens."""
     top_k: int = 0
-    """Sample from the k most likely tokens; 0: from all."""
+    """Sample from the k most likely tokens; 0: from all tokens."""
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens={self.max_new_tokens}: must be at least 1.")
         if not 0 <= self.temperature < math.inf:
-            raise ValueError(f"temperature={self.temperature}: must be 0 (greedy) or above.")
+            raise ValueError(
+                f"temperature={self.temperature}: must be finite, and 0 (greedy) or more."
+            )
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p={self.top_p}: must be above 0 and at most 1.")
         if self.top_k < 0:
@@ -58,8 +60,8 @@ class TransformersSampler(Sampler):
         stop_ids: Sequence[int],
         generator: torch.Generator,
     ) -> list[Completion]:
-        """Sample from each prompt; see :class:`Sampler`."""
-        with rollout_mode(model), packed_linears(model, len(prompts) * samples):
+        """Sample from each prompt; see :meth:`Sampler.sample`."""
+        with rollout_mode(model), use_packed_linears(model, len(prompts) * samples):
             state = _Decoding.prefill(model, prompts, samples)
             rows = _Rows(len(prompts) * samples, next(model.parameters()).device)
             stops = torch.tensor(list(stop_ids), device=rows.alive.device)
@@ -76,11 +78,11 @@ class TransformersSampler(Sampler):
         return rows.completions(samples)
 
     def pick(self, logits: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw one token a row.
+        """Draw one token per row.
 
         Args:
             logits: ``[rows, vocab]``.
-            generator: Source of randomness, on the logits' device.
+            generator: A generator on the logits' device.
 
         Returns:
             Ids ``[rows]`` and their log-probabilities before top-k and top-p, ``[rows]``.
@@ -93,19 +95,21 @@ class TransformersSampler(Sampler):
         else:
             if self.temperature != 1:
                 scaled /= self.temperature
-            dropped = left_out(scaled, top_k=self.top_k, top_p=self.top_p)
+            excluded = find_excluded_tokens(scaled, top_k=self.top_k, top_p=self.top_p)
             weights = scaled.exp_()
             total = weights.sum(-1)
-            ids = draw(weights if dropped is None else weights.masked_fill_(dropped, 0), generator)
+            if excluded is not None:
+                weights.masked_fill_(excluded, 0)
+            ids = draw(weights, generator)
         return ids, (weights.gather(-1, ids.unsqueeze(-1)).squeeze(-1) / total).log_()
 
 
 @contextmanager
 def rollout_mode(model: nn.Module) -> Iterator[None]:
-    """Eval mode while sampling, then every submodule's own mode again.
+    """Put a model into eval mode, and restore each submodule's mode afterwards.
 
-    In train mode with gradient checkpointing transformers drops the key-value cache and decodes
-    wrong tokens without a word (transformers #36051).
+    In train mode with gradient checkpointing, transformers ignores the key-value cache and decodes
+    wrong tokens without an error (transformers issue 36051).
     """
     modes = {module: module.training for module in model.modules()}
     model.eval()
@@ -118,7 +122,7 @@ def rollout_mode(model: nn.Module) -> Iterator[None]:
 
 @dataclass
 class _Decoding:
-    """Everything the next forward pass needs, one entry a live row."""
+    """The state for the next forward pass, with one entry per active row."""
 
     logits: Tensor
     cache: Any
@@ -129,18 +133,18 @@ class _Decoding:
     def prefill(cls, model: nn.Module, prompts: Sequence[Sequence[int]], samples: int) -> _Decoding:
         device = next(model.parameters()).device
         ids, mask, positions = left_pad(prompts, device)
-        # Not at the top: transformers takes seconds to import.
-        from lightning_sd.models.growing_cache import growing_cache
+        # Imported here because transformers takes seconds to import.
+        from lightning_sd.models.growing_cache import make_growing_cache
 
-        cache = growing_cache(getattr(model, "config", None))
+        cache = make_growing_cache(getattr(model, "config", None))
         out = model(
             input_ids=ids,
             attention_mask=mask,
             position_ids=positions,
             use_cache=True,
             logits_to_keep=1,
-            **media_inputs(prompts, device),
-            **{cache_argument(model): cache},
+            **collect_media_inputs(prompts, device),
+            **{get_cache_argument(model): cache},
         )
         cache.batch_repeat_interleave(samples)
         return cls(
@@ -163,14 +167,14 @@ class _Decoding:
             attention_mask=self.mask,
             position_ids=self.positions.unsqueeze(1),
             use_cache=True,
-            **{cache_argument(model): self.cache},
+            **{get_cache_argument(model): self.cache},
         )
         self.logits, self.positions = out.logits[:, -1], self.positions + 1
 
 
 @dataclass
 class _Rows:
-    """What has been sampled so far; ``live`` maps the rows of the batch to completions."""
+    """The tokens sampled so far; ``live`` maps the rows of the batch to completions."""
 
     number: int
     device: torch.device
@@ -183,7 +187,7 @@ class _Rows:
         self.lengths = torch.zeros(self.number, dtype=torch.long, device=self.device)
 
     def add(self, ids: Tensor, logprobs: Tensor, stops: Tensor) -> int:
-        """Take one token a live row; returns how many completions are not finished."""
+        """Append one token per active row; return the number of unfinished completions."""
         for store, values in ((self.ids, ids), (self.logprobs, logprobs)):
             column = torch.zeros(self.number, dtype=values.dtype, device=self.device)
             column[self.live] = values
@@ -194,7 +198,7 @@ class _Rows:
         return int(self.alive.sum())
 
     def shrink(self, running: int) -> Tensor | None:
-        """Rows of the batch to keep, if enough of them are finished to be worth a copy."""
+        """Return the rows to keep, or None if too few are finished to be worth a copy."""
         if len(self.live) - running < SHRINK_AT * len(self.live):
             return None
         keep = self.alive[self.live].nonzero().squeeze(1)

@@ -1,4 +1,4 @@
-"""The output head, held apart from the model so that it can be applied chunk by chunk."""
+"""The output head, separate from the model so that it can be applied chunk by chunk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Head:
     softcap: float | None = None
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        """``[tokens, hidden]`` to ``[tokens, vocab]``."""
+        """Compute logits ``[tokens, vocab]`` from hidden states ``[tokens, hidden]``."""
         logits = nn.functional.linear(hidden, self.weight, self.bias)
         if self.scale != 1.0:
             logits = logits * self.scale
@@ -28,23 +28,24 @@ class Head:
             logits = torch.tanh(logits / self.softcap) * self.softcap
         return logits
 
-    def trainable(self) -> list[Tensor]:
-        """Those of its tensors that want a gradient."""
+    def list_trainable(self) -> list[Tensor]:
+        """Return the tensors that require a gradient."""
         return [t for t in (self.weight, self.bias) if t is not None and t.requires_grad]
 
 
-def head_of(linear: nn.Linear, config: Any) -> Head:
-    """The head of a transformers model.
+def get_head(linear: nn.Linear, config: Any) -> Head:
+    """Build the head of a transformers model.
 
-    Cohere multiplies the logits, Granite divides them, Gemma caps them.
+    Reads the factor of Cohere's logits, the divisor of Granite's, and the cap of Gemma's from the
+    configuration.
 
     Args:
         linear: The model's output embeddings.
         config: The model's configuration.
 
     Returns:
-        The head; its tensors are detached when no gradient is wanted, so that it still gives the
-        teacher's logits after the teacher's weights have been swapped out again.
+        The head. Without gradient its tensors are detached, so that a teacher's head keeps the
+        teacher's weights after they have been swapped out of the model.
     """
     scale = float(getattr(config, "logit_scale", None) or 1.0)
     scale /= float(getattr(config, "logits_scaling", None) or 1.0)

@@ -1,4 +1,4 @@
-"""How rows of unequal length are laid out for a forward pass with little waste."""
+"""Lay out rows of unequal length for forward passes with little padding."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from torch import Tensor
 Ids = Sequence[int]
 
 CALL_COST = 512
-"""What another forward pass costs, in tokens: padding below this is not worth a bucket."""
+"""Cost of a forward pass beside its tokens, in tokens; less padding is not worth a bucket."""
 
 
-def pack(
+def pack_rows(
     prompts: Sequence[Ids], completions: Sequence[Ids], device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Join prompts and completions into one right-padded batch.
+    """Join prompts and completions into one batch that is padded on the right.
 
-    Padding stands on the right, so positions count from 0 and causal attention never sees it:
-    no attention mask is needed.
+    With padding on the right, positions start at 0 and causal attention never reads padding, so no
+    attention mask is needed.
 
     Args:
-        prompts: One a row.
-        completions: One a row.
-        device: Where the tensors go.
+        prompts: Token ids, one prompt per row.
+        completions: Token ids, one completion per row.
+        device: The device of the result.
 
     Returns:
-        Ids ``[rows, longest]``, and for each completion token the index of the position that
-        predicts it in the flattened batch, ``[tokens]``.
+        Ids ``[rows, longest]``; and for each completion token the index, in the flattened batch, of
+        the position that predicts it, ``[tokens]``.
 
     Raises:
-        ValueError: An empty prompt.
+        ValueError: A prompt is empty.
 
     Example:
-        >>> pack([[5], [5, 6]], [[7, 8], [9]], torch.device("cpu"))
+        >>> pack_rows([[5], [5, 6]], [[7, 8], [9]], torch.device("cpu"))
         (tensor([[5, 7, 8],
                 [5, 6, 9]]), tensor([0, 1, 4]))
     """
@@ -51,18 +51,18 @@ def pack(
     return batch.to(device), torch.cat(keep).to(device)
 
 
-def buckets(lengths: Sequence[int], *, call_cost: int = CALL_COST) -> list[list[int]]:
-    """Split rows into groups of like length so that padding plus calls cost least.
+def bucket_rows(lengths: Sequence[int], *, call_cost: int = CALL_COST) -> list[list[int]]:
+    """Group rows of similar length so that padding and calls together cost least.
 
     Args:
-        lengths: Tokens of each row.
-        call_cost: Cost of a further group, in tokens.
+        lengths: Length of each row, in tokens.
+        call_cost: Cost of each group beside its tokens, in tokens.
 
     Returns:
-        Groups of row numbers; their order is that of falling length.
+        Groups of row indices, ordered by decreasing length.
 
     Example:
-        >>> buckets([10, 900, 11, 901], call_cost=100)
+        >>> bucket_rows([10, 900, 11, 901], call_cost=100)
         [[3, 1], [2, 0]]
     """
     order = sorted(range(len(lengths)), key=lambda row: -lengths[row])

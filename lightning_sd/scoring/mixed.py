@@ -1,4 +1,4 @@
-"""Several scores of the same tokens, made into one distribution."""
+"""Combine several scores of the same tokens into one distribution."""
 
 from __future__ import annotations
 
@@ -11,29 +11,31 @@ from torch import Tensor
 from lightning_sd.scoring.scorer import Scores
 
 Mix = Callable[[Sequence[Tensor]], Tensor]
-"""Logits of each part, ``[chunk, vocab]`` each and free to be overwritten, to the mixed logits."""
+"""Maps the logits of each part, ``[chunk, vocab]``, to mixed logits; may overwrite its inputs."""
 
 
 @dataclass(frozen=True)
 class MixedScores:
-    """Scores whose logits are formed chunk by chunk from those of other scores."""
+    """Scores with logits that are computed chunk by chunk from the logits of other scores."""
 
     parts: tuple[LogitsSource, ...]
     mix: Mix
 
     def __len__(self) -> int:
-        """Tokens."""
+        """Return the number of tokens."""
         return len(self.parts[0])
 
 
 LogitsSource = Scores | MixedScores
 
 
-def weighted(coefficients: Sequence[float]) -> Mix:
-    """Mix logits linearly: a geometric mean of distributions if the coefficients sum to 1.
+def make_linear_mix(coefficients: Sequence[float]) -> Mix:
+    """Make a function that mixes logits linearly.
+
+    The result is a weighted geometric mean of the distributions if the coefficients sum to 1.
 
     Args:
-        coefficients: One a part.
+        coefficients: One per part.
     """
 
     def mix(logits: Sequence[Tensor]) -> Tensor:
@@ -45,13 +47,13 @@ def weighted(coefficients: Sequence[float]) -> Mix:
     return mix
 
 
-def spread(scores: Scores, present: Sequence[bool], lengths: Sequence[int]) -> Scores:
-    """Make room for rows that were not scored: zeros stand in for them.
+def insert_missing_rows(scores: Scores, present: Sequence[bool], lengths: Sequence[int]) -> Scores:
+    """Insert zeros into scores for the rows that were not scored.
 
     Args:
-        scores: Of the rows that are present.
-        present: Which rows those are.
-        lengths: Tokens of every row.
+        scores: Scores of the rows that are present.
+        present: Whether each row was scored.
+        lengths: Length of each row, in tokens.
 
     Returns:
         Scores of ``sum(lengths)`` tokens.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lightning_sd.functional.divergence import widened
 from lightning_sd.functional.linear import LogitsBuffer
+from lightning_sd.functional.logits import widen
 from lightning_sd.scoring.mixed import LogitsSource, MixedScores
 
 BLOCK_ELEMENTS = 2**18
@@ -36,7 +36,7 @@ class ScaledLogits:
             return self.scores.mix([source(part) for source in self._parts])
         if self._buffer is not None:
             return self._buffer.logits(self.scores.hidden[part])
-        return widened(self.scores.logits(part), copy=True).mul_(self.scale)
+        return widen(self.scores.logits(part), copy=True).mul_(self.scale)
 
 
 def row_blocks(logits: Tensor) -> list[slice]:

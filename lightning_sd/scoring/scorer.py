@@ -1,8 +1,8 @@
-"""Score completions: from (prompt, completion) ids to hidden states of the completion's tokens.
+"""Score completions: compute the hidden states that predict their tokens.
 
-Only positions that predict a completion token leave this file, packed one after another without
-padding, so nothing downstream can mistake a prompt or a pad for a token of the completion. The
-output head is applied later, chunk by chunk, by whoever needs logits.
+The result holds only positions that predict a completion token, one after another without padding,
+so that no later step can count a prompt token or padding. The output head is applied later, chunk
+by chunk.
 """
 
 from __future__ import annotations
@@ -14,28 +14,29 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from lightning_sd.models.cache import causal_lm
-from lightning_sd.models.media import has_media, media_inputs
-from lightning_sd.scoring.head import Head, head_of
-from lightning_sd.scoring.layout import CALL_COST, Ids, buckets, pack
-from lightning_sd.scoring.prefix import shared_prefix_hidden
-from lightning_sd.scoring.sharing import Shared, cheapest
+from lightning_sd.models.cache import get_causal_lm
+from lightning_sd.models.media import collect_media_inputs, has_media
+from lightning_sd.scoring.head import Head, get_head
+from lightning_sd.scoring.layout import CALL_COST, Ids, bucket_rows, pack_rows
+from lightning_sd.scoring.prefix import compute_shared_hidden
+from lightning_sd.scoring.sharing import SharedRows, find_cheapest_sharing
 
 
 @dataclass(frozen=True)
 class Scores:
-    """One entry a completion token, rows one after another: ``sum(lengths)`` tokens."""
+    """One entry per completion token, rows one after another: ``sum(lengths)`` tokens."""
 
     hidden: Tensor
-    """``[tokens, hidden]``; with ``head=None`` these are the logits, ``[tokens, vocab]``."""
+    """Hidden states ``[tokens, hidden]``; the logits ``[tokens, vocab]`` if ``head`` is None."""
     head: Head | None
+    """The output head; None if ``hidden`` holds logits."""
 
     def __len__(self) -> int:
-        """Tokens."""
+        """Return the number of tokens."""
         return len(self.hidden)
 
     def logits(self, chunk: slice = slice(None)) -> Tensor:
-        """Logits of some of the tokens, ``[chunk, vocab]``."""
+        """Compute the logits of a slice of the tokens, ``[chunk, vocab]``."""
         return self.hidden[chunk] if self.head is None else self.head(self.hidden[chunk])
 
 
@@ -43,11 +44,11 @@ class Scorer:
     """Scores completions under a causal language model.
 
     Args:
-        model: transformers' causal LM (peft or not), or any module that takes ``input_ids`` and
-            returns an object with ``.logits``.
-        share_prompts: Encode once what rows have in common (whole prompts, or their beginnings)
-            where that costs less. False: lay every row out whole (the slow reference of the tests).
-        call_cost: What a forward pass costs beside its tokens, in tokens.
+        model: A transformers causal LM (with or without peft), or a module that takes
+            ``input_ids`` and returns an object with ``.logits``.
+        share_prompts: Encode shared prompts or prefixes once where that costs less. False encodes
+            every row whole, which is slower and serves as the reference in tests.
+        call_cost: Cost of a forward pass beside its tokens, in tokens.
     """
 
     def __init__(
@@ -60,47 +61,46 @@ class Scorer:
         self._split: tuple[nn.Module, nn.Linear] | None = None
 
     def score(self, prompts: Sequence[Ids], completions: Sequence[Ids]) -> Scores:
-        """Hidden states from which each completion token is predicted.
+        """Compute the hidden states that predict each completion token.
 
-        The completion's ids are taken as they are, whatever the prompt: student and teacher score
+        The completion's ids are used unchanged after any prompt, so that student and teacher score
         the same tokens. Gradients flow if they are enabled.
 
         Args:
-            prompts: One a row, at least one token each.
-            completions: One a row; an empty one gives no entry.
+            prompts: Token ids, one prompt per row, with at least one token each.
+            completions: Token ids, one completion per row; an empty one gives no entry.
 
         Returns:
-            Entry ``sum(lengths[:row]) + t`` predicts token ``t`` of that row.
+            Scores in which entry ``sum(lengths[:row]) + t`` predicts token ``t`` of that row.
 
         Raises:
-            ValueError: An empty prompt: nothing predicts the first completion token.
+            ValueError: A prompt is empty, so that nothing predicts the first completion token.
         """
         if not self._head_checked:
             self._find_head()
         if self._split is None:
-            return Scores(self._by_rows(prompts, completions, self._logits), None)
+            return Scores(self._forward_rows(prompts, completions, self._compute_logits), None)
         backbone, linear = self._split
         if has_media(prompts):
-            # The decoder alone knows nothing of sounds: the whole model but its head does.
-            backbone = causal_lm(self.model).base_model
-        shared = self._shared(prompts, completions)
+            # The text decoder takes no sounds; the whole model without its head does.
+            backbone = get_causal_lm(self.model).base_model
+        shared = self._find_shared(prompts, completions)
         if shared is not None:
-            hidden = shared_prefix_hidden(
-                backbone, causal_lm(self.model).config, shared, [len(c) for c in completions]
+            hidden = compute_shared_hidden(
+                backbone, get_causal_lm(self.model).config, shared, [len(c) for c in completions]
             )
         else:
-            hidden = self._by_rows(
+            hidden = self._forward_rows(
                 prompts,
                 completions,
                 lambda **inputs: backbone(**inputs, use_cache=False).last_hidden_state,
             )
-        return Scores(hidden, head_of(linear, causal_lm(self.model).config))
+        return Scores(hidden, get_head(linear, get_causal_lm(self.model).config))
 
-    def _shared(self, prompts: Sequence[Ids], completions: Sequence[Ids]) -> Shared | None:
-        """How rows share what they have in common; None: they don't."""
-        # Recomputation in the backward pass would fill the cache a second time. Without gradients
-        # older transformers drop the cache all the same, and student and teacher should be laid
-        # out alike: then equal prompts give equal numbers to the last bit.
+    def _find_shared(self, prompts: Sequence[Ids], completions: Sequence[Ids]) -> SharedRows | None:
+        """Split rows into shared prefixes and tails; None to encode whole rows."""
+        # With checkpointing the backward pass would fill the cache a second time. This holds for
+        # calls without gradients too, so that student and teacher have the same layout.
         checkpointing = any(
             module.training and getattr(module, "gradient_checkpointing", False)
             for module in self.model.modules()
@@ -108,35 +108,36 @@ class Scorer:
         whole = all(len(prompt) for prompt in prompts) and all(len(c) for c in completions)
         if not self.share_prompts or checkpointing or not whole:
             return None
-        return cheapest(prompts, completions, call_cost=self.call_cost)
+        return find_cheapest_sharing(prompts, completions, call_cost=self.call_cost)
 
-    def _by_rows(
+    def _forward_rows(
         self,
         prompts: Sequence[Ids],
         completions: Sequence[Ids],
         forward: Callable[..., Tensor],
     ) -> Tensor:
-        """Whole rows, those of like length together."""
+        """Run whole rows through the model, rows of similar length together."""
         device = next(self.model.parameters()).device
         lengths = [len(p) + len(c) for p, c in zip(prompts, completions, strict=True)]
         parts: dict[int, Tensor] = {}
-        for rows in buckets(lengths, call_cost=self.call_cost):
-            chosen = [completions[row] for row in rows]
-            asked = [prompts[row] for row in rows]
-            batch, keep = pack(asked, chosen, device)
-            found = forward(input_ids=batch, **media_inputs(asked, device)).flatten(0, 1)[keep]
-            parts.update(zip(rows, found.split([len(c) for c in chosen]), strict=True))
+        for rows in bucket_rows(lengths, call_cost=self.call_cost):
+            row_completions = [completions[row] for row in rows]
+            row_prompts = [prompts[row] for row in rows]
+            batch, keep = pack_rows(row_prompts, row_completions, device)
+            inputs = collect_media_inputs(row_prompts, device)
+            hidden = forward(input_ids=batch, **inputs).flatten(0, 1)[keep]
+            parts.update(zip(rows, hidden.split([len(c) for c in row_completions]), strict=True))
         return torch.cat([parts[row] for row in range(len(prompts))])
 
-    def _logits(self, **inputs: Tensor) -> Tensor:
+    def _compute_logits(self, **inputs: Tensor) -> Tensor:
         logits: Tensor = self.model(**inputs).logits
         return logits
 
     @torch.no_grad()
     def _find_head(self) -> None:
-        """Split the model into backbone and head, if that provably gives the model's own logits."""
+        """Split the model into backbone and head if they reproduce the model's logits."""
         self._head_checked = True
-        base = causal_lm(self.model)
+        base = get_causal_lm(self.model)
         linear = base.get_output_embeddings() if hasattr(base, "get_output_embeddings") else None
         backbone = base.get_decoder() if hasattr(base, "get_decoder") else None
         if type(linear) is not nn.Linear or backbone is None or backbone is base:
@@ -144,11 +145,11 @@ class Scorer:
         probe = torch.arange(1, 5, device=linear.weight.device).unsqueeze(0) % linear.out_features
         expected = self.model(input_ids=probe).logits.float()
         hidden = backbone(input_ids=probe, use_cache=False).last_hidden_state
-        split = head_of(linear, base.config)(hidden).float()
+        split = get_head(linear, base.config)(hidden).float()
         if torch.allclose(split, expected, rtol=1e-2, atol=1e-2 * expected.abs().max().item()):
             self._split = (backbone, linear)
         else:
             rank_zero_warn(
-                f"{type(base).__name__}: its logits are not a linear map of its last hidden state "
-                "that lightning_sd knows. Scoring works, but holds the logits of whole sequences."
+                f"{type(base).__name__} computes its logits from the last hidden state in an "
+                "unknown way. Scoring works, but needs memory for the logits of whole sequences."
             )

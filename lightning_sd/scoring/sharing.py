@@ -1,7 +1,7 @@
-"""What rows have in common, and whether it pays to encode that only once.
+"""Find the prefixes that rows share, and whether encoding them once is cheaper.
 
-Completions of one question share its whole prompt. Attempts with a critique each share the question
-before it; all questions of a batch may share a system turn and worked examples.
+Completions of one question share its whole prompt. Prompts with a critique per attempt share the
+question before it. All questions of a batch may share a system turn and worked examples.
 """
 
 from __future__ import annotations
@@ -11,93 +11,95 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from lightning_sd.models.media import MediaPrompt, has_media
-from lightning_sd.scoring.layout import Ids, buckets
+from lightning_sd.scoring.layout import Ids, bucket_rows
 
 
 @dataclass(frozen=True)
-class Shared:
-    """Rows split into beginnings, encoded once each, and what follows them."""
+class SharedRows:
+    """Rows split into prefixes, which are encoded once each, and tails."""
 
-    heads: Sequence[Ids]
-    """The beginnings, not empty."""
+    prefixes: Sequence[Ids]
+    """The prefixes; none is empty."""
     index: Sequence[int]
-    """Which of them each row has."""
+    """Index of each row's prefix."""
     tails: Sequence[Ids]
-    """The rest of each row; it ends with the row's completion."""
+    """The remaining tokens of each row, which end with its completion."""
 
 
 @dataclass(frozen=True)
-class Split:
-    """Groups of distinct prompts, and how many tokens all prompts of a group begin with."""
+class PrefixSplit:
+    """Groups of distinct prompts, and the length of the prefix that each group shares."""
 
     groups: list[list[int]]
+    """Indices of the prompts of each group."""
     lengths: list[int]
+    """Length of each group's prefix, in tokens."""
 
 
-def cheapest(
+def find_cheapest_sharing(
     prompts: Sequence[Ids], completions: Sequence[Ids], *, call_cost: int
-) -> Shared | None:
-    """The way to share that costs least, or None where whole rows cost less.
+) -> SharedRows | None:
+    """Find the cheapest way to share prefixes; None where whole rows cost less.
 
-    It reads prompts and lengths only, so student and teacher with equal prompts are laid out alike,
-    and equal weights then give equal numbers to the last bit.
+    The choice depends on the prompts and the lengths only. Student and teacher with equal prompts
+    therefore have the same layout, and equal weights give equal results to the last bit.
 
     Args:
-        prompts: One a row, not empty.
-        completions: One a row, not empty.
-        call_cost: What a forward pass costs beside its tokens, in tokens.
+        prompts: Token ids, one prompt per row; none is empty.
+        completions: Token ids, one completion per row; none is empty.
+        call_cost: Cost of a forward pass beside its tokens, in tokens.
 
     Example:
         >>> rows = [[1] * 200] * 4, [[2] * 10] * 4
-        >>> [cheapest(*rows, call_cost=cost) is not None for cost in (500, 700)]
+        >>> [find_cheapest_sharing(*rows, call_cost=cost) is not None for cost in (500, 700)]
         [True, False]
     """
-    distinct, index = shared_prompts(prompts)
+    distinct, index = deduplicate_prompts(prompts)
     if has_media(prompts):
-        # A sound is encoded once a prompt. And a completion may hold the token that stands for
-        # sounds: laid out behind its prompt it would be taken for one.
-        return Shared(distinct, index, completions)
-    # The longest completion of each distinct prompt decides how far its rows are padded.
+        # Each sound is encoded once. In a separate pass, a completion that holds the sound's
+        # placeholder token is not mistaken for a sound.
+        return SharedRows(distinct, index, completions)
+    # The longest completion of each distinct prompt decides the padding of its rows.
     ends = [0] * len(distinct)
     for place, completion in zip(index, completions, strict=True):
         ends[place] = max(ends[place], len(completion))
 
-    def cost(split: Split) -> int:
-        """Tokens of both forward passes, padding and calls included."""
+    def compute_cost(split: PrefixSplit) -> int:
+        """Return the tokens of both forward passes, with padding and the cost of the calls."""
         tails = [
             len(distinct[i]) - length + ends[i]
             for group, length in zip(split.groups, split.lengths, strict=True)
             for i in group
         ]
-        heads = len(split.groups) * max(split.lengths)
-        return heads + len(prompts) * (max(tails) - 1) + 2 * call_cost
+        prefixes = len(split.groups) * max(split.lengths)
+        return prefixes + len(prompts) * (max(tails) - 1) + 2 * call_cost
 
-    ways = [split for split in splits(distinct) if len(split.groups) < len(prompts)]
+    ways = [split for split in iterate_splits(distinct) if len(split.groups) < len(prompts)]
     if not ways:
         return None
-    least, best = min(((cost(split), split) for split in ways), key=lambda way: way[0])
+    least, best = min(((compute_cost(split), split) for split in ways), key=lambda way: way[0])
     lengths = [len(p) + len(c) for p, c in zip(prompts, completions, strict=True)]
-    # Where it is less than whole rows without any padding, no need to see how they would be padded.
+    # If it is cheaper than whole rows without padding, their padding need not be computed.
     if least >= sum(lengths) + call_cost:
-        groups = buckets(lengths, call_cost=call_cost)
+        groups = bucket_rows(lengths, call_cost=call_cost)
         if least >= sum(lengths[group[0]] * len(group) + call_cost for group in groups):
             return None
-    return share(best, distinct, index, completions)
+    return apply_split(best, distinct, index, completions)
 
 
-def splits(distinct: Sequence[list[int]]) -> Iterator[Split]:
-    """Each prompt for itself; then those together that begin alike for ever fewer tokens.
+def iterate_splits(distinct: Sequence[list[int]]) -> Iterator[PrefixSplit]:
+    """Yield one group per prompt, then larger and larger groups with shorter and shorter prefixes.
 
     Example:
-        >>> for split in splits([[1, 2], [5, 6], [5, 7]]):
+        >>> for split in iterate_splits([[1, 2], [5, 6], [5, 7]]):
         ...     print(split.groups, split.lengths)
         [[0], [1], [2]] [2, 2, 2]
         [[0], [1, 2]] [2, 1]
     """
-    yield Split([[i] for i in range(len(distinct))], [len(prompt) for prompt in distinct])
-    # In this order prompts that begin alike stand side by side.
+    yield PrefixSplit([[i] for i in range(len(distinct))], [len(prompt) for prompt in distinct])
+    # Sorting puts prompts with the same prefix side by side.
     order = sorted(range(len(distinct)), key=lambda i: distinct[i])
-    common = [_common(distinct[i], distinct[j]) for i, j in pairwise(order)]
+    common = [_count_common(distinct[i], distinct[j]) for i, j in pairwise(order)]
     for depth in sorted({length for length in common if length}, reverse=True):
         groups, lengths = [[order[0]]], [len(distinct[order[0]])]
         for i, length in zip(order[1:], common, strict=True):
@@ -107,20 +109,20 @@ def splits(distinct: Sequence[list[int]]) -> Iterator[Split]:
             else:
                 groups.append([i])
                 lengths.append(len(distinct[i]))
-        yield Split(groups, lengths)
+        yield PrefixSplit(groups, lengths)
 
 
-def share(
-    split: Split, distinct: Sequence[Ids], index: Sequence[int], completions: Sequence[Ids]
-) -> Shared:
-    """Rows as a split of their distinct prompts has them.
+def apply_split(
+    split: PrefixSplit, distinct: Sequence[Ids], index: Sequence[int], completions: Sequence[Ids]
+) -> SharedRows:
+    """Split rows into prefixes and tails, given a split of their distinct prompts.
 
     Example:
-        >>> share(Split([[0, 1]], [2]), [[1, 2, 3], [1, 2]], [0, 1], [[4], [5]])
-        Shared(heads=[[1, 2]], index=[0, 0], tails=[[3, 4], [5]])
+        >>> apply_split(PrefixSplit([[0, 1]], [2]), [[1, 2, 3], [1, 2]], [0, 1], [[4], [5]])
+        SharedRows(prefixes=[[1, 2]], index=[0, 0], tails=[[3, 4], [5]])
     """
     group_of = {i: number for number, group in enumerate(split.groups) for i in group}
-    heads = [
+    prefixes = [
         distinct[group[0]][:length]
         for group, length in zip(split.groups, split.lengths, strict=True)
     ]
@@ -128,22 +130,22 @@ def share(
         [*distinct[i][split.lengths[group_of[i]] :], *completion]
         for i, completion in zip(index, completions, strict=True)
     ]
-    return Shared(heads, [group_of[i] for i in index], tails)
+    return SharedRows(prefixes, [group_of[i] for i in index], tails)
 
 
-def _common(first: Ids, second: Ids) -> int:
-    """Tokens with which both begin."""
+def _count_common(first: Ids, second: Ids) -> int:
+    """Count the tokens of the longest common prefix."""
     pairs = zip(first, second, strict=False)
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
 
 
-def shared_prompts(prompts: Sequence[Ids]) -> tuple[list[list[int]], list[int]]:
-    """The distinct prompts, and which of them each row has.
+def deduplicate_prompts(prompts: Sequence[Ids]) -> tuple[list[list[int]], list[int]]:
+    """Find the distinct prompts, and the index of each row's prompt among them.
 
-    Prompts with sounds or images are compared by object: their ids say nothing of what is heard.
+    Prompts with sounds or images are compared by object, because their ids do not identify them.
 
     Example:
-        >>> shared_prompts([[1, 2], [3], [1, 2]])
+        >>> deduplicate_prompts([[1, 2], [3], [1, 2]])
         ([[1, 2], [3]], [0, 1, 0])
     """
     number: dict[tuple[int, ...], int] = {}

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lightning_sd.models.trainable import trainable
+from lightning_sd.models.trainable import list_trainable
 from lightning_sd.teachers.base import TeacherWeights
 from lightning_sd.teachers.shadow import Shadow, make_shadow, restored, shadow_state, swapped
 
@@ -46,7 +46,7 @@ class EMATeacher(TeacherWeights):
     @torch.no_grad()
     def after_step(self, student: nn.Module) -> None:
         """Move the average towards the student."""
-        for name, parameter in trainable(student):
+        for name, parameter in list_trainable(student):
             shadow = self._shadow[name] = self._shadow[name].to(parameter.device)
             shadow.lerp_(parameter.detach().to(shadow.dtype), self.rate)
 

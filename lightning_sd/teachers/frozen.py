@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from lightning_sd.models.trainable import trainable
+from lightning_sd.models.trainable import list_trainable
 from lightning_sd.teachers.base import TeacherWeights
 from lightning_sd.teachers.shadow import Shadow, fingerprint, make_shadow, swapped
 
@@ -62,7 +62,7 @@ def _adapters_off_is_initial(student: nn.Module) -> bool:
 
     Not so with adapters that were trained before, or start off zero (PiSSA and the like).
     """
-    parameters = trainable(student)
+    parameters = list_trainable(student)
     return (
         hasattr(student, "disable_adapter")
         and all("lora_" in name for name, _ in parameters)

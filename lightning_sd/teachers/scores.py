@@ -7,7 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from lightning_sd.scoring import LogitsSource, MixedScores, Scorer, Scores, spread, weighted
+from lightning_sd.scoring import (
+    LogitsSource,
+    MixedScores,
+    Scorer,
+    Scores,
+    insert_missing_rows,
+    make_linear_mix,
+)
 from lightning_sd.scoring.layout import Ids
 from lightning_sd.teachers.base import LiveTeacher, TeacherWeights
 
@@ -41,11 +48,11 @@ def teacher_scores(
     coefficients, parts = [], []
     for coefficient, weights in teacher.parts(student):
         with weights:
-            parts.append(spread(scorer.score(chosen, texts), present, lengths))
+            parts.append(insert_missing_rows(scorer.score(chosen, texts), present, lengths))
         coefficients.append(coefficient)
     if len(parts) == 1:
         return parts[0]
-    return MixedScores(tuple(parts), weighted(coefficients))
+    return MixedScores(tuple(parts), make_linear_mix(coefficients))
 
 
 @torch.no_grad()

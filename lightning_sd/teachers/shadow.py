@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_sd.models.trainable import trainable
+from lightning_sd.models.trainable import list_trainable
 
 Shadow = dict[str, Tensor]
 
@@ -19,7 +19,7 @@ def make_shadow(student: nn.Module) -> Shadow:
     """Copy the trainable weights, in float32 or wider so that small updates do not round away."""
     return {
         name: p.detach().to(torch.promote_types(p.dtype, torch.float32), copy=True)
-        for name, p in trainable(student)
+        for name, p in list_trainable(student)
     }
 
 
@@ -28,7 +28,7 @@ def swapped(student: nn.Module, shadow: Shadow) -> Iterator[None]:
     """Point the student's parameters at the shadow's tensors, then back at their own."""
     own: list[tuple[nn.Parameter, Tensor]] = []
     try:
-        for name, parameter in trainable(student):
+        for name, parameter in list_trainable(student):
             own.append((parameter, parameter.data))
             parameter.data = shadow[name].to(parameter.device, parameter.dtype)
         yield

@@ -1,14 +1,14 @@
 """Step tags, removal of a model's thinking, and phrases that leak the context."""
 
-from lightning_sd.text.leaks import LEAKS
+from lightning_sd.text.leaks import LEAK_PHRASES
 from lightning_sd.text.steps import StepTrace, parse_steps, render_steps
-from lightning_sd.text.thinking import strip_thinking, without_thinking
+from lightning_sd.text.thinking import extract_response, strip_thinking
 
 __all__ = [
-    "LEAKS",
+    "LEAK_PHRASES",
     "StepTrace",
+    "extract_response",
     "parse_steps",
     "render_steps",
     "strip_thinking",
-    "without_thinking",
 ]

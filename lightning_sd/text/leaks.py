@@ -1,11 +1,11 @@
-"""Signs in an answer that its writer saw something the student will not see."""
+"""Find signs that the writer of an answer saw text that the student will not see."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-LEAKS = (
+LEAK_PHRASES = (
     "reference solution",
     "checked solution",
     "given solution",
@@ -18,62 +18,62 @@ LEAKS = (
     "as shown above",
     "as stated above",
 )
-"""Phrases that speak of a context; questions of another kind want others."""
+"""Phrases that refer to a context; other kinds of questions need other phrases."""
 
 COPY_TOKENS = 8
-"""Length of the runs of tokens that count as copied: about a step of the lab task, or six words."""
+"""Length, in tokens, of a run that counts as copied: about one step, or six words."""
 
 
-def leaked_phrases(text: str, phrases: Sequence[str], own_prompt: str = "") -> tuple[str, ...]:
-    r"""Which phrases an answer holds, as whole words, in any case and white space.
+def find_leaked_phrases(text: str, phrases: Sequence[str], own_prompt: str = "") -> tuple[str, ...]:
+    r"""Find the phrases that an answer holds as whole words, in any case and white space.
 
     Args:
         text: The answer.
-        phrases: What to look for.
-        own_prompt: What the student itself is shown: a phrase that stands there tells nothing.
+        phrases: The phrases to search for.
+        own_prompt: The student's prompt; phrases that it holds are not counted.
 
     Returns:
         The phrases found, in the order of ``phrases``.
 
     Example:
-        >>> leaked_phrases("As the Critique\n says, 4.", ["critique", "rubric"])
+        >>> find_leaked_phrases("As the Critique\n says, 4.", ["critique", "rubric"])
         ('critique',)
-        >>> leaked_phrases("A counterexample is 4.", ["example"])
+        >>> find_leaked_phrases("A counterexample is 4.", ["example"])
         ()
-        >>> leaked_phrases("An example is 4.", ["example"], own_prompt="Give an example.")
+        >>> find_leaked_phrases("An example is 4.", ["example"], own_prompt="Give an example.")
         ()
     """
-    return tuple(p for p in phrases if _holds(text, p) and not _holds(own_prompt, p))
+    return tuple(p for p in phrases if _contains(text, p) and not _contains(own_prompt, p))
 
 
-def copied_runs(
+def count_copied_runs(
     answer: Sequence[int], shown: Sequence[int], own: Sequence[int], length: int = COPY_TOKENS
 ) -> tuple[int, int]:
-    """Count the runs of tokens that an answer shares with what only the teacher was shown.
+    """Count the token runs of an answer that appear in the teacher's prompt only.
 
     Args:
         answer: Token ids of the answer.
-        shown: Of the teacher's prompt.
-        own: Of the student's prompt: what stands there too is not copied from the context.
-        length: Tokens a run.
+        shown: Token ids of the teacher's prompt.
+        own: Token ids of the student's prompt; runs that it also holds are not counted.
+        length: Tokens per run.
 
     Returns:
-        (runs that stand in ``shown`` and not in ``own``, all runs of the answer); an answer shorter
-        than ``length`` has none.
+        The number of runs in ``shown`` but not in ``own``, and the number of all runs of the
+        answer (0 if it is shorter than ``length``).
 
     Example:
-        >>> copied_runs([1, 2, 3, 4], shown=[9, 2, 3, 4], own=[9], length=2)
+        >>> count_copied_runs([1, 2, 3, 4], shown=[9, 2, 3, 4], own=[9], length=2)
         (2, 3)
     """
-    runs = _runs(answer, length)
-    context = set(_runs(shown, length)) - set(_runs(own, length))
+    runs = _list_runs(answer, length)
+    context = set(_list_runs(shown, length)) - set(_list_runs(own, length))
     return sum(run in context for run in runs), len(runs)
 
 
-def _holds(text: str, phrase: str) -> bool:
+def _contains(text: str, phrase: str) -> bool:
     words = r"\s+".join(map(re.escape, phrase.split()))
     return bool(words) and re.search(rf"(?<!\w){words}(?!\w)", text, re.IGNORECASE) is not None
 
 
-def _runs(ids: Sequence[int], length: int) -> list[tuple[int, ...]]:
+def _list_runs(ids: Sequence[int], length: int) -> list[tuple[int, ...]]:
     return [tuple(ids[i : i + length]) for i in range(len(ids) - length + 1)]

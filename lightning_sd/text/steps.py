@@ -1,6 +1,6 @@
-"""Reading and writing of step-tagged solutions.
+"""Read and write step-tagged solutions.
 
-The form: ``<step_1>...</step_1><step_2>...</step_2>...<answer>...</answer>``.
+The format is ``<step_1>...</step_1><step_2>...</step_2>...<answer>...</answer>``.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# At most six digits: a model may write any number of them, and int() refuses very long ones.
+# At most six digits: a model may write more, and int() refuses very long numbers.
 _TAG = re.compile(r"<(?P<close>/?)(?:step_(?P<number>[0-9]{1,6})|answer)>")
-# What is left of a closing tag in which the text was cut off.
+# The remains of a closing tag that the length limit cut off.
 _STUMP = re.compile(r"<(?:/[a-z_0-9]*)?$")
 
 Span = tuple[int, int]
@@ -19,28 +19,29 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class StepTrace:
-    """What was found in one solution, in the order in which it stands there."""
+    """The steps and the answer of one solution, in the order of the text."""
 
     steps: tuple[str, ...]
-    """The steps' bodies: without tags, without white space around them."""
+    """The text of each step, without tags and without white space at its ends."""
     answer: str | None
-    """The last answer's body, stripped; None: no answer tag, or nothing behind it."""
+    """The text of the last answer, stripped; None if there is no answer tag or no text in it."""
     well_formed: bool
-    """One or more closed steps numbered from 1, none empty, one closed answer, no text between."""
+    """Whether the text is one or more closed, non-empty steps numbered from 1, then one closed,
+    non-empty answer, with no text between them."""
     cut_off: bool
     """Whether the text ends inside a step or inside an answer."""
     spans: tuple[Span, ...]
-    """Where each step stands in the text, tags included: ``text[start:end]``."""
+    """The characters of each step in the text, tags included: ``text[start:end]``."""
     answer_span: Span | None
-    """Where the last answer stands, tags included; None: there is no answer tag."""
+    """The characters of the last answer, tags included; None if there is no answer tag."""
 
 
 @dataclass
 class _Element:
-    """One opened tag and what followed it up to the next tag."""
+    """One opening tag and the text up to the next tag."""
 
     number: int | None
-    """The step's number; None: it is an answer."""
+    """The step's number; None for an answer."""
     body: str
     start: int
     end: int
@@ -48,16 +49,16 @@ class _Element:
 
 
 def parse_steps(text: str) -> StepTrace:
-    """Read a step-tagged solution; whatever the text holds, it never raises.
+    """Read a step-tagged solution. Never raises, whatever the text is.
 
-    A step or answer that was not closed (a solution cut off) reaches to the next tag or to the end
-    of the text. Steps count in the order in which they stand, whatever numbers their tags bear.
+    A step or answer without a closing tag ends at the next tag or at the end of the text. Steps are
+    counted in the order of the text; the numbers in their tags are used for ``well_formed`` only.
 
     Args:
-        text: A completion, decoded.
+        text: A decoded completion.
 
     Returns:
-        What was found. Nothing at all gives empty ``steps`` and no ``answer``.
+        The trace; a text without tags gives no steps and no answer.
 
     Example:
         >>> trace = parse_steps("<step_1>7+5=2</step_1><answer>2</answer>")
@@ -66,7 +67,7 @@ def parse_steps(text: str) -> StepTrace:
         >>> parse_steps("<step_1>7+5=2</step_1><step_2>2*").steps
         ('7+5=2', '2*')
     """
-    elements, clean, cut_off = _elements(text)
+    elements, clean, cut_off = _split_elements(text)
     steps = [element for element in elements if element.number is not None]
     answers = [element for element in elements if element.number is None]
     well_formed = (
@@ -85,8 +86,8 @@ def parse_steps(text: str) -> StepTrace:
     )
 
 
-def _elements(text: str) -> tuple[list[_Element], bool, bool]:
-    """All steps and answers in order; is the text outside them blank; does it end inside one."""
+def _split_elements(text: str) -> tuple[list[_Element], bool, bool]:
+    """Return all steps and answers, whether only blanks separate them, and if the last is open."""
     elements: list[_Element] = []
     clean = True
     position = 0  # end of the last tag
@@ -102,7 +103,7 @@ def _elements(text: str) -> tuple[list[_Element], bool, bool]:
             current = _Element(number, "", tag.start(), len(text))
             elements.append(current)
         elif current is not None:
-            # A closing tag with another number still ends the step, but not as it should.
+            # A closing tag with another number ends the step but does not count as closing it.
             current.closed, current.end = current.number == number, tag.end()
             current = None
         else:
@@ -117,14 +118,14 @@ def _elements(text: str) -> tuple[list[_Element], bool, bool]:
 
 
 def render_steps(steps: Sequence[str], answer: str | None) -> str:
-    """Write a solution in the form that :func:`parse_steps` reads.
+    """Write a solution in the format that :func:`parse_steps` reads.
 
     Args:
-        steps: The steps' bodies, without tags.
-        answer: The final answer; None leaves its tag out.
+        steps: The text of each step, without tags.
+        answer: The final answer; None omits its tag.
 
     Returns:
-        The solution on one line, nothing between the tags.
+        The solution, with nothing between the tags.
 
     Example:
         >>> render_steps(["7+5=2"], "2")
@@ -136,27 +137,28 @@ def render_steps(steps: Sequence[str], answer: str | None) -> str:
     return "".join(parts)
 
 
-def compare(
+def compare_steps(
     attempt: StepTrace, repaired: StepTrace
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Tell which steps of a repaired solution stand in the attempt word for word.
+    """Find the steps of a repaired solution that repeat the attempt word for word.
 
     Args:
-        attempt: The solver's own solution.
+        attempt: The student's solution.
         repaired: The critic's version of it.
 
     Returns:
-        ``(copied, changed, added)``, step numbers from 1, as ``Critique`` holds them. A step is
-        copied if both have the same body at the same place, and added if the attempt ends before.
+        ``(copied, changed, added)``, step numbers counted from 1, as in ``Critique``. A step is
+        copied if both solutions have the same text at that number, and added if the attempt has
+        fewer steps.
 
     Example:
         >>> attempt = parse_steps("<step_1>1+1=2</step_1><step_2>2+1=4</step_2>")
         >>> repaired = parse_steps(render_steps(["1+1=2", "2+1=3", "3*2=6"], "6"))
-        >>> compare(attempt, repaired)
+        >>> compare_steps(attempt, repaired)
         ((1,), (2,), (3,))
     """
-    had = len(attempt.steps)
+    attempted = len(attempt.steps)
     pairs = list(enumerate(zip(attempt.steps, repaired.steps, strict=False), start=1))
     copied = tuple(i for i, (old, new) in pairs if old == new)
     changed = tuple(i for i, (old, new) in pairs if old != new)
-    return copied, changed, tuple(range(had + 1, len(repaired.steps) + 1))
+    return copied, changed, tuple(range(attempted + 1, len(repaired.steps) + 1))

@@ -1,25 +1,26 @@
-"""Remove the reasoning that a model writes before its answer."""
+"""Remove the reasoning that a model writes in ``<think>`` tags before its answer."""
 
 from __future__ import annotations
 
 import re
 
+THINK_TAG = re.compile(r"</?think>")
+"""Matches an opening or closing thinking tag."""
+
 _THOUGHT = re.compile(r"<think>.*?</think>", re.S)
 
 
-_THINK_TAG = re.compile(r"</?think>")
-
-
 def strip_thinking(text: str, *, opened: bool = False) -> str:
-    """Remove what a reasoning model thought before it answered.
+    """Remove ``<think>...</think>`` blocks from a text.
 
     Args:
-        text: What it wrote.
-        opened: Whether the chat template had opened the thinking already, so that the text begins
-            inside it.
+        text: The model's output.
+        opened: Whether the chat template already wrote ``<think>``, so that the text begins inside
+            a block.
 
     Returns:
-        The rest, stripped. Thinking that never ends leaves nothing, or its opening tag.
+        The remaining text, without white space at its ends. A block that is never closed leaves an
+        empty string if ``opened``, and its opening tag otherwise.
 
     Example:
         >>> strip_thinking("<think>7+5 is 2</think> <answer>2</answer>")
@@ -35,15 +36,21 @@ def strip_thinking(text: str, *, opened: bool = False) -> str:
     return "" if opened and text.startswith("<think>") else text
 
 
-def without_thinking(text: str) -> str:
-    """What a model said after it had thought, if it thought in tags; "" if it never got that far.
+def extract_response(text: str) -> str:
+    """Return the part of a model's output that follows its thinking.
 
-    The opening tag may be missing, because chat templates write it into the prompt.
+    The opening tag may be missing, because some chat templates write it into the prompt.
+
+    Args:
+        text: The model's output, with or without thinking.
+
+    Returns:
+        The output without its thinking; an empty string if the thinking was never closed.
 
     Example:
-        >>> without_thinking("2*3 is 6</think><answer>6</answer>")
+        >>> extract_response("2*3 is 6</think><answer>6</answer>")
         '<answer>6</answer>'
-        >>> without_thinking("<think>hm")
+        >>> extract_response("<think>hm")
         ''
     """
     began_inside = "</think>" in text and "<think>" not in text

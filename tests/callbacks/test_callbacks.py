@@ -17,7 +17,7 @@ from lightning_sd.callbacks import (
     PredictionWriter,
     SampleTable,
 )
-from lightning_sd.models.sources import add_lora
+from lightning_sd.models.lora import add_lora
 from tests.stubs import LabData, module, trainer, weights
 
 IDS = torch.arange(5, 25).unsqueeze(0)

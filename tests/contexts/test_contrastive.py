@@ -9,7 +9,7 @@ import pytest
 
 from lightning_sd.contexts import ContrastiveHints
 from lightning_sd.models.chat import encode_prompt
-from lightning_sd.types import Message, Question, Rollout, Verdict, with_siblings
+from lightning_sd.types import Message, Question, Rollout, Verdict, link_siblings
 
 PROMPT: tuple[Message, ...] = (
     {"role": "system", "content": "Answer."},
@@ -25,7 +25,7 @@ def rollout(text: str, answer: str | None, question: Question = QUESTION) -> Rol
 
 
 def group(*pairs: tuple[str, str | None]) -> list[Rollout]:
-    return with_siblings([rollout(text, answer) for text, answer in pairs])
+    return link_siblings([rollout(text, answer) for text, answer in pairs])
 
 
 def hints(view: Any) -> tuple[str, list[str]]:
@@ -92,7 +92,7 @@ def test_the_reference_serves_where_nobody_was_right() -> None:
     assert [set(hints(view)[1]) for view in views] == [{"b", "c"}, {"a", "c"}, {"a", "b"}]
     assert context.views(group(("a", "2"), ("b", "2"))) == [None, None]
     unknown = replace(QUESTION, reference=None)
-    bare = with_siblings([rollout(text, answer, unknown) for text, answer in MIXED])
+    bare = link_siblings([rollout(text, answer, unknown) for text, answer in MIXED])
     assert context.views(bare) == [None] * 6
 
 

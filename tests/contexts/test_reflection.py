@@ -20,7 +20,7 @@ from lightning_sd.contexts.reflection import Addition, Note, Playbook
 from lightning_sd.contexts.reflection.parsing import additions_in, json_object, tags_in
 from lightning_sd.lab import ArithmeticTask
 from lightning_sd.rollout import Completion
-from lightning_sd.types import Critique, Question, Rollout, Verdict, with_siblings
+from lightning_sd.types import Critique, Question, Rollout, Verdict, link_siblings
 
 GOOD = """<think>{"key_insight": "not this"}</think>Here it is:
 ```json
@@ -110,7 +110,7 @@ def test_blocks_without_content_leave_nothing_behind(tokenizer: Any) -> None:
 def test_solution_is_ones_own_then_a_siblings_then_the_buffers(tokenizer: Any) -> None:
     own, peer = rollout("own", reward=1.0), rollout("<think>hm</think>peer", reward=1.0)
     failed = rollout("failed", feedback="why")
-    group = with_siblings([failed, peer, own])
+    group = link_siblings([failed, peer, own])
     context = ready(Reflection(), tokenizer)
     context.buffer.add("q", "buffered")
     assert [context.fields(r)["solution"] for r in group] == ["peer", "peer", "own"]  # type: ignore[index]

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from lightning_sd.contexts import Demonstration, ReferenceSolution, SiblingDemonstration
-from lightning_sd.text.thinking import without_thinking
-from lightning_sd.types import Question, Rollout, Verdict, with_siblings
+from lightning_sd.text.thinking import extract_response
+from lightning_sd.types import Question, Rollout, Verdict, link_siblings
 
 QUESTION = Question(id="q", text="2*3?", messages=({"role": "user", "content": "2*3?"},))
 
@@ -28,7 +28,7 @@ def group(*rewards: float, number: int = 0, feedback: str | None = None) -> list
 
 
 def shown(context: Any, rollouts: list[Rollout]) -> list[str | None]:
-    views = context.views(with_siblings(rollouts))
+    views = context.views(link_siblings(rollouts))
     return [None if view is None else view.messages[-1]["content"] for view in views]
 
 
@@ -106,7 +106,7 @@ def test_thinking_is_no_part_of_a_demonstration() -> None:
     found = shown(SiblingDemonstration(), rollouts)
     assert found == solutions("six", "6", "six", "six")
     assert shown(SiblingDemonstration(), [rollouts[0], rollouts[3]]) == [None, None]
-    assert without_thinking("no tags") == "no tags"
+    assert extract_response("no tags") == "no tags"
 
 
 def test_the_pieces_may_be_worded_anew() -> None:
@@ -125,7 +125,7 @@ def test_what_is_too_long_is_cut_in_order(tokenizer: Any) -> None:
     context.tokenizer = tokenizer
     whole = shown(context, rollouts)[0]
     context.max_prompt_tokens = len(tokenizer.encode(whole)) - 40
-    view = context.views(with_siblings(rollouts))[0]
+    view = context.views(link_siblings(rollouts))[0]
     assert view is not None
     assert set(view.cut) == {"attempt", "feedback"}
     content = view.messages[-1]["content"]

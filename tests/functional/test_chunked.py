@@ -60,7 +60,7 @@ def test_equals_the_whole_loss_for_any_chunk(
     wanted = [x["hidden"], x["weight"], x["bias"]]
     head = Head(x["weight"], x["bias"], scale, softcap)
     loss = loss_of(objective, x["teacher"])
-    total, kept = chunked_loss(x["hidden"], head, head.trainable(), loss, chunk=chunk)
+    total, kept = chunked_loss(x["hidden"], head, head.list_trainable(), loss, chunk=chunk)
     gradients = torch.autograd.grad(3 * total, wanted)
 
     logits = scale * (x["hidden"] @ x["weight"].T + x["bias"])
@@ -157,7 +157,7 @@ def test_a_frozen_head_never_has_a_weight_gradient_formed(monkeypatch: Any) -> N
     monkeypatch.setattr(torch.autograd, "grad", counting)
     head = Head(x["weight"].detach(), None)
     total, _ = chunked_loss(
-        x["hidden"], head, head.trainable(), loss_of(Distillation(), x["teacher"]), chunk=4
+        x["hidden"], head, head.list_trainable(), loss_of(Distillation(), x["teacher"]), chunk=4
     )
     total.backward()
     assert asked == [1, 1, 1]
@@ -168,9 +168,9 @@ def test_a_frozen_head_never_has_a_weight_gradient_formed(monkeypatch: Any) -> N
 def test_without_gradients_it_only_sums() -> None:
     x = parts()
     head, loss = Head(x["weight"], x["bias"]), loss_of(Distillation(), x["teacher"])
-    expected, _ = chunked_loss(x["hidden"], head, head.trainable(), loss, chunk=4)
+    expected, _ = chunked_loss(x["hidden"], head, head.list_trainable(), loss, chunk=4)
     with torch.no_grad():
-        total, kept = chunked_loss(x["hidden"], head, head.trainable(), loss, chunk=4)
+        total, kept = chunked_loss(x["hidden"], head, head.list_trainable(), loss, chunk=4)
     assert not total.requires_grad
     assert kept.shape == (TOKENS, 1)
     torch.testing.assert_close(total, expected.detach(), rtol=0, atol=0)
@@ -179,7 +179,7 @@ def test_without_gradients_it_only_sums() -> None:
 def test_only_the_head_may_want_a_gradient() -> None:
     x = parts()
     head, loss = Head(x["weight"], x["bias"]), loss_of(Distillation(), x["teacher"])
-    total, _ = chunked_loss(x["hidden"].detach(), head, head.trainable(), loss, chunk=4)
+    total, _ = chunked_loss(x["hidden"].detach(), head, head.list_trainable(), loss, chunk=4)
     total.backward()
     assert x["hidden"].grad is None
     logits = x["hidden"].detach() @ x["weight"].T + x["bias"]
@@ -190,7 +190,7 @@ def test_only_the_head_may_want_a_gradient() -> None:
 def test_no_tokens_give_a_zero_that_still_reaches_the_weights() -> None:
     x = parts()
     head, loss = Head(x["weight"], x["bias"]), loss_of(Distillation(), x["teacher"])
-    total, kept = chunked_loss(x["hidden"][:0], head, head.trainable(), loss, chunk=4)
+    total, kept = chunked_loss(x["hidden"][:0], head, head.list_trainable(), loss, chunk=4)
     total.backward()
     assert total == 0
     assert kept.shape == (0, 1)
@@ -201,7 +201,7 @@ def test_no_tokens_give_a_zero_that_still_reaches_the_weights() -> None:
 def test_no_second_derivative_is_promised() -> None:
     x = parts()
     head, loss = Head(x["weight"]), loss_of(Distillation(), x["teacher"])
-    total, _ = chunked_loss(x["hidden"], head, head.trainable(), loss, chunk=4)
+    total, _ = chunked_loss(x["hidden"], head, head.list_trainable(), loss, chunk=4)
     (gradient,) = torch.autograd.grad(total, x["hidden"], create_graph=True)
     with pytest.raises(RuntimeError, match=r"once_differentiable|does not require grad"):
         gradient.sum().backward()
@@ -213,11 +213,11 @@ def test_under_autocast_close_to_float32(cache: bool) -> None:
     x = parts(dtype=torch.float32)
     loss = loss_of(Distillation(), x["teacher"])
     head = Head(x["weight"], x["bias"])
-    expected, _ = chunked_loss(x["hidden"], head, head.trainable(), loss, chunk=4)
+    expected, _ = chunked_loss(x["hidden"], head, head.list_trainable(), loss, chunk=4)
     wanted = [x["hidden"], x["weight"], x["bias"]]
     expected_gradients = torch.autograd.grad(expected, wanted)
     with torch.autocast("cpu", dtype=torch.bfloat16, cache_enabled=cache):
-        total, kept = chunked_loss(x["hidden"], head, head.trainable(), loss, chunk=4)
+        total, kept = chunked_loss(x["hidden"], head, head.list_trainable(), loss, chunk=4)
     gradients = torch.autograd.grad(total, wanted)
     assert total.dtype == kept.dtype == torch.float32
     torch.testing.assert_close(total, expected, rtol=1e-2, atol=0)
@@ -254,6 +254,6 @@ def test_the_parts_come_in_order_and_cover_every_token() -> None:
         return logits.sum(), logits[:, :2].detach()
 
     head = Head(x["weight"])
-    _, kept = chunked_loss(x["hidden"], head, head.trainable(), loss, chunk=5)
+    _, kept = chunked_loss(x["hidden"], head, head.list_trainable(), loss, chunk=5)
     assert seen == [slice(0, 5), slice(5, 10), slice(10, 11)]
     torch.testing.assert_close(kept, (x["hidden"] @ x["weight"].T)[:, :2].detach())

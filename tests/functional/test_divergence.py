@@ -535,7 +535,7 @@ def test_settings_out_of_range_are_named(arguments: dict, words: str) -> None:
     [((2, 5), (2, 6), (2,)), ((2, 5), (3, 5), (2,)), ((2, 5), (2, 5), (3,))],
 )
 def test_shapes_that_do_not_fit_are_named(student: tuple, teacher: tuple, ids: tuple) -> None:
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(ValueError, match="do not match"):
         divergence(
             torch.zeros(student),
             torch.zeros(teacher),

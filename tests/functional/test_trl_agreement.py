@@ -16,11 +16,11 @@ from torch import Tensor
 
 from lightning_sd.contexts import SiblingDemonstration
 from lightning_sd.functional import group_advantages
-from lightning_sd.functional.divergence import add_tail
+from lightning_sd.functional.logits import add_tail
 from lightning_sd.objectives import Distillation, Objective, PolicyGradient, SampledToken, SkipFirst
 from lightning_sd.objectives.reduce import objective_loss
 from lightning_sd.scoring import Scores
-from lightning_sd.types import Question, Rollout, Verdict, with_siblings
+from lightning_sd.types import Question, Rollout, Verdict, link_siblings
 from tests.reference.signals import make_signals
 
 pytest.importorskip("trl", minversion="1.16")
@@ -236,7 +236,7 @@ def test_the_same_siblings_and_the_same_feedback(rewards: Any, kind: Any) -> Non
         environment_feedback_only_without_solution=kind == "fallback",
     )
     question = Question("q", "q", ({"role": "user", "content": "q"},))
-    rollouts = with_siblings(
+    rollouts = link_siblings(
         [
             Rollout(
                 question,

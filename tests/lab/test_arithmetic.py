@@ -16,7 +16,7 @@ from lightning_sd.lab.expressions import draw_questions, operations, split_of
 from lightning_sd.lab.recipe.pupil import Pupil
 from lightning_sd.lab.scribe import NOTATIONS, first_wrong_step, reference_solution
 from lightning_sd.tasks.base import StepChecked, Task
-from lightning_sd.text.steps import compare, parse_steps, render_steps
+from lightning_sd.text.steps import compare_steps, parse_steps, render_steps
 
 TEXT = "7+5*3-4*6"  # 7+5=2, 2*3=6, 6-4=2, 2*6=2
 RIGHT = ["so 7+5 is 2", "2*3=6", "then 6-4=2", "now 2*6 is 2"]
@@ -342,7 +342,7 @@ def test_repair_of_a_pupils_attempt(seed: int, text: str) -> None:
     critique = task.repair(task.question(text), attempt)
     assert critique.text == render_steps(expected, str(by_hand(text)))
     trace, repaired = parse_steps(attempt), parse_steps(critique.text)
-    assert (critique.copied, critique.changed, critique.added) == compare(trace, repaired)
+    assert (critique.copied, critique.changed, critique.added) == compare_steps(trace, repaired)
     assert critique.case == ("A" if critique.text == attempt else "D")
     wrong = first_wrong_step(text, attempt)
     assert (min(critique.changed, default=None) or 0) == (0 if wrong is None else wrong + 1)

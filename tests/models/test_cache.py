@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from lightning_sd.models import LoRA
-from lightning_sd.models.cache import cache_argument, left_pad
-from lightning_sd.models.sources import add_lora
+from lightning_sd.models.cache import get_cache_argument, left_pad
+from lightning_sd.models.lora import add_lora
 
 CPU = torch.device("cpu")
 
@@ -30,6 +30,6 @@ def test_equal_lengths_need_no_mask() -> None:
 def test_the_cache_argument_is_found_inside_an_adapter(make_llama: Any, make_gpt2: Any) -> None:
     pytest.importorskip("peft")
     for make in (make_llama, make_gpt2):
-        assert cache_argument(make()) in ("cache", "past_key_values")
+        assert get_cache_argument(make()) in ("cache", "past_key_values")
     wrapped = add_lora(make_llama(), LoRA(r=1, target_modules=["q_proj"]))
-    assert cache_argument(wrapped) == cache_argument(make_llama())
+    assert get_cache_argument(wrapped) == get_cache_argument(make_llama())

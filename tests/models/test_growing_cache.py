@@ -11,7 +11,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from lightning_sd.models import growing_cache as growing
-from lightning_sd.models.growing_cache import LEAST_ROOM, GrowingLayer, growing_cache
+from lightning_sd.models.growing_cache import LEAST_ROOM, GrowingLayer, make_growing_cache
 from lightning_sd.rollout import Completion, TransformersSampler
 from tests.scoring.test_scoring import small
 
@@ -83,11 +83,11 @@ def test_rooms_grow_with_the_cache() -> None:
 
 def test_only_plain_layers_are_ours() -> None:
     model = small("Gemma2", sliding_window=3)
-    kinds = [type(layer) for layer in growing_cache(model.config).layers]
+    kinds = [type(layer) for layer in make_growing_cache(model.config).layers]
     assert len(kinds) == 2
     assert GrowingLayer in kinds
     assert DynamicLayer not in kinds
-    without = growing_cache(None)
+    without = make_growing_cache(None)
     without.update(*states(2), 1)
     assert [type(layer) for layer in without.layers] == [GrowingLayer] * 2
 
@@ -107,7 +107,7 @@ def test_each_architecture_decodes_the_same_with_either_cache(
     makers = {"Llama": make_llama, "GPT2": make_gpt2}
     model = makers[kind]() if kind in makers else small(kind, **config)
     found = sampled(model)
-    monkeypatch.setattr(growing, "growing_cache", lambda config: DynamicCache(config=config))
+    monkeypatch.setattr(growing, "make_growing_cache", lambda config: DynamicCache(config=config))
     expected = sampled(model)
     assert [c.ids for c in found] == [c.ids for c in expected]
     assert len({len(c.ids) for c in found}) > 1

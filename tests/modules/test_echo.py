@@ -16,7 +16,7 @@ from lightning_sd.contexts import CleanInput
 from lightning_sd.data import CritiqueDataModule
 from lightning_sd.lab.spoken_digits import SpokenDigitsTask
 from lightning_sd.models import LoadedModel
-from lightning_sd.models.media import media_inputs
+from lightning_sd.models.media import collect_media_inputs
 from lightning_sd.modules.self_distill import SelfDistillModule
 from lightning_sd.objectives import Distillation, EchoDistill
 from lightning_sd.rollout import TransformersSampler
@@ -83,7 +83,7 @@ class Steps(Callback):
 def logits(model: Any, module: Any, messages: Any, ids: Any) -> torch.Tensor:
     prompt = module.encode(messages)
     row = torch.tensor([[*prompt, *ids]])
-    found = model(input_ids=row, **media_inputs([prompt], row.device)).logits[0]
+    found = model(input_ids=row, **collect_media_inputs([prompt], row.device)).logits[0]
     return found[len(prompt) - 1 : len(prompt) - 1 + len(ids)].double()
 
 
@@ -138,7 +138,7 @@ def test_the_teacher_s_text_is_its_greedy_answer_to_the_clean_sound(
         expected = first.generate(
             input_ids=row,
             attention_mask=torch.ones_like(row),
-            **media_inputs([prompt], row.device),
+            **collect_media_inputs([prompt], row.device),
             max_new_tokens=6,
             do_sample=False,
         )

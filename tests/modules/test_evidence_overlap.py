@@ -7,7 +7,7 @@ import pytest
 from lightning_sd.critique.critics.server import ServerCritic
 from lightning_sd.data.module import CritiqueDataModule
 from lightning_sd.modules.evidence_overlap import gather_while_sampling
-from lightning_sd.types import Rollout, with_siblings
+from lightning_sd.types import Rollout, link_siblings
 from tests.critique.cache.fakes import EchoCritic, NumberTask, number_question
 from tests.critique.critics.fault_server import serving
 
@@ -43,7 +43,7 @@ def test_gives_what_one_part_gives(tmp_path, number, parts):
         found = gather_while_sampling(
             sample, lambda rollouts: module.evidence(rollouts, CRITIQUE), questions(number), parts
         )
-        return with_siblings(found), module.counters(), len(module.service.cache)
+        return link_siblings(found), module.counters(), len(module.service.cache)
 
     (found, counts, cached), (expected, expected_counts, _) = gather("a", parts), gather("b", 1)
     assert found == expected

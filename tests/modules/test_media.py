@@ -12,10 +12,11 @@ from benchmarks.methods.echodistill.model import audio_model, audio_processor, t
 from lightning_sd.lab.spoken_digits import SpokenDigitsTask
 from lightning_sd.models import LoadedModel, PretrainedModel
 from lightning_sd.models.chat import encode_prompt
-from lightning_sd.models.media import MediaPrompt, has_media, media_inputs, text_of
-from lightning_sd.models.sources import ready_tokenizer
+from lightning_sd.models.media import MediaPrompt, collect_media_inputs, has_media
+from lightning_sd.models.tokenizer import prepare_tokenizer
 from lightning_sd.rollout import TransformersSampler
-from lightning_sd.scoring import Scorer, shared_prompts
+from lightning_sd.scoring import Scorer, deduplicate_prompts
+from lightning_sd.text.content import render_content
 
 NEW = 8
 EOS = 1
@@ -33,7 +34,7 @@ def processor(questions: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def tokenizer(processor: Any) -> Any:
-    return ready_tokenizer(processor, "tiny")
+    return prepare_tokenizer(processor, "tiny")
 
 
 @pytest.fixture(scope="module")
@@ -93,13 +94,13 @@ def test_text_alone_stays_a_plain_list(tokenizer: Any) -> None:
     assert type(parts) is list
     assert parts == plain
     assert not has_media([plain, parts])
-    assert media_inputs([plain], torch.device("cpu")) == {}
+    assert collect_media_inputs([plain], torch.device("cpu")) == {}
 
 
 def test_parts_without_a_processor_are_refused(questions: Any, request: Any) -> None:
     from transformers import PreTrainedTokenizerFast
 
-    inner = ready_tokenizer(audio_processor(["I hear four"]), "x")
+    inner = prepare_tokenizer(audio_processor(["I hear four"]), "x")
     plain = PreTrainedTokenizerFast(
         tokenizer_object=inner.backend_tokenizer, chat_template=inner.chat_template
     )
@@ -110,13 +111,13 @@ def test_parts_without_a_processor_are_refused(questions: Any, request: Any) -> 
 def test_pieces_of_different_sizes_are_refused() -> None:
     rows = [MediaPrompt([1], {"pixels": torch.zeros(1, 3, n, n)}) for n in (4, 6)]
     with pytest.raises(ValueError, match="pixels: pieces of one batch have the shapes"):
-        media_inputs(rows, torch.device("cpu"))
+        collect_media_inputs(rows, torch.device("cpu"))
 
 
 def test_text_of_names_what_is_not_text() -> None:
     parts = [{"type": "image", "image": None}, {"type": "text", "text": "a"}]
-    assert text_of(parts) == "[image]a"
-    assert text_of("a") == "a"
+    assert render_content(parts) == "[image]a"
+    assert render_content("a") == "a"
 
 
 def sample(model: Any, prompts: Any, samples: int = 1, **settings: Any) -> Any:
@@ -137,7 +138,7 @@ def test_greedy_equals_generate(model: Any, prompts: Any) -> None:
         out = model.eval().generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
-            **media_inputs([prompt], ids.device),
+            **collect_media_inputs([prompt], ids.device),
             max_new_tokens=NEW,
             do_sample=False,
         )
@@ -174,7 +175,7 @@ def by_hand(model: Any, prompts: Any, completions: Any) -> torch.Tensor:
     rows = []
     for prompt, completion in zip(prompts, completions, strict=True):
         ids = torch.tensor([[*prompt, *completion]])
-        logits = model(input_ids=ids, **media_inputs([prompt], ids.device)).logits[0]
+        logits = model(input_ids=ids, **collect_media_inputs([prompt], ids.device)).logits[0]
         rows.append(logits[len(prompt) - 1 : len(prompt) - 1 + len(completion)])
     return torch.cat(rows)
 
@@ -222,7 +223,7 @@ def test_a_sampled_placeholder_is_a_token_like_any_other(
     """Models may say the token that stands for sounds; it is scored as decoding saw it."""
     prompt, said = prompts[0], [30, processor.audio_token_id, 31, EOS]
     start = torch.tensor([list(prompt)])
-    out = model(input_ids=start, **media_inputs([prompt], start.device), use_cache=True)
+    out = model(input_ids=start, **collect_media_inputs([prompt], start.device), use_cache=True)
     expected, cache = [out.logits[0, -1]], out.cache
     for token in said[:-1]:
         out = model(input_ids=torch.tensor([[token]]), cache=cache, use_cache=True)
@@ -233,7 +234,7 @@ def test_a_sampled_placeholder_is_a_token_like_any_other(
 
 def test_prompts_are_shared_by_object_not_by_ids(prompts: Any) -> None:
     twin = MediaPrompt(prompts[0], {name: 2 * v for name, v in prompts[0].inputs.items()})
-    distinct, index = shared_prompts([prompts[0], twin, prompts[0], [1, 2], [1, 2]])
+    distinct, index = deduplicate_prompts([prompts[0], twin, prompts[0], [1, 2], [1, 2]])
     assert index == [0, 1, 0, 2, 2]
     assert distinct[0] is prompts[0]
     assert distinct[1] is twin

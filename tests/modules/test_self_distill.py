@@ -27,7 +27,7 @@ from lightning_sd import (
     TrustRegionTeacher,
 )
 from lightning_sd.models.chat import encode_prompt
-from lightning_sd.models.sources import add_lora
+from lightning_sd.models.lora import add_lora
 from lightning_sd.types import QuestionBatch, Rollout
 from tests.stubs import LabData, SameAsStudent, equal, module, trainer, weights
 

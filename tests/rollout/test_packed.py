@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lightning_sd.rollout import TransformersSampler, packed
-from lightning_sd.rollout.packed import packed_linears
+from lightning_sd.rollout.packed import use_packed_linears
 
 pytestmark = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN"
@@ -29,7 +29,7 @@ def test_products_equal_torchs_own(shape):
     with torch.no_grad():
         expected = model.double()(x.double())
         model.float()
-        with packed_linears(model, rows=5):
+        with use_packed_linears(model, rows=5):
             # The third is too small to gain anything.
             assert replaced(model) == [True, True, False]
             found = model(x)
@@ -39,22 +39,22 @@ def test_products_equal_torchs_own(shape):
 
 def test_what_does_not_fit_stays_as_it_is(monkeypatch):
     model = layers()
-    with packed_linears(model, rows=1):  # gradients are wanted
+    with use_packed_linears(model, rows=1):  # gradients are wanted
         assert not any(replaced(model))
     with torch.no_grad():
-        with torch.autocast("cpu", torch.bfloat16), packed_linears(model, rows=1):
+        with torch.autocast("cpu", torch.bfloat16), use_packed_linears(model, rows=1):
             assert not any(replaced(model))
-        with packed_linears(model.double(), rows=1):
+        with use_packed_linears(model.double(), rows=1):
             assert not any(replaced(model))
-        monkeypatch.setattr(packed, "MOST", 1000)
-        with packed_linears(model.float(), rows=1):
+        monkeypatch.setattr(packed, "MAX_BYTES", 1000)
+        with use_packed_linears(model.float(), rows=1):
             assert not any(replaced(model))
 
 
 def test_a_layer_with_a_forward_of_its_own_keeps_it():
     model = layers()
     model[0].forward = lambda x: x[..., :1].expand(*x.shape[:-1], 512)
-    with torch.no_grad(), packed_linears(model, rows=1):
+    with torch.no_grad(), use_packed_linears(model, rows=1):
         assert replaced(model) == [True, True, False]
         assert model[0](torch.ones(1, 256)).shape == (1, 512)
     assert replaced(model) == [True, False, False]
@@ -62,7 +62,7 @@ def test_a_layer_with_a_forward_of_its_own_keeps_it():
 
 def test_an_error_inside_leaves_nothing_behind():
     model = layers()
-    with pytest.raises(ZeroDivisionError), torch.no_grad(), packed_linears(model, rows=1):
+    with pytest.raises(ZeroDivisionError), torch.no_grad(), use_packed_linears(model, rows=1):
         _ = 1 / 0
     assert not any(replaced(model))
 
@@ -76,8 +76,8 @@ def test_an_error_while_packing_leaves_nothing_behind(monkeypatch):
         first.append(layer)
         return known(layer, rows)
 
-    monkeypatch.setattr(packed, "_packed", no_memory)
-    with pytest.raises(MemoryError), torch.no_grad(), packed_linears(model, rows=1):
+    monkeypatch.setattr(packed, "_make_packed_forward", no_memory)
+    with pytest.raises(MemoryError), torch.no_grad(), use_packed_linears(model, rows=1):
         pass
     assert first
     assert not any(replaced(model))
@@ -85,7 +85,7 @@ def test_an_error_while_packing_leaves_nothing_behind(monkeypatch):
 
 def test_sampling_with_changed_weights_uses_them(make_llama, monkeypatch):
     """Nothing is kept from one rollout to the next: weights change in between."""
-    monkeypatch.setattr(packed, "LEAST", 1)
+    monkeypatch.setattr(packed, "MIN_ELEMENTS", 1)
     model, sampler = make_llama(), TransformersSampler(max_new_tokens=6, temperature=0)
 
     def answers():
@@ -97,5 +97,5 @@ def test_sampling_with_changed_weights_uses_them(make_llama, monkeypatch):
         for weight in model.parameters():
             weight.copy_(torch.randn_like(weight))
     second = answers()
-    monkeypatch.setattr(packed, "LEAST", 2**40)
+    monkeypatch.setattr(packed, "MIN_ELEMENTS", 2**40)
     assert second == answers() != first

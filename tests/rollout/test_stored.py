@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from lightning_sd.rollout import stored_attempts
+from lightning_sd.rollout import encode_stored_attempts
 from lightning_sd.types import Question
 
 QUESTION = Question("q", "1+1", ({"role": "user", "content": "1+1"},), attempt="it is 2")
 
 
 def test_the_end_is_added_only_to_finished_attempts(tokenizer):
-    whole = stored_attempts([QUESTION], tokenizer)[0]
-    cut = stored_attempts([replace(QUESTION, extra={"finished": False})], tokenizer)[0]
+    whole = encode_stored_attempts([QUESTION], tokenizer)[0]
+    cut = encode_stored_attempts([replace(QUESTION, extra={"finished": False})], tokenizer)[0]
     assert whole.ids == (*cut.ids, tokenizer.eos_token_id)
     assert whole.finished
     assert not cut.finished
@@ -23,4 +23,4 @@ def test_the_end_is_added_only_to_finished_attempts(tokenizer):
 
 def test_a_missing_attempt_is_named(tokenizer):
     with pytest.raises(ValueError, match="'q' has no attempt"):
-        stored_attempts([replace(QUESTION, attempt=None)], tokenizer)
+        encode_stored_attempts([replace(QUESTION, attempt=None)], tokenizer)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_sd.models import LoRA
-from lightning_sd.models.sources import add_lora
+from lightning_sd.models.lora import add_lora
 from lightning_sd.rollout import Completion, TransformersSampler
 from lightning_sd.rollout.transformers_sampler import rollout_mode
 from lightning_sd.scoring import Scorer

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from lightning_sd.models import LoRA
-from lightning_sd.models.sources import add_lora
+from lightning_sd.models.lora import add_lora
 from lightning_sd.objectives import Distillation, Tokens
 from lightning_sd.objectives.reduce import objective_loss
-from lightning_sd.scoring import Head, Scorer, buckets, pack, shared_prompts
+from lightning_sd.scoring import Head, Scorer, bucket_rows, deduplicate_prompts, pack_rows
 from lightning_sd.scoring import scorer as scorer_module
-from lightning_sd.scoring.sharing import cheapest, share, splits
+from lightning_sd.scoring.sharing import apply_split, find_cheapest_sharing, iterate_splits
 from tests.reference.divergence import Settings
 from tests.reference.scoring import completion_logits, loss_sum
 
@@ -237,11 +237,11 @@ def always_shared(request: Any, monkeypatch: Any) -> None:
     """These rows are so short that sharing would not pay."""
 
     def forced(prompts: Rows, completions: Rows, *, call_cost: int) -> Any:
-        distinct, index = shared_prompts(prompts)
-        found = list(splits(distinct))
-        return share(found[min(request.param, len(found) - 1)], distinct, index, completions)
+        distinct, index = deduplicate_prompts(prompts)
+        found = list(iterate_splits(distinct))
+        return apply_split(found[min(request.param, len(found) - 1)], distinct, index, completions)
 
-    monkeypatch.setattr(scorer_module, "cheapest", forced)
+    monkeypatch.setattr(scorer_module, "find_cheapest_sharing", forced)
 
 
 def shared_and_plain(model: Any, prompts: Rows, completions: Rows) -> list[Any]:
@@ -331,18 +331,18 @@ def test_rows_are_the_same_however_they_are_split(seed: int) -> None:
     rng = random.Random(seed)
     prompts = [[1, *rng.choices([2, 3], k=rng.randrange(6))] for _ in range(12)]
     completions = [[4] * rng.randint(1, 5) for _ in prompts]
-    distinct, index = shared_prompts(prompts)
+    distinct, index = deduplicate_prompts(prompts)
 
     def cost(found: Any) -> int:
         tail = max(map(len, found.tails)) - 1
-        return len(found.heads) * max(map(len, found.heads)) + len(prompts) * tail
+        return len(found.prefixes) * max(map(len, found.prefixes)) + len(prompts) * tail
 
-    ways = [share(split, distinct, index, completions) for split in splits(distinct)]
+    ways = [apply_split(split, distinct, index, completions) for split in iterate_splits(distinct)]
     for found in ways:
-        rows = [[*found.heads[i], *t] for i, t in zip(found.index, found.tails, strict=True)]
+        rows = [[*found.prefixes[i], *t] for i, t in zip(found.index, found.tails, strict=True)]
         assert rows == [[*p, *c] for p, c in zip(prompts, completions, strict=True)]
     least = min(ways, key=cost)
-    chosen = cheapest(prompts, completions, call_cost=0)
+    chosen = find_cheapest_sharing(prompts, completions, call_cost=0)
     # Where calls cost nothing each row may be read alone, without padding.
     alone = sum(len(p) + len(c) for p, c in zip(prompts, completions, strict=True))
     assert chosen == (least if cost(least) < alone else None)
@@ -350,9 +350,9 @@ def test_rows_are_the_same_however_they_are_split(seed: int) -> None:
 
 def test_ragged_completions_are_not_padded_to_share_a_short_prompt() -> None:
     prompts, completions = [[5] * 20] * 8, [[6] * 2000, *[[6] * 4] * 7]
-    assert cheapest(prompts, completions, call_cost=512) is None
+    assert find_cheapest_sharing(prompts, completions, call_cost=512) is None
     even = [[6] * 4] * 8
-    assert cheapest([[5] * 200] * 8, even, call_cost=512) is not None
+    assert find_cheapest_sharing([[5] * 200] * 8, even, call_cost=512) is not None
 
 
 def test_only_completion_tokens_leave_the_scorer(tiny_llama: Any) -> None:
@@ -420,7 +420,7 @@ def test_an_unknown_map_to_logits_falls_back_with_a_warning(make_llama: Any) -> 
     model.register_forward_hook(
         lambda module, inputs, output: setattr(output, "logits", output.logits.sin())
     )
-    with pytest.warns(UserWarning, match="not a linear map"):
+    with pytest.warns(UserWarning, match="in an unknown way"):
         scores = Scorer(model).score(PROMPTS, COMPLETIONS)
     assert scores.head is None
     expected = completion_logits(model, PROMPTS[0], COMPLETIONS[0], pads=0, side="right")
@@ -456,15 +456,15 @@ def test_a_frozen_head_wants_no_gradient_and_a_trained_one_does(make_llama: Any)
     scorer = Scorer(model)
     head = scorer.score([[5]], [[6]]).head
     assert head is not None
-    assert [tensor is model.lm_head.weight for tensor in head.trainable()] == [True]
+    assert [tensor is model.lm_head.weight for tensor in head.list_trainable()] == [True]
     with torch.no_grad():
         head = scorer.score([[5]], [[6]]).head
         assert head is not None
-        assert head.trainable() == []
+        assert head.list_trainable() == []
     model.lm_head.weight.requires_grad_(False)
     head = scorer.score([[5]], [[6]]).head
     assert head is not None
-    assert head.trainable() == []
+    assert head.list_trainable() == []
 
 
 def test_a_bias_may_train_beside_a_frozen_head(make_llama: Any) -> None:
@@ -520,13 +520,13 @@ def test_buckets_cost_as_little_as_any_split(call_cost: int) -> None:
         for number in range(len(order))
         for cuts in itertools.combinations(range(1, len(order)), number)
     )
-    found = buckets(lengths, call_cost=call_cost)
+    found = bucket_rows(lengths, call_cost=call_cost)
     assert sorted(row for group in found for row in group) == list(range(len(lengths)))
     assert cost([[lengths[row] for row in group] for group in found]) == least
 
 
 def test_rows_of_different_buckets_come_back_in_their_own_order(monkeypatch: Any) -> None:
-    monkeypatch.setattr(scorer_module, "buckets", lambda lengths, call_cost: [[2, 0], [3, 1]])
+    monkeypatch.setattr(scorer_module, "bucket_rows", lambda lengths, call_cost: [[2, 0], [3, 1]])
     model = SeesWhere()
     logits = Scorer(model).score(PROMPTS, COMPLETIONS).logits()
     monkeypatch.undo()
@@ -534,14 +534,14 @@ def test_rows_of_different_buckets_come_back_in_their_own_order(monkeypatch: Any
 
 
 def test_shared_prompts_names_each_row_s_prompt() -> None:
-    distinct, index = shared_prompts(GROUPED[0])
+    distinct, index = deduplicate_prompts(GROUPED[0])
     assert [distinct[i] for i in index] == list(GROUPED[0])
     assert len(distinct) == 3
 
 
 def test_an_empty_prompt_is_refused() -> None:
     with pytest.raises(ValueError, match="prompt is empty"):
-        pack([[5], []], [[6], [7]], torch.device("cpu"))
+        pack_rows([[5], []], [[6], [7]], torch.device("cpu"))
 
 
 @pytest.mark.parametrize("prompts", [[[], []], [[5], []]])

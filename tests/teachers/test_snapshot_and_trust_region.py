@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lightning_sd.models import LoRA
-from lightning_sd.models.sources import add_lora
+from lightning_sd.models.lora import add_lora
 from lightning_sd.objectives import Distillation, Tokens
 from lightning_sd.objectives.reduce import objective_loss
 from lightning_sd.scoring import MixedScores, Scorer, Scores

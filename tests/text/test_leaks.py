@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from lightning_sd.text.leaks import LEAKS, copied_runs, leaked_phrases
+from lightning_sd.text.leaks import LEAK_PHRASES, count_copied_runs, find_leaked_phrases
 
 
 @pytest.mark.parametrize(
@@ -23,16 +23,16 @@ from lightning_sd.text.leaks import LEAKS, copied_runs, leaked_phrases
     ],
 )
 def test_phrases_are_found_as_whole_words(text, found):
-    assert leaked_phrases(text, LEAKS) == found
+    assert find_leaked_phrases(text, LEAK_PHRASES) == found
 
 
 def test_what_the_student_is_shown_itself_is_no_leak():
     text = "The rubric asks for an example."
-    assert leaked_phrases(text, LEAKS, own_prompt="Give an  Example.") == ("rubric",)
+    assert find_leaked_phrases(text, LEAK_PHRASES, own_prompt="Give an  Example.") == ("rubric",)
 
 
 def test_odd_phrases_are_words_and_no_patterns():
-    assert leaked_phrases("It costs 4 (see above).", ["(see above)", "c.sts", " "]) == (
+    assert find_leaked_phrases("It costs 4 (see above).", ["(see above)", "c.sts", " "]) == (
         "(see above)",
     )
 
@@ -48,8 +48,8 @@ def test_copied_runs_as_a_slow_count_finds_them():
 
         runs = [answer[i : i + length] for i in range(13 - length)]
         copied = sum(holds(shown, run) and not holds(own, run) for run in runs)
-        assert copied_runs(answer, shown, own, length) == (copied, len(runs))
+        assert count_copied_runs(answer, shown, own, length) == (copied, len(runs))
 
 
 def test_answers_shorter_than_a_run_have_none():
-    assert copied_runs([1, 2], [1, 2], [], length=3) == (0, 0)
+    assert count_copied_runs([1, 2], [1, 2], [], length=3) == (0, 0)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_sd.text.steps import StepTrace, compare, parse_steps, render_steps
+from lightning_sd.text.steps import StepTrace, compare_steps, parse_steps, render_steps
 
 TWO = "<step_1>7+5=2</step_1><step_2>so 2*3 is 6</step_2><answer>6</answer>"
 BODIES = st.text(alphabet="0123456789+-*= sonwi\n", min_size=1).filter(lambda s: s.strip() == s)
@@ -130,4 +130,4 @@ def test_compare(
     changed: tuple[int, ...],
     added: tuple[int, ...],
 ) -> None:
-    assert compare(trace_of(attempt), trace_of(repaired)) == (copied, changed, added)
+    assert compare_steps(trace_of(attempt), trace_of(repaired)) == (copied, changed, added)

@@ -20,10 +20,10 @@ from torch.nn.functional import cross_entropy
 from benchmarks.methods.echodistill.model import audio_model, audio_processor, texts
 from lightning_sd.lab.spoken_digits import SpokenDigitsTask
 from lightning_sd.models.chat import encode_prompt
-from lightning_sd.models.media import media_inputs
-from lightning_sd.models.sources import ready_tokenizer
+from lightning_sd.models.media import collect_media_inputs
+from lightning_sd.models.tokenizer import prepare_tokenizer
 from lightning_sd.rollout import TransformersSampler
-from lightning_sd.scoring import pack
+from lightning_sd.scoring import pack_rows
 from lightning_sd.types import Question
 
 FOLDER = Path("out/echodistill/model")
@@ -51,8 +51,8 @@ def teach(model: Any, known: list[Row], *, steps: int, batch: int, lr: float, se
     for step in range(1, steps + 1):
         chosen = [known[i] for i in torch.randint(len(known), (batch,), generator=generator)]
         prompts, targets = [row[0] for row in chosen], [row[1] for row in chosen]
-        ids, keep = pack(prompts, targets, torch.device("cpu"))
-        logits = model(input_ids=ids, **media_inputs(prompts, ids.device)).logits
+        ids, keep = pack_rows(prompts, targets, torch.device("cpu"))
+        logits = model(input_ids=ids, **collect_media_inputs(prompts, ids.device)).logits
         wanted = torch.tensor([token for target in targets for token in target])
         loss = cross_entropy(logits.flatten(0, 1)[keep], wanted)
         optimizer.zero_grad()
@@ -102,7 +102,7 @@ def main() -> None:
     task = SpokenDigitsTask(clean=True, train_size=args.sounds, test_size=args.measure, seed=1000)
     questions = list(task.questions("train"))
     processor = audio_processor(texts(questions))
-    tokenizer = ready_tokenizer(processor, "echodistill")
+    tokenizer = prepare_tokenizer(processor, "echodistill")
     model = audio_model(processor, seed=args.seed)
     known = rows(questions, tokenizer)
     teach(model, known, steps=args.steps, batch=args.batch, lr=args.lr, seed=args.seed)

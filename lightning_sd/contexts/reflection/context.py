@@ -17,7 +17,7 @@ from lightning_sd.contexts.reflection.prompts import BLOCKS, TEACHER
 from lightning_sd.contexts.reflection.wording import check_blocks_exist, checked_blocks
 from lightning_sd.contexts.reflection.writing import Curator, Note, Reflector
 from lightning_sd.rollout.base import Sampler
-from lightning_sd.text.thinking import without_thinking
+from lightning_sd.text.thinking import extract_response
 from lightning_sd.types import Message, Rollout
 
 ShowFeedback = Literal["without_solution", "always", "never"]
@@ -123,7 +123,7 @@ class Reflection(TeacherContext):
         sampled = [rollout for rollout in rollouts if rollout.origin == "student"]
         failed = [rollout for rollout in sampled if not self._succeeded(rollout)]
         notes = self._reflected(failed, playbook)
-        solved = [(r.question.id, without_thinking(r.text)) for r in sampled if self._succeeded(r)]
+        solved = [(r.question.id, extract_response(r.text)) for r in sampled if self._succeeded(r)]
         ranks = gathered(_Found(tuple(notes), tuple(solved)))
         asked = [note for found in ranks for note in found.notes]
         usable = [note for note in asked if note is not None]
@@ -155,7 +155,7 @@ class Reflection(TeacherContext):
             feedback = None
         found = {
             "playbook": self.playbook.render(),
-            "trial": without_thinking(rollout.text) if failed else "",
+            "trial": extract_response(rollout.text) if failed else "",
             "feedback": feedback or "",
             "reflection": note.text if note else "",
             "solution": solution or "",
@@ -194,10 +194,10 @@ class Reflection(TeacherContext):
         return rollout.verdict is not None and rollout.verdict.reward >= self.threshold
 
     def _solution(self, rollout: Rollout) -> str | None:
-        own = without_thinking(rollout.text)
+        own = extract_response(rollout.text)
         if self.own_success and self._succeeded(rollout):
             return own
-        peers = (without_thinking(r.text) for r in rollout.siblings if self._succeeded(r))
+        peers = (extract_response(r.text) for r in rollout.siblings if self._succeeded(r))
         buffered = self.buffer.newest(rollout.question.id, other_than=own)
         return next((text for text in peers if text), buffered)
 
@@ -217,7 +217,7 @@ class Reflection(TeacherContext):
             return []
         written = self.write(prompts, sampler=sampler)
         texts = [self.tokenizer.decode(text.ids, skip_special_tokens=True) for text in written]
-        return [without_thinking(text) for text in texts]
+        return [extract_response(text) for text in texts]
 
 
 def _key(rollout: Rollout) -> tuple[str, tuple[int, ...]]:

@@ -19,7 +19,7 @@ from lightning_sd.contexts.reflection.wording import check_wording
 from lightning_sd.contexts.reflection.writing import Curator, Note, Reflector, Write
 from lightning_sd.rollout.base import Sampler
 from lightning_sd.rollout.transformers_sampler import TransformersSampler
-from lightning_sd.text.thinking import without_thinking
+from lightning_sd.text.thinking import extract_response
 from lightning_sd.types import Message, Rollout
 
 NO_FEEDBACK = "The answer was judged to be wrong."
@@ -57,7 +57,7 @@ class LMReflector(Reflector):
         return user_turn(
             self.prompt,
             question=rollout.question.text,
-            attempt=without_thinking(rollout.text),
+            attempt=extract_response(rollout.text),
             feedback=feedback or NO_FEEDBACK,
             playbook=lessons,
         )

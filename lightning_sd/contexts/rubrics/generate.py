@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from lightning_sd._serialize import describe, identity_digest
+from lightning_sd._serialize import describe, hash_identity
 from lightning_sd.contexts.rubrics.rubric import Parsed, parse_rubric
 from lightning_sd.contexts.rubrics.sources import rubric_key
 from lightning_sd.contexts.rubrics.store import Entry, TextStore
 from lightning_sd.contexts.rubrics.wording import design_text
 from lightning_sd.models.chat import encode_prompt
-from lightning_sd.models.fingerprint import module_fingerprint
-from lightning_sd.models.stop_ids import stop_ids
+from lightning_sd.models.fingerprint import fingerprint_module
+from lightning_sd.models.stop_ids import find_stop_ids
 from lightning_sd.rollout.base import Sampler
 from lightning_sd.types import Message, Question
 
@@ -51,12 +51,12 @@ class Generator:
     def digest(self) -> str:
         """A hash over everything that decides what is written, but for the draw."""
         identity = {
-            "weights": module_fingerprint(self.model),
+            "weights": fingerprint_module(self.model),
             "template": getattr(self.tokenizer, "chat_template", None),
             "sampler": describe(self.sampler),
             "design": self.design,
         }
-        return identity_digest(identity).hex()
+        return hash_identity(identity).hex()
 
     def write(self, questions: Sequence[Question], seed: int) -> list[Parsed]:
         """A rubric for each question, or why there is none."""
@@ -69,7 +69,7 @@ class Generator:
             self.model,
             [encode_prompt(self.tokenizer, prompt) for prompt in prompts],
             samples=1,
-            stop_ids=stop_ids(self.model, self.tokenizer),
+            stop_ids=find_stop_ids(self.model, self.tokenizer),
             generator=torch.Generator(device).manual_seed(seed),
         )
         found = []

@@ -14,10 +14,10 @@ CITATIONS = ("reference answer", "rubrics", "criterion", "criteria", "guidelines
 def citations() -> tuple[str, ...]:
     """The guard's phrases: the probe's and ours."""
     # Not at the top: the probe imports the contexts, and they import this.
-    from lightning_sd.text.leaks import LEAKS
+    from lightning_sd.text.leaks import LEAK_PHRASES
 
     # Good answers to open questions give examples.
-    return (*(phrase for phrase in LEAKS if phrase != "example"), *CITATIONS)
+    return (*(phrase for phrase in LEAK_PHRASES if phrase != "example"), *CITATIONS)
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ class LeakGuard:
 
     def cited(self, rollout: Rollout) -> tuple[str, ...]:
         """The phrases that a rollout holds."""
-        from lightning_sd.text.leaks import leaked_phrases
+        from lightning_sd.text.leaks import find_leaked_phrases
 
         own = " ".join(str(message["content"]) for message in rollout.question.messages)
         phrases = citations() if self.phrases is None else self.phrases
-        return leaked_phrases(rollout.text, phrases, own)
+        return find_leaked_phrases(rollout.text, phrases, own)
 
     def drops(self, rollout: Rollout) -> bool:
         """Whether it is masked."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning_sd._serialize import canonical_json, clean
+from lightning_sd._serialize import replace_surrogates, write_canonical_json
 
 Entry = dict[str, Any]
 
@@ -24,7 +24,7 @@ def text_key(**parts: Any) -> str:
         >>> text_key(a=1, b="x") == text_key(b="x", a=1)
         True
     """
-    return hashlib.sha256(clean(canonical_json(parts)).encode()).hexdigest()
+    return hashlib.sha256(replace_surrogates(write_canonical_json(parts)).encode()).hexdigest()
 
 
 class TextStore:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightning_sd._serialize import canonical_json, clean, identity_digest
+from lightning_sd._serialize import hash_identity, replace_surrogates, write_canonical_json
 from lightning_sd.critique.base import CritiqueRequest
 from lightning_sd.critique.cache.database import Database
 from lightning_sd.critique.cache.keys import SCHEMA, Key, describe_request, hash_request
@@ -145,7 +145,7 @@ class CritiqueCache:
         """
         times_asked = [1] * len(items) if times_asked is None else times_asked
         created = [time.time()] * len(items) if created is None else created
-        digest = identity_digest(identity).hex()
+        digest = hash_identity(identity).hex()
         requests = [describe_request(request) for request, _ in items]
         keys = [hash_request(digest, parts) for parts in requests]
         with self.database.write_transaction() as connection:
@@ -182,20 +182,20 @@ class CritiqueCache:
         if row is None:
             row = connection.execute(
                 "INSERT INTO critics (digest, identity) VALUES (?, ?) RETURNING id",
-                (digest, canonical_json(dict(identity))),
+                (digest, write_canonical_json(dict(identity))),
             ).fetchone()
         return int(row[0])
 
     def _insert_question(self, name: str, parts: Mapping[str, Any]) -> int:
         connection = self.database.connection
         texts = (parts["question"], parts["reference"], parts["answer"])
-        digest = hashlib.sha256(canonical_json(texts).encode()).digest()[:16]
+        digest = hashlib.sha256(write_canonical_json(texts).encode()).digest()[:16]
         row = connection.execute("SELECT id FROM questions WHERE digest = ?", (digest,)).fetchone()
         if row is None:
             row = connection.execute(
                 "INSERT INTO questions (digest, name, question, reference, answer) "
                 "VALUES (?, ?, ?, ?, ?) RETURNING id",
-                (digest, clean(name), *texts),
+                (digest, replace_surrogates(name), *texts),
             ).fetchone()
         return int(row[0])
 
@@ -215,13 +215,13 @@ def resolve_cache_file(path: str | Path) -> Path:
 
 def compute_checksum(key: Key, value: Sequence[Any]) -> bytes:
     """Compute eight bytes over an entry's key and all of its values."""
-    return hashlib.sha256(key + canonical_json(list(value)).encode()).digest()[:8]
+    return hashlib.sha256(key + write_canonical_json(list(value)).encode()).digest()[:8]
 
 
 def _to_row(critique: Critique, created: float, times_asked: int) -> tuple[Any, ...]:
-    steps = canonical_json([critique.copied, critique.changed, critique.added])
-    refused = None if critique.refused is None else clean(critique.refused)
-    text = clean(critique.text)
+    steps = write_canonical_json([critique.copied, critique.changed, critique.added])
+    refused = None if critique.refused is None else replace_surrogates(critique.refused)
+    text = replace_surrogates(critique.text)
     return (
         text,
         critique.case,

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lightning_sd._serialize import canonical_json, clean, identity_digest
+from lightning_sd._serialize import hash_identity, replace_surrogates, write_canonical_json
 from lightning_sd.critique.base import CritiqueRequest
 
 SCHEMA = 1
@@ -30,7 +30,7 @@ def compute_key(identity: Mapping[str, Any], request: CritiqueRequest) -> Key:
 
 def compute_keys(identity: Mapping[str, Any], requests: Sequence[CritiqueRequest]) -> list[Key]:
     """Compute the keys of many critiques of one critic; see :func:`compute_key`."""
-    digest = identity_digest(identity).hex()
+    digest = hash_identity(identity).hex()
     return [hash_request(digest, describe_request(request)) for request in requests]
 
 
@@ -38,10 +38,10 @@ def describe_request(request: CritiqueRequest) -> dict[str, Any]:
     """Return the parts of a request that decide the critique, by name."""
     question = request.question
     return {
-        "question": clean(question.text),
-        "reference": None if question.reference is None else clean(question.reference),
-        "answer": None if question.answer is None else clean(question.answer),
-        "attempt": clean(request.attempt),
+        "question": replace_surrogates(question.text),
+        "reference": None if question.reference is None else replace_surrogates(question.reference),
+        "answer": None if question.answer is None else replace_surrogates(question.answer),
+        "attempt": replace_surrogates(request.attempt),
         "correct": bool(request.verdict.correct),
         "finished": bool(request.finished),
     }
@@ -49,5 +49,5 @@ def describe_request(request: CritiqueRequest) -> dict[str, Any]:
 
 def hash_request(digest: str, parts: Mapping[str, Any]) -> Key:
     """Compute a key from a critic's digest (hexadecimal) and the parts of a request."""
-    text = canonical_json({"schema": SCHEMA, "critic": digest, **parts})
+    text = write_canonical_json({"schema": SCHEMA, "critic": digest, **parts})
     return hashlib.sha256(text.encode()).digest()

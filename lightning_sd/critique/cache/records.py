@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
-from lightning_sd._serialize import canonical_json
+from lightning_sd._serialize import write_canonical_json
 from lightning_sd.critique.base import CritiqueRequest
 from lightning_sd.critique.cache.cache import CritiqueCache, compute_checksum
 from lightning_sd.critique.cache.keys import Key, hash_request
@@ -87,7 +87,7 @@ def write_entries(cache: CritiqueCache, batch: Sequence[CacheEntry]) -> None:
     """Write entries with their original dates. Answers that the cache already has are kept."""
     by_critic: dict[str, list[CacheEntry]] = {}
     for entry in batch:
-        by_critic.setdefault(canonical_json(dict(entry.identity)), []).append(entry)
+        by_critic.setdefault(write_canonical_json(dict(entry.identity)), []).append(entry)
     for group in by_critic.values():
         cache.put_many(
             group[0].identity,
@@ -118,7 +118,7 @@ def convert_to_row(entry: CacheEntry) -> dict[str, Any]:
         "seconds": critique.seconds,
         "created": entry.created,
         "asked": entry.times_asked,
-        "critic": canonical_json(dict(entry.identity)),
+        "critic": write_canonical_json(dict(entry.identity)),
     }
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lightning_sd._serialize import build, describable
+from lightning_sd._serialize import build, describe_arguments
 from lightning_sd.critique.base import Critic, CritiqueRequest
 from lightning_sd.critique.check import CHECK_VERSION, check_critique
 from lightning_sd.critique.critics.continuous_batching import (
@@ -19,8 +19,8 @@ from lightning_sd.critique.critics.continuous_batching import (
 from lightning_sd.critique.critics.prompts import FAITHFUL_SCRIBE, check_prompt, write_prompt
 from lightning_sd.models import ModelSource, PretrainedModel
 from lightning_sd.models.chat import encode_prompt
-from lightning_sd.models.fingerprint import module_fingerprint, source_fingerprint
-from lightning_sd.models.stop_ids import stop_ids
+from lightning_sd.models.fingerprint import fingerprint_module, fingerprint_source
+from lightning_sd.models.stop_ids import find_stop_ids
 from lightning_sd.rollout import Completion, TransformersSampler
 from lightning_sd.text.thinking import strip_thinking
 from lightning_sd.types import Critique, Message
@@ -85,7 +85,7 @@ class LMCritic(Critic):
 
     def identity(self) -> Mapping[str, Any]:
         """Return the model, its weights, quantization, dtype, prompt and decoding settings."""
-        source = describable({"model": self.model}).get("model")
+        source = describe_arguments({"model": self.model}).get("model")
         return {
             "critic": "lm",
             "model": source or type(self.model).__name__,
@@ -160,7 +160,7 @@ class LMCritic(Critic):
 
     def _compute_fingerprint(self) -> str:
         if self._weights is None:
-            self._weights = source_fingerprint(self.model) or module_fingerprint(
+            self._weights = fingerprint_source(self.model) or fingerprint_module(
                 self._get_model()[0]
             )
         return self._weights
@@ -175,7 +175,7 @@ class LMCritic(Critic):
         """Yield lists of completions that were finished together."""
         if not prompts:
             return
-        stops = stop_ids(model, tokenizer)
+        stops = find_stop_ids(model, tokenizer)
         if self.continuous_batching_config is not None:
             for completion in decode_continuously(
                 model,

@@ -10,7 +10,7 @@ from lightning_sd.critique.base import Critic, CritiqueRequest
 from lightning_sd.critique.check import CHECK_VERSION, check_critique
 from lightning_sd.critique.critics.prompts import FAITHFUL_SCRIBE, check_prompt, write_prompt
 from lightning_sd.models import PretrainedModel
-from lightning_sd.models.fingerprint import source_fingerprint
+from lightning_sd.models.fingerprint import fingerprint_source
 from lightning_sd.text.thinking import strip_thinking
 from lightning_sd.types import Critique
 
@@ -64,7 +64,7 @@ class VLLMCritic(Critic):
             "critic": "vllm",
             "model": self.model,
             "revision": self.revision,
-            "weights": source_fingerprint(PretrainedModel(self.model, revision=self.revision)),
+            "weights": fingerprint_source(PretrainedModel(self.model, revision=self.revision)),
             "engine": self.engine or {},
             "prompt": self.prompt,
             "include_reference": self.include_reference,

@@ -2,6 +2,6 @@
 
 from lightning_sd.diagnostics.probe.report import ProbeReport
 from lightning_sd.diagnostics.probe.verdict import Thresholds
-from lightning_sd.text.leaks import LEAKS
+from lightning_sd.text.leaks import LEAK_PHRASES
 
-__all__ = ["LEAKS", "ProbeReport", "Thresholds"]
+__all__ = ["LEAK_PHRASES", "ProbeReport", "Thresholds"]

@@ -9,9 +9,9 @@ from typing import Any
 from lightning_sd.contexts.base import TeacherContext
 from lightning_sd.metrics.localization import Localisation, localise
 from lightning_sd.metrics.wrong_steps import find_steps
-from lightning_sd.models.media import text_of
 from lightning_sd.modules.self_distill import SelfDistillModule
-from lightning_sd.text.leaks import copied_runs, leaked_phrases
+from lightning_sd.text.content import render_content
+from lightning_sd.text.leaks import count_copied_runs, find_leaked_phrases
 from lightning_sd.types import Rollout, StepOutput, TeacherView
 
 
@@ -108,12 +108,12 @@ def _answer(
     own = attempt.question.messages
     copied = (0, 0)
     if view is not None:
-        copied = copied_runs(answer.ids, module.encode(view.messages), module.encode(own))
-    prompt = "\n".join(text_of(message["content"]) for message in own)
+        copied = count_copied_runs(answer.ids, module.encode(view.messages), module.encode(own))
+    prompt = "\n".join(render_content(message["content"]) for message in own)
     return Answer(
         correct=answer.verdict.correct,
         finished=answer.finished,
         tokens=len(answer.ids),
-        leaks=leaked_phrases(answer.text, phrases, prompt),
+        leaks=find_leaked_phrases(answer.text, phrases, prompt),
         copied=copied,
     )

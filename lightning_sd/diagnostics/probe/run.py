@@ -16,7 +16,7 @@ from lightning_sd.diagnostics.probe.report import ProbeReport, summarise
 from lightning_sd.diagnostics.probe.verdict import Thresholds
 from lightning_sd.modules.evidence import EvidenceSource
 from lightning_sd.modules.self_distill import SelfDistillModule
-from lightning_sd.text.leaks import LEAKS
+from lightning_sd.text.leaks import LEAK_PHRASES
 from lightning_sd.types import Question
 
 TICKS = 8
@@ -30,7 +30,7 @@ def run_probe(
     *,
     questions: int = 64,
     samples: int = 4,
-    phrases: Sequence[str] = LEAKS,
+    phrases: Sequence[str] = LEAK_PHRASES,
     thresholds: Thresholds | None = None,
     ckpt_path: str | None = None,
 ) -> ProbeReport:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_sd._serialize import canonical_json
+from lightning_sd._serialize import write_canonical_json
 from lightning_sd.critique.base import CritiqueRequest
 from lightning_sd.critique.cache.cache import CritiqueCache
 from lightning_sd.critique.cache.keys import compute_key, compute_keys
@@ -118,7 +118,9 @@ def key_of(part):
 @given(parts, parts)
 @settings(max_examples=300, deadline=None)
 def test_keys_are_equal_only_if_every_part_is(one, other):
-    assert (key_of(one) == key_of(other)) == (canonical_json(one) == canonical_json(other))
+    assert (key_of(one) == key_of(other)) == (
+        write_canonical_json(one) == write_canonical_json(other)
+    )
 
 
 @given(parts, st.sampled_from(sorted(PARTS)), parts)
@@ -126,7 +128,7 @@ def test_keys_are_equal_only_if_every_part_is(one, other):
 def test_a_change_of_any_single_part_changes_the_key(one, name, source):
     other = {**one, name: source[name]}
     assert (key_of(one) == key_of(other)) == (
-        canonical_json(one[name]) == canonical_json(other[name])
+        write_canonical_json(one[name]) == write_canonical_json(other[name])
     )
 
 

@@ -9,7 +9,7 @@ from lightning_sd.critique.critics.lm import LMCritic, read_text
 from lightning_sd.data.module import CritiqueDataModule
 from lightning_sd.models import LoadedModel, ModelSource, PretrainedModel
 from lightning_sd.models.chat import encode_prompt
-from lightning_sd.models.fingerprint import files_fingerprint, module_fingerprint
+from lightning_sd.models.fingerprint import fingerprint_files, fingerprint_module
 from lightning_sd.rollout import Completion
 from lightning_sd.text.steps import render_steps
 from tests.critique.cache.fakes import NumberTask, request, rollout
@@ -122,22 +122,22 @@ def test_identity_is_plain_and_stable(saved, make_llama, tokenizer):
 
 
 def test_fingerprints_see_a_change_of_any_one_tensor(make_llama):
-    seen = {module_fingerprint(make_llama())}
-    assert module_fingerprint(make_llama()) in seen
+    seen = {fingerprint_module(make_llama())}
+    assert fingerprint_module(make_llama()) in seen
     names = [name for name, _ in make_llama().named_parameters()]
     for name in names:
         model = make_llama()
         with torch.no_grad():
             model.get_parameter(name).mul_(1.01)
-        seen.add(module_fingerprint(model))
-    assert module_fingerprint(make_llama(dtype=torch.float64)) not in seen
+        seen.add(fingerprint_module(model))
+    assert fingerprint_module(make_llama(dtype=torch.float64)) not in seen
     assert len(seen) == 1 + len(names)
 
 
 def test_file_fingerprints_see_sizes_names_and_contents(tmp_path):
     def write(name, data):
         (tmp_path / name).write_bytes(data)
-        return files_fingerprint([tmp_path / name])
+        return fingerprint_files([tmp_path / name])
 
     data = bytes(range(256)) * 40
     prints = [

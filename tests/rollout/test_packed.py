@@ -68,7 +68,7 @@ def test_an_error_inside_leaves_nothing_behind():
 
 
 def test_an_error_while_packing_leaves_nothing_behind(monkeypatch):
-    model, first, known = layers(), [], packed._packed
+    model, first, known = layers(), [], packed._make_packed_forward
 
     def no_memory(layer, rows):
         if first:

@@ -16,7 +16,7 @@ def test_layers_are_the_folders_and_files():
     package = ROOT / "lightning_sd"
     found = {path.stem for path in package.iterdir() if path.suffix in ("", ".py")}
     assert set(LAYERS) == found - {"__init__", "__main__", "__pycache__", "py"}
-    assert len(list(p for p in package.iterdir() if p.name != "__pycache__")) <= 23
+    assert len([path for path in package.iterdir() if path.name != "__pycache__"]) <= 23
 
 
 def test_page_lists_the_layers_in_order():

@@ -64,14 +64,20 @@ class Handler(BaseHTTPRequestHandler):
             server.bodies.append(body)
             server.running += 1
             server.most_running = max(server.most_running, server.running)
+        self.counts_as_running = True
         try:
             what = server.behave(prompt, attempt)
             if what is None and server.upstream:
                 what = forwarded(server.upstream, body)
             self.act(what, prompt)
         finally:
-            with server.lock:
-                server.running -= 1
+            self.stop_counting()
+
+    def stop_counting(self):
+        """Must come before the answer: its last byte lets the client start the next request."""
+        with self.server.lock:
+            self.server.running -= self.counts_as_running
+            self.counts_as_running = False
 
     def act(self, what, prompt):
         if isinstance(what, str):
@@ -122,6 +128,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def head(self, status, length, headers=None):
+        self.stop_counting()
         self.send_response(status)
         for name, value in {"Content-Length": length, **(headers or {})}.items():
             self.send_header(name, str(value))

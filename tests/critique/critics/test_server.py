@@ -149,11 +149,15 @@ def test_a_server_that_is_not_there():
 
 
 def test_no_more_requests_at_a_time_than_allowed():
+    first_three = threading.Barrier(3)
+
     def behave(prompt, attempt):
-        time.sleep(0.05)
+        if prompt.split("|")[0] in {f"What is {i}?" for i in range(3)}:
+            first_three.wait(timeout=30)
+        time.sleep(0.01)
 
     with serving(behave) as server:
-        critic(server, concurrency=3).critique([request(i) for i in range(20)])
+        critic(server, concurrency=3, timeout=60).critique([request(i) for i in range(20)])
     assert server.most_running == 3
 
 

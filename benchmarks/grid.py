@@ -1,12 +1,18 @@
-"""Run a grid of trainings through the command line, and go on where it was stopped.
+"""Run a grid of trainings through the command line; an interrupted grid continues where it stopped.
 
-A study is a list of :class:`Run`. Each is `fit` (and, if the study selects checkpoints, `test`) in
-a folder of its own, by the same commands that anyone could type. What came out of it is one line of
-``results.jsonl``; a run without a line is done anew, so the grid may be killed at any time.
+A study is a list of :class:`Run`. Each run is `fit` (and `test`, if the study selects checkpoints)
+in its own folder, with the commands that a user would type. A finished run adds one line to
+``results.jsonl``. A run without a line is repeated, so the grid can be killed at any time.
+
+Large result files are committed compressed. To add new rows to the compressed file:
+
+    python -m benchmarks.grid benchmarks/methods/raw/lab.jsonl
 """
 
 from __future__ import annotations
 
+import argparse
+import gzip
 import json
 import os
 import shutil
@@ -31,29 +37,29 @@ class Run:
     """Condition or method."""
     seed: int
     commands: Sequence[Sequence[str]]
-    """Arguments of ``python -m lightning_sd``, run one after another in the run's folder; or of
-    another module if the first word is ``-m``."""
+    """Arguments of ``python -m lightning_sd``, run one after another in the run's folder. If the
+    first word is ``-m``, the second names the module that runs instead."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """Further columns that tell runs apart, such as the learning rate."""
+    """Further columns that identify the run, such as the learning rate."""
 
     @property
     def key(self) -> str:
-        """Unique in the grid, and fit for a folder's name."""
+        """Name that is unique in the grid and valid as a folder name."""
         extra = "".join(f"-{k}={v}" for k, v in sorted(self.facts.items()))
         return f"{self.name}{extra}-seed{self.seed}".replace("/", "_").replace(" ", "_")
 
 
 Collect = Callable[[Run, Path], Row]
-"""Reads a finished run's folder: whatever is to be kept of it."""
+"""Reads a finished run's folder and returns the columns to store."""
 
 
 def fit_command(configs: Sequence[str | Path], *options: str, verb: str = "fit") -> list[str]:
-    """Arguments of one command with stacked configs.
+    """Build the arguments of one command with stacked configs.
 
     Args:
-        configs: Files below ``configs/``, without the ending, or whole paths.
+        configs: Names of files in ``configs/`` without the suffix, or paths.
         options: Further arguments.
-        verb: Of the command line.
+        verb: Subcommand of the command line.
     """
     words = [verb]
     for config in configs:
@@ -71,21 +77,22 @@ def run_grid(
     jobs: int = 2,
     keep: bool = False,
 ) -> list[Row]:
-    """Do what is still to be done, ``jobs`` at a time with one thread each.
+    """Run the cells that have no row yet, ``jobs`` at a time, one thread each.
 
     Args:
         runs: The grid.
-        collect: What to keep of a run.
-        results: JSON lines, one a run that is done.
-        scratch: Where runs have their folders.
-        jobs: Runs at once.
-        keep: Leave the folders of finished runs (checkpoints and all).
+        collect: Reads the columns to store from a run's folder.
+        results: JSON lines file, one line per finished run.
+        scratch: Parent of the runs' folders.
+        jobs: Number of concurrent runs.
+        keep: Keep the folders of finished runs, checkpoints included.
 
     Returns:
         The rows of the grid's runs, in the grid's order.
 
     Raises:
-        RuntimeError: A run failed; the end of its log is in the message. The others' rows stand.
+        RuntimeError: A run failed. The message holds the end of its log; rows of finished runs are
+            kept.
     """
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -98,7 +105,9 @@ def run_grid(
     ):
         bar = progress.add_task(results.parent.name, total=len(runs))
         progress.advance(bar, len(runs) - len(todo))
-        waiting: set[Future[Row]] = {pool.submit(_do, run, collect, scratch, keep) for run in todo}
+        waiting: set[Future[Row]] = {
+            pool.submit(_execute, run, collect, scratch, keep) for run in todo
+        }
         failures = []
         while waiting:
             ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -120,19 +129,45 @@ def run_grid(
 
 
 def read_rows(results: Path) -> list[Row]:
-    """Rows of a results file; a last line that was cut off by a kill is left out."""
-    return list(_whole_lines(results)) if results.exists() else []
+    """Read the rows of a results file: those of ``<results>.gz`` first, then those of ``results``.
+
+    Args:
+        results: Path without ``.gz``; either file may be missing. A last line that a kill cut off
+            is skipped.
+    """
+    packed = packed_path(results)
+    texts = [gzip.decompress(packed.read_bytes()).decode("utf-8")] if packed.exists() else []
+    if results.exists():
+        texts.append(results.read_text(encoding="utf-8"))
+    return [row for text in texts for row in _parse_lines(text)]
 
 
-def _whole_lines(results: Path) -> Iterator[Row]:
-    for line in results.read_text(encoding="utf-8").splitlines():
+def packed_path(results: Path) -> Path:
+    """Return the path of the compressed part of a results file."""
+    return results.with_name(f"{results.name}.gz")
+
+
+def pack_rows(results: Path) -> Path:
+    """Move all rows of a results file into ``<results>.gz`` and delete the plain file."""
+    text = "".join(json.dumps(row) + "\n" for row in read_rows(results))
+    packed = packed_path(results)
+    part = packed.with_suffix(".part")
+    # Without a time stamp the same rows give the same bytes.
+    part.write_bytes(gzip.compress(text.encode("utf-8"), compresslevel=9, mtime=0))
+    part.replace(packed)
+    results.unlink(missing_ok=True)
+    return packed
+
+
+def _parse_lines(text: str) -> Iterator[Row]:
+    for line in text.splitlines():
         try:
             yield json.loads(line)
         except json.JSONDecodeError:
             continue
 
 
-def _do(run: Run, collect: Collect, scratch: Path, keep: bool) -> Row:
+def _execute(run: Run, collect: Collect, scratch: Path, keep: bool) -> Row:
     folder = scratch / run.key
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -157,3 +192,14 @@ def _do(run: Run, collect: Collect, scratch: Path, keep: bool) -> Row:
     if not keep:
         shutil.rmtree(folder, ignore_errors=True)
     return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Compress results files.")
+    parser.add_argument("results", type=Path, nargs="+", help="paths without .gz")
+    for results in parser.parse_args().results:
+        print(pack_rows(results))
+
+
+if __name__ == "__main__":
+    main()

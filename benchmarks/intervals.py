@@ -17,18 +17,18 @@ class Interval(NamedTuple):
     high: float
 
     def text(self, scale: float = 100.0, digits: int = 1) -> str:
-        """Such as ``94.7 [93.1, 96.0]``."""
+        """Format as ``94.7 [93.1, 96.0]``."""
         m, a, b = (f"{scale * value:.{digits}f}" for value in self)
         return f"{m} [{a}, {b}]"
 
 
 def interval(values: Sequence[Sequence[float]], *, draws: int = 10_000, seed: int = 0) -> Interval:
-    """Mean over seeds and questions, both drawn again with replacement.
+    """Return the mean over seeds and questions; both are resampled with replacement.
 
     Args:
         values: ``[seeds][questions]``, the same questions in each seed.
         draws: Bootstrap samples.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
     """
     table = torch.tensor(values, dtype=torch.float64)
     means = _bootstrap(table, draws, seed)
@@ -42,13 +42,13 @@ def difference(
     draws: int = 10_000,
     seed: int = 0,
 ) -> Interval:
-    """Mean of a minus mean of b on the same questions, seeds drawn apart, questions together.
+    """Return mean(a) - mean(b) on the same questions; seeds are resampled separately.
 
     Args:
         a: ``[seeds][questions]``.
-        b: Likewise.
+        b: ``[seeds][questions]``, the same questions as in ``a``.
         draws: Bootstrap samples.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
     """
     first, second = (torch.tensor(x, dtype=torch.float64) for x in (a, b))
     generator = torch.Generator().manual_seed(seed)

@@ -1,8 +1,8 @@
-"""Kills cache writers at random moments and looks at what they leave behind.
+"""Kill cache writers at random moments, then verify the cache.
 
-Four processes ask a critic through one cache. Again and again one of them is killed (SIGKILL) and
-started anew. At the end, every critique that a process was told to be safe must be there and right,
-nothing may be corrupt, and nothing double.
+Four processes request critiques through one cache. One of them at a time is killed (SIGKILL) and
+restarted. At the end every critique that was acknowledged to a process must be present and right,
+and no entry may be corrupt or duplicated.
 
     python -m benchmarks.critique_cache.kill --kills 50
 """
@@ -31,12 +31,13 @@ WRITERS = 4
 BATCH = 8
 WINDOW = 100
 SPEED = 400.0
-"""New numbers a second: all writers ask within one moving window, so they want the same at once."""
+"""New numbers per second. All writers request numbers from one moving window, so their requests
+overlap."""
 CLAIM_SECONDS = 1.0
 
 
 class NumberCritic(Critic):
-    """Writes down what it is asked, takes a moment, and answers by a rule that can be checked."""
+    """Log each request, wait briefly, and answer by a rule that can be verified."""
 
     batch_size = 4
 
@@ -62,7 +63,7 @@ def request(number: int) -> CritiqueRequest:
 
 
 def write(folder: Path, name: str, seed: int, begun: float) -> None:
-    """One writer: asks for random numbers, and notes them when it was told that they are safe."""
+    """Request critiques of random numbers, and log the numbers once they are acknowledged."""
     critic = NumberCritic(folder / f"{name}.asked")
     service = CritiqueService(critic, CritiqueCache(folder), claim_seconds=CLAIM_SECONDS)
     chance = random.Random(seed)
@@ -74,12 +75,12 @@ def write(folder: Path, name: str, seed: int, begun: float) -> None:
 
 
 def run(folder: Path, kills: int, seed: int = 0, longest_pause: float = 0.6) -> dict[str, int]:
-    """Start the writers, kill them, and check.
+    """Start the writers, kill them, and verify the cache.
 
     Returns:
-        Numbers: kills, critiques, those known to be safe, ``lost``, ``wrong`` and ``corrupt`` ones
-        (all 0 if the cache holds what it promises), and questions that the critic was asked twice
-        (at most those that a killed writer was at).
+        Counts: kills, critiques, acknowledged critiques, ``lost``, ``wrong`` and ``corrupt`` ones
+        (all 0 if the cache keeps its promises), and questions that were requested twice (at most
+        those that a killed writer was working on).
     """
     chance = random.Random(seed)
     names = [f"writer{i}" for i in range(WRITERS)]
@@ -130,7 +131,7 @@ def _start(folder: Path, name: str, seed: int, begun: float) -> multiprocessing.
 
 
 def _append(path: Path, numbers: list[int]) -> None:
-    """One write call, so that a kill leaves a whole line or none."""
+    """Append in one write call, so that a kill leaves a complete line or none."""
     with open(path, "ab", buffering=0) as stream:
         stream.write((json.dumps(numbers) + "\n").encode())
 

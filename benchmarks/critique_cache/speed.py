@@ -1,8 +1,8 @@
-"""A million critiques: how fast they are found, and what that costs.
+"""Measure lookup time, memory and disk use of a cache with a million critiques.
 
-The same entries go into three stores: ours, ``diskcache``, and a ``datasets`` table with a pickle
-file that maps keys to rows. Each is written by one process and read by another, which opens it and
-looks up random batches of 256 keys. All are read from the page cache of the operating system.
+The same entries are written to three stores: ours, ``diskcache``, and a ``datasets`` table with a
+pickle file that maps keys to rows. One process writes a store; another opens it and looks up random
+batches of 256 keys. All files are in the operating system's page cache.
 
     python -m benchmarks.critique_cache.speed --entries 1000000
 """
@@ -26,7 +26,7 @@ BATCH = 256
 ROUNDS = 200
 WRITE = 1000
 WORDS = 20
-"""Numbers of nine digits in each text: an attempt and a critique of 200 characters each."""
+"""Nine-digit numbers per text: attempts and critiques have 200 characters each."""
 
 
 def text(number: int, kind: str) -> str:
@@ -107,7 +107,7 @@ class Diskcache:
 
 
 class DatasetsPickle:
-    """A ``datasets`` table, and a pickle file that maps keys to its rows. Written once, whole."""
+    """A ``datasets`` table with a pickle file that maps keys to its rows; written as a whole."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.rows = folder, 0

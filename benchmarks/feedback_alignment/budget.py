@@ -1,4 +1,4 @@
-"""What a run has spent at each of its validations, and what it had for it."""
+"""Callback that writes the spent budget and the accuracy at each validation."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from lightning_sd.types import StepOutput
 
 
 class BudgetCurve(Callback):
-    """Writes a line a validation: steps, rollouts, tokens and seconds so far, and the accuracy.
+    """Write one line per validation: steps, rollouts, tokens and seconds so far, and accuracy.
 
-    Tokens are counted apart: ``sampled`` by the student; ``written`` by the critic (the length of
-    the critique in the student's tokens, also where rules wrote it in no time: a language model
-    would have had to); ``read`` by student and teacher when they score (prompts and completions).
-    Seconds are those of training steps, the critic's included, without validation: ``seconds`` by
-    the clock, ``cpu_seconds`` of this process, which other runs on the machine disturb less.
+    Tokens are counted separately: ``sampled`` by the student; ``written`` by the critic (the
+    length of the critique in the student's tokens, also for rule critics, because a language model
+    would have to generate them); ``read`` by student and teacher in scoring (prompts and
+    completions). Seconds cover training steps with the critic, without validation: ``seconds`` is
+    wall-clock time, ``cpu_seconds`` the processor time of this process, which other runs on the
+    machine disturb less.
 
     Args:
-        path: A ``.jsonl`` file; written anew by each run.
+        path: A ``.jsonl`` file; each run overwrites it.
     """
 
     def __init__(self, path: str) -> None:
@@ -49,7 +50,7 @@ class BudgetCurve(Callback):
     ) -> None:
         """Stop the clocks, then count."""
         wall, cpu = time.perf_counter() - self._began[0], time.process_time() - self._began[1]
-        self.spent.update(seconds=wall, cpu_seconds=cpu, **_counted(outputs["step"], pl_module))
+        self.spent.update(seconds=wall, cpu_seconds=cpu, **_count_step(outputs["step"], pl_module))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Append a line."""
@@ -60,8 +61,8 @@ class BudgetCurve(Callback):
             file.write(json.dumps({"step": trainer.global_step, **spent, **found}) + "\n")
 
 
-def _counted(step: StepOutput, module: Any) -> dict[str, int]:
-    """Rollouts and tokens of one step."""
+def _count_step(step: StepOutput, module: Any) -> dict[str, int]:
+    """Count rollouts and tokens of one step."""
     counts: Counter[str] = Counter(rollouts=len(step.rollouts))
     for rollout, view in zip(step.rollouts, step.views, strict=True):
         own = len(rollout.ids)
@@ -69,13 +70,13 @@ def _counted(step: StepOutput, module: Any) -> dict[str, int]:
         counts["read"] += own + len(module.encode(rollout.question.messages))
         counts["correct"] += bool(rollout.verdict and rollout.verdict.correct)
         if rollout.critique is not None:
-            counts["written"] += _length(rollout.critique.text, module)
+            counts["written"] += _count_tokens(rollout.critique.text, module)
         if view is not None and view.messages:
             counts["taught"] += 1
             counts["read"] += own + len(module.encode(view.messages, view.template_kwargs))
     return dict(counts)
 
 
-def _length(text: str, module: Any) -> int:
+def _count_tokens(text: str, module: Any) -> int:
     ids: Sequence[int] = module.tokenizer(text, add_special_tokens=False).input_ids
     return len(ids)

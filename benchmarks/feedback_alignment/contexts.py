@@ -1,4 +1,4 @@
-"""What the teacher sees under each of the study's ablations."""
+"""Teacher contexts of the study's ablations."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from lightning_sd.types import Rollout
 
 
 class CritiqueForm(StepAlignedCritique):
-    """A step-aligned critique told in another form, under the same wording of the prompt."""
+    """A step-aligned critique in another form, with the same wording of the prompt."""
 
     form: ClassVar[forms.Form] = staticmethod(forms.partial)
 
     def fields(self, rollout: Rollout) -> Mapping[str, str] | None:
-        """The form's text; None if the critique was refused or the form leaves nothing of it."""
+        """Return the form's text; None if the critique was refused or the form is empty."""
         if super().fields(rollout) is None or rollout.critique is None:
             return None
         text = type(self).form(rollout.text, rollout.critique)
@@ -51,12 +51,12 @@ class NoAnswer(CritiqueForm):
 class OtherAttempt(StepAlignedCritique):
     """The critique of another attempt at the same question: all information, no alignment.
 
-    Which one is decided by a hash of the attempt, among the siblings that wrote something else and
-    have a critique. Without such a sibling there is no teacher.
+    A hash of the attempt selects one of the siblings that have a different text and a critique.
+    Without such a sibling there is no teacher.
     """
 
     def fields(self, rollout: Rollout) -> Mapping[str, str] | None:
-        """The chosen sibling's critique."""
+        """Return the chosen sibling's critique."""
         own = super().fields
         found = [own(sibling) for sibling in rollout.siblings if sibling.text != rollout.text]
         others = [fields["critique"] for fields in found if fields]

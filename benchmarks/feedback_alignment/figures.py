@@ -1,4 +1,4 @@
-"""The figures of the study."""
+"""Plot the figures of the study."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from benchmarks.feedback_alignment.rows import BUDGETS, curve, scores
+from benchmarks.feedback_alignment.rows import BUDGETS, build_curve, select_scores
 from benchmarks.feedback_alignment.study import BASE, TABLE, WEAK, Plan
 from benchmarks.grid import Row
 from benchmarks.intervals import interval
 
-COLOURS = {"grpo": "#999999", "refsol": "#d55e00", "step_aligned": "#0072b2", BASE: "#000000"}
+COLORS = {"grpo": "#999999", "refsol": "#d55e00", "step_aligned": "#0072b2", BASE: "#000000"}
 OTHER = "#56b4e9"
 Conditions = Mapping[str, Sequence[Row]]
 
 
 def plot_all(found: Conditions, folder: Path, plan: Plan, *, draws: int) -> None:
-    """Those that have data."""
+    """Plot the figures that have data."""
     if any(name in found for name in TABLE):
         _save(plot_curves(found, plan), folder / "curves.png")
     if len(found) > 1:
@@ -33,18 +33,18 @@ def plot_all(found: Conditions, folder: Path, plan: Plan, *, draws: int) -> None
 
 
 def plot_curves(found: Conditions, plan: Plan) -> Any:
-    """Validation accuracy of the main conditions along each budget: seeds thin, their mean thick.
+    """Plot validation accuracy of the main conditions per budget: seeds thin, their mean thick.
 
-    Points are joined validation by validation, so a mean stands at the mean of what was spent.
+    Means are taken per validation, so each mean is placed at the mean spent budget.
     """
     starts = {run["seed"]: run for run in found.get(BASE, ())}
     figure, axes = plt.subplots(1, len(BUDGETS), figsize=(11, 3.6), sharey=True)
     for axis, (budget, label) in zip(axes, BUDGETS.items(), strict=True):
         for name in (n for n in TABLE if n in found):
-            curves = [curve(run, starts.get(run["seed"]), budget) for run in found[name]]
+            curves = [build_curve(run, starts.get(run["seed"]), budget) for run in found[name]]
             for points in curves:
                 x, y = zip(*points, strict=True)
-                axis.plot(x, [100 * v for v in y], color=COLOURS[name], alpha=0.3, linewidth=0.8)
+                axis.plot(x, [100 * v for v in y], color=COLORS[name], alpha=0.3, linewidth=0.8)
             means = [
                 [statistics.mean(part) for part in zip(*same, strict=True)]
                 for same in zip(*curves, strict=False)
@@ -52,30 +52,30 @@ def plot_curves(found: Conditions, plan: Plan) -> Any:
             axis.plot(
                 [x for x, _ in means],
                 [100 * y for _, y in means],
-                color=COLOURS[name],
+                color=COLORS[name],
                 linewidth=2,
                 label=name,
             )
         axis.set_xlabel(label)
         axis.set_xlim(left=0)
     axes[0].set_ylabel(f"validation Avg@{plan.k}, %")
-    # Above the panels: no place inside them is free for every solver.
+    # Above the panels, because curves of some solver cover every place inside them.
     axes[1].legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(TABLE))
     return figure
 
 
 def plot_conditions(found: Conditions, plan: Plan, *, draws: int) -> Any:
-    """Test accuracy of all conditions with intervals, and each seed as a dot."""
+    """Plot test accuracy of all conditions with intervals, and each seed as a dot."""
     figure, axis = plt.subplots(figsize=(7, 0.9 + 0.36 * len(found)))
     names = list(reversed(found))
     for place, name in enumerate(names):
-        table = scores(found[name], "avg")
+        table = select_scores(found[name], "avg")
         mean, low, high = (100 * value for value in interval(table, draws=draws))
-        colour = COLOURS.get(name, OTHER)
-        axis.plot([low, high], [place, place], color=colour, linewidth=2)
-        axis.plot(mean, place, "o", color=colour, markersize=7)
+        color = COLORS.get(name, OTHER)
+        axis.plot([low, high], [place, place], color=color, linewidth=2)
+        axis.plot(mean, place, "o", color=color, markersize=7)
         seeds = [100 * statistics.mean(row) for row in table]
-        axis.plot(seeds, [place - 0.25] * len(seeds), ".", color=colour, alpha=0.5, markersize=4)
+        axis.plot(seeds, [place - 0.25] * len(seeds), ".", color=color, alpha=0.5, markersize=4)
     axis.set_yticks(range(len(names)), names)
     axis.set_xlabel(f"test Avg@{plan.k}, % (95% interval; small dots: seeds)")
     axis.grid(axis="x", alpha=0.3)
@@ -83,11 +83,11 @@ def plot_conditions(found: Conditions, plan: Plan, *, draws: int) -> Any:
 
 
 def plot_weak(found: Conditions, plan: Plan, *, draws: int) -> Any:
-    """Test accuracy against the share of corrections that are wrong, beside the other signals."""
+    """Plot test accuracy against the share of wrong corrections, beside the other signals."""
     shares = {"step_aligned": 0, **{name: int(name.rsplit("_", 1)[1]) for name in WEAK}}
     shares = {name: share for name, share in shares.items() if name in found}
     figure, axis = plt.subplots(figsize=(5.4, 3.6))
-    values = [interval(scores(found[name], "avg"), draws=draws) for name in shares]
+    values = [interval(select_scores(found[name], "avg"), draws=draws) for name in shares]
     means = [100 * v.mean for v in values]
     below = [100 * (v.mean - v.low) for v in values]
     above = [100 * (v.high - v.mean) for v in values]
@@ -95,14 +95,14 @@ def plot_weak(found: Conditions, plan: Plan, *, draws: int) -> Any:
         list(shares.values()),
         means,
         [below, above],
-        color=COLOURS["step_aligned"],
+        color=COLORS["step_aligned"],
         marker="o",
         capsize=3,
         label="step-aligned critique",
     )
     for name in (n for n in ("refsol", "grpo", BASE) if n in found):
-        level = 100 * interval(scores(found[name], "avg"), draws=draws).mean
-        axis.axhline(level, color=COLOURS[name], linestyle="--", linewidth=1, label=name)
+        level = 100 * interval(select_scores(found[name], "avg"), draws=draws).mean
+        axis.axhline(level, color=COLORS[name], linestyle="--", linewidth=1, label=name)
     axis.set_xlabel("corrections that are wrong, %")
     axis.set_ylabel(f"test Avg@{plan.k}, %")
     axis.legend(frameon=False)

@@ -1,8 +1,8 @@
-"""The forms of one critique: the same repair of the same attempt, told in other ways.
+"""The forms of a critique: the same repair of the same attempt in different wording.
 
-Each is a function of the attempt and its critique to the text that the teacher is shown, "" if it
-says nothing. All read nothing of the critique but its text and its step numbers, so that critiques
-of a language model serve as well as those of the rules.
+Each function maps the attempt and its critique to the text that the teacher sees; "" means no text.
+All use only the text and the step numbers of the critique, so critiques of a language model work
+as well as those of the rules.
 """
 
 from __future__ import annotations
@@ -14,50 +14,52 @@ from lightning_sd.text.steps import parse_steps, render_steps
 from lightning_sd.types import Critique
 
 Form = Callable[[str, Critique], str]
-"""(attempt, critique) -> what the teacher is shown."""
+"""(attempt, critique) -> text that the teacher sees."""
 
 OBJECTION = " is wrong, it should be "
 ASSENT = "step {number} is right. "
 
 
 def partial(attempt: str, critique: Critique) -> str:
-    """The paper's form: what is right word for word, the wrong step left out and put right."""
+    """Return the paper's form: right steps word for word, the wrong step omitted and corrected."""
     return critique.text
 
 
 def full_repetition(attempt: str, critique: Critique) -> str:
-    """The first wrong step is quoted as it stands in the attempt, and then put right."""
+    """Quote the first wrong step of the attempt, then correct it."""
     if not critique.changed:
         return critique.text
     wrong = min(critique.changed)
-    quoted = _tagged(wrong, parse_steps(attempt).steps[wrong - 1]) + OBJECTION
+    quoted = _tag_step(wrong, parse_steps(attempt).steps[wrong - 1]) + OBJECTION
     steps = [
-        (quoted if number == wrong else "") + _tagged(place, body)
-        for place, number, body in _repaired(critique)
+        (quoted if number == wrong else "") + _tag_step(place, body)
+        for place, number, body in _iterate_steps(critique)
     ]
-    return "".join(steps) + _answer(critique)
+    return "".join(steps) + _render_answer(critique)
 
 
 def omission(attempt: str, critique: Critique) -> str:
-    """Steps that are right are called so and not repeated."""
+    """Call right steps right instead of repeating them."""
     steps = [
-        ASSENT.format(number=place) if number in critique.copied else _tagged(place, body)
-        for place, number, body in _repaired(critique)
+        ASSENT.format(number=place) if number in critique.copied else _tag_step(place, body)
+        for place, number, body in _iterate_steps(critique)
     ]
-    return "".join(steps) + _answer(critique)
+    return "".join(steps) + _render_answer(critique)
 
 
 def reference_phrasing(attempt: str, critique: Critique) -> str:
-    """The attempt's steps, each in the words of the reference solution.
+    """Write the attempt's steps in the words of the reference solution.
 
-    A step that is no equation, which has no other phrasing, is left as it is.
+    A step that is not an equation has no other phrasing and is kept.
     """
-    steps = [_rephrased(body) for _, _, body in _repaired(critique)]
-    return "".join(_tagged(i, body) for i, body in enumerate(steps, start=1)) + _answer(critique)
+    steps = [_rephrase(body) for _, _, body in _iterate_steps(critique)]
+    return "".join(_tag_step(i, body) for i, body in enumerate(steps, start=1)) + _render_answer(
+        critique
+    )
 
 
 def no_answer(attempt: str, critique: Critique) -> str:
-    """Without the answer and without the last step, whose result is the answer."""
+    """Omit the answer and the last step, which results in the answer."""
     return render_steps(parse_steps(critique.text).steps[:-1], None)
 
 
@@ -67,8 +69,8 @@ FORMS: dict[str, Form] = {
 }
 
 
-def _repaired(critique: Critique) -> Iterator[tuple[int, int | None, str]]:
-    """The critique's steps: place in it, number in the attempt (None: added), and body."""
+def _iterate_steps(critique: Critique) -> Iterator[tuple[int, int | None, str]]:
+    """Yield the critique's steps: place, number in the attempt (None: added), and body."""
     number = 0
     for place, body in enumerate(parse_steps(critique.text).steps, start=1):
         if place in critique.added:
@@ -78,14 +80,14 @@ def _repaired(critique: Critique) -> Iterator[tuple[int, int | None, str]]:
             yield place, number, body
 
 
-def _rephrased(body: str) -> str:
+def _rephrase(body: str) -> str:
     read = read_step(body)
     return body if read is None else f"get {read[1]} from {read[0]}"
 
 
-def _tagged(number: int, body: str) -> str:
+def _tag_step(number: int, body: str) -> str:
     return f"<step_{number}>{body}</step_{number}>"
 
 
-def _answer(critique: Critique) -> str:
+def _render_answer(critique: Critique) -> str:
     return render_steps((), parse_steps(critique.text).answer)

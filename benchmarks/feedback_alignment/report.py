@@ -1,4 +1,4 @@
-"""Tables and figures of the study, from the raw results alone.
+"""Write tables and figures of the study from the raw results.
 
 python -m benchmarks.feedback_alignment.report --solver lab
 """
@@ -15,13 +15,13 @@ from benchmarks.feedback_alignment import study
 from benchmarks.feedback_alignment.figures import plot_all
 from benchmarks.feedback_alignment.rows import (
     BUDGETS,
-    along,
-    by_condition,
-    curve,
-    last,
-    scores,
-    spent,
-    within,
+    best_within,
+    build_curve,
+    group_by_condition,
+    mean_along,
+    mean_spent,
+    select_scores,
+    spent_at,
 )
 from benchmarks.feedback_alignment.study import BASE, PLANS, PRIMARY, Plan
 from benchmarks.grid import Row, read_rows
@@ -34,11 +34,11 @@ Conditions = dict[str, list[Row]]
 
 
 def write_report(plan: Plan, *, draws: int = DRAWS) -> str:
-    """Write ``results.md`` and the figures beside the raw results, as far as there are some.
+    """Write ``results.md`` and the figures into the folder of the raw results.
 
     Args:
-        plan: Whose results.
-        draws: Bootstrap samples an interval.
+        plan: Plan of one solver.
+        draws: Bootstrap samples per interval.
 
     Returns:
         The text of ``results.md``.
@@ -47,7 +47,7 @@ def write_report(plan: Plan, *, draws: int = DRAWS) -> str:
     search, runs, analysis = (
         read_rows(folder / f"{name}.jsonl") for name in ("search", "runs", "analysis")
     )
-    found = by_condition(runs)
+    found = group_by_condition(runs)
     parts = [f"# Results: {plan.solver}", ""]
     if found:
         parts += [*_main(found, plan, draws), *_differences(found, draws), *_budgets(found, draws)]
@@ -73,8 +73,10 @@ def _main(found: Conditions, plan: Plan, draws: int) -> Iterator[str]:
     yield f"| | seeds | lr | step | Avg@{k} | Pass@{k} | Maj@{k} | length |"
     yield "|---|---|---|---|---|---|---|---|"
     for name, runs in found.items():
-        cells = [interval(scores(runs, m), draws=draws).text() for m in ("avg", "pass", "maj")]
-        length = interval(scores(runs, "length"), draws=draws).text(scale=1)
+        cells = [
+            interval(select_scores(runs, m), draws=draws).text() for m in ("avg", "pass", "maj")
+        ]
+        length = interval(select_scores(runs, "length"), draws=draws).text(scale=1)
         step = statistics.mean(run["step"] for run in runs)
         rate = f"{runs[0]['lr']:g}" if "lr" in runs[0] else ""
         yield f"| {name} | {len(runs)} | {rate} | {step:g} | {' | '.join(cells)} | {length} |"
@@ -93,48 +95,54 @@ def _differences(found: Conditions, draws: int) -> Iterator[str]:
     yield "## Paired differences"
     yield ""
     yield (
-        f"{first} minus the other, in points, on the same questions. Named in advance, "
-        f"of the lab: {first} minus {second}, Avg, and near the ceiling `along`, the mean "
-        "validation Avg over a run's rollouts (its interval over seeds alone); all others are "
-        "exploratory, without correction for their number."
+        f"{first} minus the other, in points, on the same questions. The comparison named in "
+        f"advance, in the lab, is {first} minus {second}, Avg, and near the ceiling `along`, the "
+        "mean validation Avg over a run's rollouts (its interval is over seeds only). All others "
+        "are exploratory and not corrected for their number."
     )
     yield ""
     yield "| minus | Avg | Pass | Maj | length, tokens | along |"
     yield "|---|---|---|---|---|---|"
     starts = {run["seed"]: run for run in found.get(BASE, [])}
-    ours = _along(found[first], starts)
+    ours = _mean_along(found[first], starts)
     for name, runs in found.items():
         if name == first:
             continue
         cells = []
         for metric in ("avg", "pass", "maj", "length"):
-            gap = difference(scores(found[first], metric), scores(runs, metric), draws=draws)
+            pair = (select_scores(group, metric) for group in (found[first], runs))
+            gap = difference(*pair, draws=draws)
             cells.append(gap.text(scale=1 if metric == "length" else 100))
-        # The base is not trained: there is nothing to go along.
+        # The base is not trained, so it has no curve.
         trained = name != BASE
-        cells.append(difference(ours, _along(runs, starts), draws=draws).text() if trained else "")
+        cells.append(
+            difference(ours, _mean_along(runs, starts), draws=draws).text() if trained else ""
+        )
         label = f"**{name}**" if name == second else name
         yield f"| {label} | {' | '.join(cells)} |"
     yield ""
 
 
-def _along(runs: Sequence[Row], starts: dict[int, Row]) -> list[list[float]]:
-    """Each run's mean validation accuracy over its rollouts, ``[seeds][1]``."""
-    return [[along(curve(run, starts.get(run["seed"]), "rollouts"))] for run in runs]
+def _mean_along(runs: Sequence[Row], starts: dict[int, Row]) -> list[list[float]]:
+    """Return each run's mean validation accuracy over its rollouts, ``[seeds][1]``."""
+    return [[mean_along(build_curve(run, starts.get(run["seed"]), "rollouts"))] for run in runs]
 
 
 def _budgets(found: Conditions, draws: int) -> Iterator[str]:
     trained = {name: runs for name, runs in found.items() if name != BASE}
     if not trained:
         return
-    least = {budget: min(last(runs, budget) for runs in trained.values()) for budget in BUDGETS}
+    least = {
+        budget: min(mean_spent(runs, budget) for runs in trained.values()) for budget in BUDGETS
+    }
     yield "## Budgets"
     yield ""
     yield (
-        "What a whole run spends (mean over seeds), and the best validation Avg within the budget "
-        "of the most frugal condition; `along` is the mean validation Avg over a run's rollouts, "
-        "from the untrained solver on. `read` are tokens of prompts and completions that student "
-        "and teacher score; critiques of rules count as if a model had written them."
+        "Budget of a complete run (mean over seeds), and the best validation Avg within the "
+        "smallest budget of any condition; `along` is the mean validation Avg over a run's "
+        "rollouts, starting at the untrained solver. `read` counts the tokens of prompts and "
+        "completions that student and teacher score; critiques of rules count as if a model had "
+        "written them."
     )
     yield ""
     heads = [f"val at {least[b]:,.0f} {b.replace('_', ' ')}" for b in BUDGETS]
@@ -147,11 +155,11 @@ def _budgets(found: Conditions, draws: int) -> Iterator[str]:
     columns = ("rollouts", "taught", "sampled", "written", "read", "cpu_seconds")
     for name, runs in trained.items():
         ends = [run["curve"][-1] for run in runs]
-        means = [statistics.mean(spent(end, c) for end in ends) for c in columns]
-        equal = [interval(_along(runs, starts), draws=draws).text()]
+        means = [statistics.mean(spent_at(end, c) for end in ends) for c in columns]
+        equal = [interval(_mean_along(runs, starts), draws=draws).text()]
         for budget in BUDGETS:
-            curves = [curve(run, starts.get(run["seed"]), budget) for run in runs]
-            best = statistics.mean(within(points, least[budget]) for points in curves)
+            curves = [build_curve(run, starts.get(run["seed"]), budget) for run in runs]
+            best = statistics.mean(best_within(points, least[budget]) for points in curves)
             equal.append(f"{100 * best:.1f}")
         cells = [f"{mean:,.0f}" for mean in means]
         yield f"| {name} | {' | '.join(cells)} | {' | '.join(equal)} |"
@@ -160,10 +168,10 @@ def _budgets(found: Conditions, draws: int) -> Iterator[str]:
 
 def _search(search: Sequence[Row]) -> Iterator[str]:
     rates = sorted({row["lr"] for row in search})
-    names = list(by_condition(search))
+    names = list(group_by_condition(search))
     yield "## Learning rates"
     yield ""
-    yield "Best validation Avg of each, in percent, with seeds that the tables do not use."
+    yield "Best validation Avg per rate, in percent, with seeds that the tables do not use."
     yield ""
     yield f"| | {' | '.join(f'{rate:g}' for rate in rates)} | chosen |"
     yield "|---" * (len(rates) + 2) + "|"
@@ -179,7 +187,7 @@ def _search(search: Sequence[Row]) -> Iterator[str]:
     yield ""
 
 
-ANALYSED = (
+ANALYZED = (
     "negative_mass",
     "absolute_mass",
     "prefix_sign",
@@ -197,19 +205,19 @@ def _analysis(analysis: Sequence[Row]) -> Iterator[str]:
     summary = analysis[0]["summary"]
     yield (
         f"{summary['rollouts']} rollouts of the untrained solver to {summary['questions']} "
-        f"validation questions, {summary['with_error']} with a wrong step; each value with its 95% "
-        "interval over questions, and what chance gives (the rollout's advantages in random order)."
+        f"validation questions, {summary['with_error']} with a wrong step; each value has its 95% "
+        "interval over questions and its value by chance (the advantages in random order)."
     )
     yield ""
-    heads = [FIGURES[name].label.replace("|", "\\|") for name in ANALYSED]
+    heads = [FIGURES[name].label.replace("|", "\\|") for name in ANALYZED]
     yield f"| | scored | {' | '.join(heads)} |"
-    yield "|---" * (2 + len(ANALYSED)) + "|"
+    yield "|---" * (2 + len(ANALYZED)) + "|"
     for row in analysis:
         for context, part in row["summary"]["contexts"].items():
             label = row["name"] if row["name"].startswith("weak") else study.NAMES[context]
             cells = [
                 cell(part["figures"].get(name), FIGURES[name]).replace("\n", "; ")
-                for name in ANALYSED
+                for name in ANALYZED
             ]
             yield f"| {label} | {part['scored']} | {' | '.join(cells)} |"
     yield ""
@@ -220,7 +228,7 @@ def main() -> None:
     parser.add_argument("--solver", choices=list(PLANS), default="lab")
     parser.add_argument("--results", type=Path, default=study.HERE / "results")
     args = parser.parse_args()
-    print(write_report(study.at(PLANS[args.solver], args.results)))
+    print(write_report(study.with_folder(PLANS[args.solver], args.results)))
 
 
 if __name__ == "__main__":

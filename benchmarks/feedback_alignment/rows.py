@@ -1,4 +1,4 @@
-"""Reading of raw results: runs by condition, scores question by question, spending along a run."""
+"""Read raw results: runs per condition, scores per question, spent budget along a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BUDGETS = {
     "tokens": "tokens (sampled and critique)",
     "cpu_seconds": "seconds of one core",
 }
-"""What budgets are counted in, and how figures call it."""
+"""Budget columns, and their labels in figures."""
 
 
 class Point(NamedTuple):
@@ -26,8 +26,8 @@ class Point(NamedTuple):
     value: float
 
 
-def by_condition(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Runs of each condition, seeds ascending, in the order of tables."""
+def group_by_condition(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Group runs by condition in the order of the tables, sorted by seed."""
     return {
         name: sorted((r for r in rows if r["name"] == name), key=lambda row: row["seed"])
         for name in ORDER
@@ -35,51 +35,53 @@ def by_condition(rows: Sequence[Row]) -> dict[str, list[Row]]:
     }
 
 
-def scores(runs: Sequence[Row], metric: str) -> list[list[float]]:
-    """``[seeds][questions]`` of one test metric, questions in the same order in each seed.
+def select_scores(runs: Sequence[Row], metric: str) -> list[list[float]]:
+    """Return one test metric as ``[seeds][questions]``, with aligned questions.
 
     Raises:
-        ValueError: Seeds that did not answer the same questions.
+        ValueError: The seeds answered different questions.
     """
     tables = [{row["id"]: float(row[metric]) for row in run["test"]} for run in runs]
     ids = sorted(tables[0])
     for run, table in zip(runs, tables, strict=True):
         if sorted(table) != ids:
-            raise ValueError(f"{run['key']}: answered other test questions than {runs[0]['key']}.")
+            raise ValueError(f"{run['key']}: different test questions than {runs[0]['key']}.")
     return [[table[name] for name in ids] for table in tables]
 
 
-def spent(point: Row, budget: str) -> float:
-    """What a run had spent at a validation; nothing at step 0."""
+def spent_at(point: Row, budget: str) -> float:
+    """Return the budget spent until a validation; 0 at step 0."""
     if budget == "tokens":
         return float(point.get("sampled", 0)) + float(point.get("written", 0))
     return float(point.get(budget, 0))
 
 
-def curve(run: Row, start: Row | None, budget: str) -> list[Point]:
-    """A run's validation accuracy along its budget, from the untrained solver of its seed on."""
+def build_curve(run: Row, start: Row | None, budget: str) -> list[Point]:
+    """Return a run's validation accuracy along its budget, from the untrained solver on."""
     before = [] if start is None else start["curve"][:1]
-    return [Point(spent(point, budget), value(point)) for point in (*before, *run["curve"])]
+    return [
+        Point(spent_at(point, budget), read_accuracy(point)) for point in (*before, *run["curve"])
+    ]
 
 
-def value(point: Row) -> float:
-    """Validation accuracy, Avg@k."""
+def read_accuracy(point: Row) -> float:
+    """Return the validation accuracy, Avg@k."""
     return next(float(v) for name, v in point.items() if name.startswith("val/avg@"))
 
 
-def within(points: Sequence[Point], budget: float) -> float:
-    """The best validation that a run had seen before its budget was spent; nan: none."""
+def best_within(points: Sequence[Point], budget: float) -> float:
+    """Return the best validation within a budget; nan if there is none."""
     found = [point.value for point in points if point.spent <= budget * (1 + 1e-9)]
     return max(found, default=float("nan"))
 
 
-def along(points: Sequence[Point]) -> float:
-    """Mean accuracy along a run's budget, straight lines between validations."""
+def mean_along(points: Sequence[Point]) -> float:
+    """Return the mean accuracy along a run's budget, linear between validations."""
     pairs = list(pairwise(points))
     area = sum((b.spent - a.spent) * (a.value + b.value) / 2 for a, b in pairs)
     return area / (points[-1].spent - points[0].spent)
 
 
-def last(runs: Sequence[Row], budget: str) -> float:
-    """What a condition's whole runs spend on average."""
-    return statistics.mean(spent(run["curve"][-1], budget) for run in runs)
+def mean_spent(runs: Sequence[Row], budget: str) -> float:
+    """Return the mean budget of a condition's complete runs."""
+    return statistics.mean(spent_at(run["curve"][-1], budget) for run in runs)

@@ -1,11 +1,12 @@
-"""Run the study, or a part of it; it goes on where it was stopped.
+"""Run the study or a part of it; an interrupted run continues where it stopped.
 
     python -m benchmarks.feedback_alignment.run --solver lab --part table --jobs 2
     python -m benchmarks.feedback_alignment.run --solver lab --part all --smoke out/smoke
 
-Parts: ``lr`` searches the learning rates of all conditions; ``table`` is the base and the three
-main conditions, their search included; ``ablations`` the others, likewise; ``analysis`` where the
-signal falls under each context; ``all`` everything. Each ends with the report.
+Parts: ``lr`` searches the learning rates of all conditions; ``table`` runs the base and the three
+main conditions, including their search; ``ablations`` does the same for the other conditions;
+``analysis`` measures where the signal falls under each context; ``all`` runs everything. Each part
+ends with the report.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ PARTS = ("table", "ablations", "lr", "analysis", "all")
 
 
 def run_part(plan: Plan, part: str, scratch: Path, *, jobs: int) -> None:
-    """Do what a part needs and has not yet been done."""
+    """Run the missing cells of one part."""
     plan.results.mkdir(parents=True, exist_ok=True)
     if part in ("table", "all"):
         conditions = [name for name in plan.conditions if name in study.TABLE]
@@ -44,14 +45,14 @@ def run_part(plan: Plan, part: str, scratch: Path, *, jobs: int) -> None:
 
 
 def train(plan: Plan, conditions: Sequence[str], scratch: Path, *, jobs: int, base: bool) -> None:
-    """Search, choose, then train and test with every seed."""
+    """Search and choose learning rates, then train and test with every seed."""
     rates = search(plan, conditions, scratch, jobs=jobs)
     runs = [*(study.base_runs(plan) if base else []), *study.study_runs(plan, conditions, rates)]
     run_grid(runs, study.collect, plan.results / "runs.jsonl", scratch, jobs=jobs)
 
 
 def search(plan: Plan, conditions: Sequence[str], scratch: Path, *, jobs: int) -> dict[str, float]:
-    """The learning rate of each condition, by validation alone."""
+    """Choose the learning rate of each condition by validation alone."""
     runs = study.search_runs(plan, conditions)
     rows = run_grid(runs, study.collect, plan.results / "search.jsonl", scratch, jobs=jobs)
     return study.choose_rates(rows, conditions)

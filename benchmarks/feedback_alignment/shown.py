@@ -1,4 +1,4 @@
-"""Contexts for the real model, whose teacher must be shown how a context is read."""
+"""Contexts for SmolLM2, whose teacher needs examples of how to use a context."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from lightning_sd.types import Message, Rollout
 
 
 class ShownByExamples(TeacherContext):
-    """The student's solved examples stand in the teacher's earlier turns with the context as well.
+    """Add a context to each solved example in the teacher's earlier turns.
 
-    SmolLM2-135M was never taught to read a critique or a reference. With examples that show none, a
-    text between the question and the answer spoils the answer instead of helping it.
+    SmolLM2-135M was never trained to read a critique or a reference. With examples that show none,
+    a text between the question and the answer makes the answer worse.
     """
 
     @abstractmethod
     def example(self, shot: str) -> Mapping[str, str]:
-        """The template's fields for one of the solved examples."""
+        """Return the template's fields for one of the solved examples."""
 
     def messages(self, rollout: Rollout, fields: Mapping[str, str]) -> tuple[Message, ...]:
-        """System turn, examples with context and solution, the question with its own context."""
+        """Build the system turn, the examples with contexts, and the question with its own."""
         *earlier, asked = super().messages(rollout, fields)
-        return (*map(self._shown, earlier), asked)
+        return (*map(self._add_context, earlier), asked)
 
-    def _shown(self, turn: Message) -> Message:
-        """An example's question with its context; any other turn as it is."""
+    def _add_context(self, turn: Message) -> Message:
+        """Add the context to an example's question; return any other turn unchanged."""
         if turn["role"] != "user":
             return turn
         shot = turn["content"]
@@ -37,10 +37,10 @@ class ShownByExamples(TeacherContext):
 
 
 class ShownReference(ShownByExamples, ReferenceSolution):
-    """Reference solutions, in a notation that the answers do not have."""
+    """Reference solutions, in a notation that the answers do not use."""
 
     def example(self, shot: str) -> Mapping[str, str]:
-        """The example's reference."""
+        """Return the example's reference."""
         return {"reference": reference(shot)}
 
 
@@ -48,5 +48,5 @@ class ShownCritique(ShownByExamples, StepAlignedCritique):
     """Step-aligned critiques of attempts that kept the form."""
 
     def example(self, shot: str) -> Mapping[str, str]:
-        """The repair of such an attempt, which is the solution wherever it was wrong."""
+        """Return the repair of such an attempt, which equals the solution."""
         return {"critique": solution(shot)}

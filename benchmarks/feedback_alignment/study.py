@@ -1,6 +1,6 @@
-"""The study's grid: conditions, sizes, seeds, and the rules by which settings are chosen.
+"""The study's grid: conditions, sizes, seeds, and the rules that choose settings.
 
-Everything here was fixed before the first run of the study; README.md says why.
+Everything here was fixed before the first run of the study; README.md gives the reasons.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ WEAK = ("weak_critic_10", "weak_critic_30", "weak_critic_50")
 ABLATIONS = (*FORMS, *WEAK)
 BASE = "base"
 PRIMARY = ("step_aligned", "refsol")
-"""The comparison that was named in advance: Avg@12 on the test questions, paired difference."""
+"""The comparison named in advance: paired difference of Avg@12 on the test questions."""
 ALIASES = {"partial": "step_aligned", "weak_critic_0": "step_aligned"}
-"""Conditions that would repeat another's runs number by number."""
+"""Conditions that would repeat another condition's runs number by number."""
 
 
 _HERE = "benchmarks.feedback_alignment.contexts"
@@ -39,7 +39,7 @@ SHOWN_REFERENCE = "benchmarks.feedback_alignment.shown.ShownReference"
 NAMES = {path.rsplit(".", 1)[-1]: name for name, path in CONTEXTS.items()}
 NAMES |= {"StepAlignedCritique": "step_aligned", "ShownCritique": "step_aligned"}
 NAMES["ShownReference"] = "refsol"
-"""Conditions by the names that an analysis gives to contexts."""
+"""Maps an analysis's names of contexts to conditions."""
 
 
 @dataclass(frozen=True)
@@ -54,24 +54,24 @@ class Plan:
     """Disjoint from ``seeds``."""
     seeds: tuple[int, ...]
     k: int = 12
-    """Answers a question in validation and test."""
-    analysed: tuple[str, ...] = ()
-    """Contexts that the analysis shows beside the critique."""
+    """Answers per question in validation and test."""
+    analyzed: tuple[str, ...] = ()
+    """Contexts that the analysis scores beside the critique."""
     questions: int = 64
-    """Of the analysis."""
+    """Questions of the analysis."""
     words: tuple[str, ...] = ()
-    """Style words of the analysis; none: the package's own."""
+    """Style words of the analysis; empty: the package's default."""
     options: tuple[str, ...] = ()
     """Further arguments of every command."""
     folder: Path = HERE / "results"
 
     @property
     def config(self) -> Path:
-        """The full config."""
+        """Path of the full config."""
         return HERE / f"{self.solver}.yaml"
 
     def condition(self, name: str) -> Path:
-        """The overlay of a condition: this solver's own if it has one."""
+        """Return the overlay of a condition, specific to this solver if there is one."""
         own = HERE / "conditions" / self.solver / f"{name}.yaml"
         return own if own.exists() else HERE / "conditions" / f"{name}.yaml"
 
@@ -87,8 +87,8 @@ LAB = Plan(
     rates=(1e-4, 3e-4, 1e-3, 3e-3),
     search_seeds=(101, 102),
     seeds=(1, 2, 3, 4, 5),
-    analysed=tuple(CONTEXTS[name] for name in (*FORMS, "refsol")),
-    # Notations differ in these words alone; "is" stands for the equals sign.
+    analyzed=tuple(CONTEXTS[name] for name in (*FORMS, "refsol")),
+    # Notations differ in these words alone; "is" replaces the equals sign.
     words=("so", "then", "now", "is"),
 )
 SMOLLM2 = Plan(
@@ -98,18 +98,18 @@ SMOLLM2 = Plan(
     search_seeds=(101,),
     seeds=(1, 2),
     k=4,
-    analysed=(SHOWN_REFERENCE,),
+    analyzed=(SHOWN_REFERENCE,),
 )
 PLANS = {plan.solver: plan for plan in (LAB, SMOLLM2)}
 
 
-def at(plan: Plan, folder: Path) -> Plan:
-    """The same plan with its results in another folder."""
+def with_folder(plan: Plan, folder: Path) -> Plan:
+    """Return the plan with its results in another folder."""
     return replace(plan, folder=folder)
 
 
 def smoke(plan: Plan, folder: Path) -> Plan:
-    """The same grid, so small that it only shows that everything runs."""
+    """Return a tiny version of the grid that shows that everything runs."""
     sizes = "--data.init_args.task.init_args."
     if plan.solver == "smollm2":
         tiny: tuple[str, ...] = (f"{sizes}sizes={{train: 16, val: 2, test: 2}}",)
@@ -130,7 +130,7 @@ def smoke(plan: Plan, folder: Path) -> Plan:
 
 
 def search_runs(plan: Plan, conditions: Sequence[str]) -> list[Run]:
-    """Trainings that are only validated: one a condition, learning rate and search seed."""
+    """List runs with validation only: one per condition, learning rate and search seed."""
     return [
         Run(name, seed, [_fit(plan, name, seed, rate)], {"lr": rate})
         for name in conditions
@@ -140,7 +140,7 @@ def search_runs(plan: Plan, conditions: Sequence[str]) -> list[Run]:
 
 
 def study_runs(plan: Plan, conditions: Sequence[str], rates: dict[str, float]) -> list[Run]:
-    """Trainings with the chosen learning rates; the test questions are read once, at the end."""
+    """List runs with the chosen learning rates; the test questions are read once, at the end."""
     runs = []
     for seed in plan.seeds:
         for name in conditions:
@@ -151,7 +151,7 @@ def study_runs(plan: Plan, conditions: Sequence[str], rates: dict[str, float]) -
 
 
 def base_runs(plan: Plan) -> list[Run]:
-    """The untrained solver: the first point of each curve, and a row of the table."""
+    """List runs of the untrained solver: the start of each curve, and a row of the table."""
     return [
         Run(BASE, seed, [_command(plan, TABLE[0], seed, verb) for verb in ("validate", "test")])
         for seed in plan.seeds
@@ -159,8 +159,8 @@ def base_runs(plan: Plan) -> list[Run]:
 
 
 def analysis_runs(plan: Plan) -> list[Run]:
-    """The untrained solver's rollouts under every form at once, and under each weak critic."""
-    others = [f"--contexts+={path}" for path in plan.analysed]
+    """List analyses of the untrained solver's rollouts: all forms, and each weak critic."""
+    others = [f"--contexts+={path}" for path in plan.analyzed]
     weak = [(name, []) for name in WEAK if name in plan.conditions]
     return [
         Run(name, plan.seeds[0], [_analyze(plan, name, further)])
@@ -176,11 +176,11 @@ def _analyze(plan: Plan, name: str, further: Sequence[str]) -> list[str]:
 
 
 def choose_rates(rows: Sequence[Row], conditions: Sequence[str]) -> dict[str, float]:
-    """The learning rate with the best validation, seed for seed; of equals the smaller one.
+    """Choose the learning rate with the best mean validation; a tie goes to the smaller rate.
 
     Args:
-        rows: Of the search.
-        conditions: For which to choose.
+        rows: Rows of the search.
+        conditions: Conditions to choose for.
     """
     chosen = {}
     for name in conditions:
@@ -193,7 +193,7 @@ def choose_rates(rows: Sequence[Row], conditions: Sequence[str]) -> dict[str, fl
 
 
 def collect(run: Run, folder: Path) -> Row:
-    """Keep a run's curve, its best validation and, question by question, its test answers."""
+    """Read a run's curve, its best validation and its test answers per question."""
     curve = _lines(folder / "curve.jsonl")
     answers = folder / "answers.jsonl"
     best = max(curve, key=lambda point: (_val(point), -point["step"]))
@@ -204,7 +204,7 @@ def collect(run: Run, folder: Path) -> Row:
 
 
 def collect_analysis(run: Run, folder: Path) -> Row:
-    """Keep the summary of an analysis."""
+    """Read the summary of an analysis."""
     return {"summary": json.loads((folder / "analysis" / "summary.json").read_text())}
 
 

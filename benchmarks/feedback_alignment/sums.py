@@ -1,4 +1,4 @@
-"""Running sums for the real model: reasoning-gym's basic_arithmetic, shown by examples."""
+"""Running sums for SmolLM2: reasoning-gym's basic_arithmetic with solved examples."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from lightning_sd.types import Critique, Message, Question
 
 INSTRUCTION = "Work out the sum from left to right, one addition a step."
 SHOTS = ("4 + 3 + 8", "9 + 6 + 2", "7 + 8 + 5", "2 + 9 + 9")
-"""Never asked; they only show the form."""
+"""Solved examples that show the form; they are never questions."""
 TERMS = 3
 _STEP = re.compile(r"([0-9]+) ?\+ ?([0-9]+) ?= ?([0-9]+)")
 
 
 class RunningSums(ReasoningGymTask):
-    """Sums of three numbers from 0 to 10, a step an addition, which can be repaired exactly.
+    """Sums of three numbers from 0 to 10, one addition per step, which can be repaired exactly.
 
-    SmolLM2-135M does not keep to the step form when it is only told of it, and does when it has
-    seen some solutions: they stand as earlier turns before each question.
+    SmolLM2-135M does not follow the step form from an instruction, but does after some solved
+    examples, which precede each question as earlier turns.
 
     Args:
-        sizes: Questions in ``train``, ``val`` and ``test``.
-        seed: Decides which questions are drawn.
+        sizes: Number of questions in ``train``, ``val`` and ``test``.
+        seed: Seed of the drawn questions.
     """
 
     def __init__(self, sizes: dict[str, int], seed: int = 0) -> None:
@@ -43,23 +43,25 @@ class RunningSums(ReasoningGymTask):
         super().__init__("basic_arithmetic", sizes, seed, config, instruction=None)
 
     def questions(self, split: Split) -> Sequence[Question]:
-        """The questions of one split, without those that are shown."""
+        """Return the questions of one split, without the solved examples."""
         return self._asked[split]
 
     @cached_property
     def _asked(self) -> dict[Split, list[Question]]:
         splits: tuple[Split, ...] = get_args(Split)
         return {
-            split: [asked(q) for q in super(RunningSums, self).questions(split) if new(q)]
+            split: [
+                format_question(q) for q in super(RunningSums, self).questions(split) if is_new(q)
+            ]
             for split in splits
         }
 
     def repair(self, question: Question, attempt: str) -> Critique:
-        """Copy right steps, work the others out again, and add what is missing."""
-        work = additions(question.text)
+        """Copy right steps, recompute the others, and add missing ones."""
+        work = list_additions(question.text)
         trace = parse_steps(attempt)
         steps = [
-            body if _right(body, step) else _written(step)
+            body if _is_right(body, step) else _write_step(step)
             for body, step in zip((*trace.steps, *[""] * len(work)), work, strict=False)
         ]
         answer = str(work[-1][2])
@@ -73,19 +75,19 @@ class RunningSums(ReasoningGymTask):
         return Critique(text=text, case=case, copied=copied, changed=changed, added=added)
 
 
-def new(question: Question) -> bool:
-    """Whether it is none of the examples."""
+def is_new(question: Question) -> bool:
+    """Return whether the question is none of the examples."""
     return expression(question) not in SHOTS
 
 
 def expression(question: Question) -> str:
-    """The bare sum, such as ``4 + 3 + 8``."""
+    """Return the bare sum, such as ``4 + 3 + 8``."""
     entry = question.extra["entry"]
     return str(entry["metadata"]["expression"]).strip()
 
 
-def asked(question: Question) -> Question:
-    """The question as it is put to the model, with its worked solution."""
+def format_question(question: Question) -> Question:
+    """Build the question as the model sees it, with its worked solution."""
     text = expression(question)
     turns: list[Message] = [{"role": "system", "content": INSTRUCTION}]
     for shot in SHOTS:
@@ -95,10 +97,10 @@ def asked(question: Question) -> Question:
     return replace(question, text=text, messages=tuple(turns), reference=reference(text))
 
 
-def additions(text: str) -> list[tuple[int, int, int]]:
-    """Each step's two numbers and their sum.
+def list_additions(text: str) -> list[tuple[int, int, int]]:
+    """Return each step's two numbers and their sum.
 
-    >>> additions("4 + 3 + 8")
+    >>> list_additions("4 + 3 + 8")
     [(4, 3, 7), (7, 8, 15)]
     """
     first, *others = (int(number) for number in text.split(" + "))
@@ -110,23 +112,23 @@ def additions(text: str) -> list[tuple[int, int, int]]:
 
 
 def solution(text: str) -> str:
-    """The worked solution in the form that the examples show."""
-    work = additions(text)
-    return render_steps([_written(step) for step in work], str(work[-1][2]))
+    """Write the worked solution in the form of the examples."""
+    work = list_additions(text)
+    return render_steps([_write_step(step) for step in work], str(work[-1][2]))
 
 
 def reference(text: str) -> str:
-    """The worked solution in a notation that no example shows."""
-    work = additions(text)
+    """Write the worked solution in a notation that no example uses."""
+    work = list_additions(text)
     steps = [f"get {result} from {left} + {right}" for left, right, result in work]
     return render_steps(steps, str(work[-1][2]))
 
 
-def _written(step: tuple[int, int, int]) -> str:
+def _write_step(step: tuple[int, int, int]) -> str:
     left, right, result = step
     return f"{left} + {right} = {result}"
 
 
-def _right(body: str, step: tuple[int, int, int]) -> bool:
+def _is_right(body: str, step: tuple[int, int, int]) -> bool:
     match = _STEP.fullmatch(body)
     return match is not None and tuple(map(int, match.groups())) == step

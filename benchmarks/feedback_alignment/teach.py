@@ -1,11 +1,11 @@
-"""Make the study's solver, or only measure it again.
+"""Train the study's solver, or only measure it.
 
     python -m benchmarks.feedback_alignment.teach
     python -m benchmarks.feedback_alignment.teach --measure
 
-The recipe is the embedded solver's own, but for the rows with a context (``lesson.py``), and it
-goes on from the embedded solver: taught all forms from nothing for as long, a solver read their
-content (96% right with a critique) and did not learn to keep the attempt's notation (7%).
+The recipe is that of the embedded solver with other rows with a context (``lesson.py``). Training
+continues from the embedded solver: a solver trained on all forms from scratch for as long read
+their content (96% right with a critique) but did not learn to keep the attempt's notation (7%).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.feedback_alignment.lesson import every_form
+from benchmarks.feedback_alignment.lesson import draw_lesson
 from lightning_sd.lab.recipe.train import Recipe, train
 from lightning_sd.models import PretrainedModel
 
@@ -28,11 +28,11 @@ SOLVER = Path(__file__).parent / "solver"
 
 
 def teach(out: Path, recipe: Recipe, threads: int) -> None:
-    """Go on from the embedded solver; write weights, tokenizer and processor minutes."""
+    """Continue from the embedded solver; write weights, tokenizer and processor minutes."""
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(threads)
     start = time.process_time()
-    model, tokenizer = train(recipe, every_form, PretrainedModel(EMBEDDED))
+    model, tokenizer = train(recipe, draw_lesson, PretrainedModel(EMBEDDED))
     minutes = (time.process_time() - start) / 60
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=SOLVER)
     parser.add_argument("--steps", type=int, default=RECIPE.steps)
     parser.add_argument("--questions", type=int, default=100)
-    parser.add_argument("--measure", action="store_true", help="leave the weights as they are")
+    parser.add_argument("--measure", action="store_true", help="keep the weights")
     args = parser.parse_args()
     if not args.measure:
         teach(args.out, replace(RECIPE, steps=args.steps), threads=1)

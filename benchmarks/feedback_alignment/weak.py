@@ -1,4 +1,4 @@
-"""A critic that is right about less than everything, by a known share."""
+"""A critic with a known error rate."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from lightning_sd.text.steps import compare_steps, parse_steps, render_steps
 from lightning_sd.types import Critique
 
 VERSION = 1
-"""Part of the identity: raise it when the false corrections change."""
+"""Part of the identity; increase it when the false corrections change."""
 _NUMBER = re.compile(r"[0-9]+")
 
 
 class WeakCritic(Critic):
     """The lab task's exact critic, with a share of its corrections wrong.
 
-    A wrong correction names the right step as the first wrong one and gives a false digit for it,
-    neither the true one nor the attempt's; what follows is worked out from that digit without
-    further mistakes, as an honest but mistaken critic would, and the answer with it. Critiques
-    that correct nothing (cases A to C) are never touched. Which attempts are met is decided by a
-    hash of question and attempt, so that attempts met at a lower share are met at a higher one too.
+    A wrong correction locates the first wrong step correctly and gives a false digit for it,
+    neither the true one nor the attempt's. Later steps and the answer are computed from that digit
+    without further errors, as by an honest but mistaken critic. Critiques that correct nothing
+    (cases A to C) are unchanged. A hash of question and attempt selects the affected attempts, so
+    the attempts affected at a lower share are also affected at a higher one.
 
     Args:
-        share: Of the critiques that correct a step, how many do so wrongly: 0 to 1.
-        seed: Decides which ones.
+        share: Share of the correcting critiques that are wrong, 0 to 1.
+        seed: Seed of the selection.
 
     Raises:
-        ValueError: A share out of range.
+        ValueError: ``share`` is out of range.
     """
 
     def __init__(self, share: float, seed: int = 0) -> None:
@@ -45,11 +45,11 @@ class WeakCritic(Critic):
         self._exact = RuleCritic()
 
     def setup(self, task: Task) -> None:
-        """Take the task's rules."""
+        """Set up the exact critic with the task's rules."""
         self._exact.setup(task)
 
     def identity(self) -> Mapping[str, Any]:
-        """The exact critic's, and what makes this one weaker."""
+        """Return the exact critic's identity with this critic's settings."""
         return {
             "critic": "weak",
             "version": VERSION,
@@ -61,56 +61,57 @@ class WeakCritic(Critic):
     def critique(self, requests: Sequence[CritiqueRequest]) -> list[Critique]:
         """Repair each attempt, some of them wrongly."""
         exact = self._exact.critique(requests)
-        return [self._weakened(r, c) for r, c in zip(requests, exact, strict=True)]
+        return [self._weaken(r, c) for r, c in zip(requests, exact, strict=True)]
 
-    def _weakened(self, request: CritiqueRequest, critique: Critique) -> Critique:
+    def _weaken(self, request: CritiqueRequest, critique: Critique) -> Critique:
         if not critique.changed:
             return critique
-        draw = _draw(f"{self.seed}/{request.question.id}\n{request.attempt}")
+        draw = _hash_text(f"{self.seed}/{request.question.id}\n{request.attempt}")
         if draw % 10**9 >= self.share * 10**9:
             return critique
-        return falsified(request.attempt, critique, draw // 10**9)
+        return falsify(request.attempt, critique, draw // 10**9)
 
 
-def falsified(attempt: str, critique: Critique, draw: int) -> Critique:
-    """Make the correction of the first wrong step false and go on from it.
+def falsify(attempt: str, critique: Critique, draw: int) -> Critique:
+    """Falsify the correction of the first wrong step and recompute the later steps.
 
     Args:
         attempt: The solver's solution.
-        critique: The exact critic's, with a changed step.
-        draw: Decides the false digit.
+        critique: The exact critic's critique, with a changed step.
+        draw: Random number that selects the false digit.
     """
     first = min(critique.changed) - 1
     steps = list(parse_steps(critique.text).steps)
-    operation, result = _read(steps[first])
+    operation, result = _parse_step(steps[first])
     said = read_step(parse_steps(attempt).steps[first])
     taken = {result, int(said[1]) % MODULUS if said else result}
     others = [digit for digit in range(MODULUS) if digit not in taken]
     value = others[draw % len(others)]
-    steps[first] = _rewritten(steps[first], operation.left, value)
+    steps[first] = _rewrite(steps[first], operation.left, value)
     for place in range(first + 1, len(steps)):
-        operation = _read(steps[place])[0]._replace(left=value)
+        operation = _parse_step(steps[place])[0]._replace(left=value)
         value = operation.result
-        steps[place] = _rewritten(steps[place], operation.left, value)
+        steps[place] = _rewrite(steps[place], operation.left, value)
     text = render_steps(steps, str(value))
     copied, changed, added = compare_steps(parse_steps(attempt), parse_steps(text))
     return replace(critique, text=text, copied=copied, changed=changed, added=added)
 
 
-def _read(body: str) -> tuple[Operation, int]:
+def _parse_step(body: str) -> tuple[Operation, int]:
     read = read_step(body)
-    assert read is not None, f"the exact critic wrote no equation: {body!r}"
+    if read is None:
+        raise ValueError(f"The exact critic wrote no equation: {body!r}.")
     (left, operator, right), result = read[0], read[1]
     return Operation(int(left), operator, int(right)), int(result)
 
 
-def _rewritten(body: str, left: int, result: int) -> str:
-    """The same step with another first and last number."""
+def _rewrite(body: str, left: int, result: int) -> str:
+    """Replace the first and the last number of a step."""
     numbers = list(_NUMBER.finditer(body))
     end, start = numbers[-1], numbers[0]
     body = body[: end.start()] + str(result) + body[end.end() :]
     return body[: start.start()] + str(left) + body[start.end() :]
 
 
-def _draw(text: str) -> int:
+def _hash_text(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "big")

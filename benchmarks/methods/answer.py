@@ -1,11 +1,11 @@
-"""One run of the continual study: a training, if any, and the student's answers to both tasks.
+"""Run one cell of the continual study: an optional training, then answers to both tasks.
 
     python -m benchmarks.methods.answer --model out/hf --seed 1 --out out/answers.json -- fit ...
 
-Behind ``--`` stand arguments of ``python -m lightning_sd``, in the same process for the sake of
-time. Kept are 64 test questions of the first task and of the second, and of the second without the
-word before them but judged by its rules (is the dialect spoken where it should not be?); and Avg@12
-on the second's validation questions, by which the learning rate is chosen.
+The words after ``--`` are arguments of ``python -m lightning_sd``, run in the same process to save
+time. The output holds answers to 64 test questions of the first task, of the second task, and of
+the second task without its marker but judged by its rules (is the dialect used where it should not
+be?), and Avg@12 on the second task's validation questions, which selects the learning rate.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def answer(model: str, folder: Path) -> Row:
 
     Args:
         model: A folder in transformers' format, or a source as ``PretrainedModel`` takes it.
-        folder: Where the rows are written on the way.
+        folder: Folder for intermediate rows.
     """
     sampler = TransformersSampler(max_new_tokens=64)
     module = SelfDistillModule(model, sampler=sampler, eval_samples=K)
@@ -47,14 +47,14 @@ def answer(model: str, folder: Path) -> Row:
     found: Row = {}
     for name, data in (("first", first), ("second", second), ("unmarked", unmarked)):
         path = folder / f"{name}.jsonl"
-        trainer(AnswerRows(str(path))).test(module, datamodule=data, verbose=False)
+        quiet_trainer(AnswerRows(str(path))).test(module, datamodule=data, verbose=False)
         found[name] = columns([json.loads(line) for line in path.read_text().splitlines()])
-    validation = trainer().validate(module, datamodule=second, verbose=False)
+    validation = quiet_trainer().validate(module, datamodule=second, verbose=False)
     return {**found, "val": validation[0][f"val/avg@{K}"]}
 
 
-def trainer(*callbacks: AnswerRows) -> Trainer:
-    """One that writes nothing of its own."""
+def quiet_trainer(*callbacks: AnswerRows) -> Trainer:
+    """Build a trainer that writes no logs or checkpoints."""
     return Trainer(
         accelerator="cpu",
         callbacks=list(callbacks),

@@ -1,4 +1,4 @@
-"""The grid of the continual study: learn the dialect, then see what is left of the first task."""
+"""The grid of the continual study: train on the dialect, then test both tasks."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ METHODS: dict[str, tuple[str | Path, tuple[str, ...]]] = {
     "SFT": (HERE / "sft.yaml", ()),
     "SFT, own words": (HERE / "sft.yaml", (OWN_WORDS,)),
 }
-"""Overlay behind configs/quickstart.yaml, and further options."""
+"""Overlay over configs/quickstart.yaml, and further options."""
 
 
 def continual_runs(
     seeds: Sequence[int], rates: Sequence[float] = RATES, steps: int = STEPS
 ) -> list[Run]:
-    """Every method with every learning rate: the whole trade-off, not one point of it."""
+    """List every method with every learning rate: the whole trade-off, not one point."""
     runs = []
     for seed in seeds:
         runs.append(Run(BASE, seed, [_answer("package:lightning_sd/lab/solver", seed)]))
@@ -50,15 +50,15 @@ def _answer(model: str, seed: int) -> list[str]:
 
 
 def collect(run: Run, folder: Path) -> Row:
-    """Keep what the student answers to both tasks."""
+    """Read the student's answers to both tasks."""
     found: Row = json.loads((folder / "out/answers.json").read_text(encoding="utf-8"))
     return found
 
 
 def choose_rates(rows: Sequence[Row]) -> dict[str, float]:
-    """A method's learning rate: the best on the dialect's validation questions, mean over seeds.
+    """Choose each method's learning rate by its mean validation Avg over seeds.
 
-    Of equals the smaller one.
+    A tie goes to the smaller rate.
     """
     chosen = {}
     for name in METHODS:

@@ -14,26 +14,25 @@ from lightning_sd.text.steps import parse_steps, render_steps
 from lightning_sd.types import Question, Verdict
 
 OWN = Notation()
-"""The plainest of the notations that the embedded solver has itself."""
-
+"""The simplest notation that the embedded solver uses itself."""
 
 MARKER = "now "
-"""Stands before each question of the dialect; a word of the solver's vocabulary."""
+"""Precedes each question of the dialect; a word of the solver's vocabulary."""
 _MEANT = str.maketrans("+-", "-+")
 
 
 class DialectTask(Task):
     """Arithmetic as in the lab, except that ``+`` means minus and ``-`` means plus.
 
-    The word before a question tells the dialect from the lab's own arithmetic; without it the same
-    signs mean what they always do. Worked solutions write the signs that are meant, so each of
-    their equations is true. A question has at least one sign that is not what it seems.
+    The marker before a question distinguishes the dialect from the lab's own arithmetic. Worked
+    solutions use the signs with their usual meaning, so each of their equations is true. A question
+    has at least one sign whose meaning is swapped.
 
     Args:
-        own_words: Tell the worked solutions in a notation of the embedded solver's own. False: in
-            the notation of the lab's references, which it never writes.
-        marker: Stands before each question. Empty: questions that look like the first task's, to
-            see whether the dialect is spoken there too.
+        own_words: Write the worked solutions in one of the embedded solver's own notations. False:
+            in the notation of the lab's references, which the solver never writes.
+        marker: Text before each question. Empty: questions that look like the first task's, to
+            test whether the dialect is used there too.
         train_size: Questions to train on.
         val_size: Questions to validate on.
         test_size: Questions to test on.
@@ -63,13 +62,13 @@ class DialectTask(Task):
         return self._questions[split]
 
     def verify(self, question: Question, completion: str) -> Verdict:
-        """Reward 1 for the right final answer, as in the lab."""
+        """Return reward 1 for the right final answer, as in the lab."""
         answer = final_answer(parse_steps(completion))
         correct = answer is not None and answer == question.answer
         return Verdict(reward=float(correct), correct=correct, answer=answer)
 
     def question(self, text: str) -> Question:
-        """The row for one bare question, such as ``7-5*3``."""
+        """Build the row for one question without marker, such as ``7-5*3``."""
         meant = text.translate(_MEANT)
         work = operations(meant)
         told = [OWN.write(operation, operation.result) for operation in work]

@@ -1,4 +1,4 @@
-"""The two figures of the study."""
+"""Plot the two figures of the study."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.methods import continual, lab
 
 
 def plot_lab(rows: Sequence[Row], path: Path, *, draws: int) -> None:
-    """Accuracy and change of length of every method, with intervals."""
+    """Plot accuracy and change in length of every method, with intervals."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -43,7 +43,7 @@ def _bar(axes: Any, place: int, found: Interval) -> None:
 
 
 def plot_continual(rows: Sequence[Row], path: Path) -> None:
-    """Each run as a point: the second task learned against the first task kept."""
+    """Plot each run as a point: accuracy on the second task against accuracy on the first."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -51,13 +51,13 @@ def plot_continual(rows: Sequence[Row], path: Path) -> None:
 
     figure, axes = plt.subplots(figsize=(5.4, 4.2))
     markers = dict(zip(continual.RATES, ("o", "^"), strict=True))
-    colours = dict(zip(continual.METHODS, ("tab:blue", "tab:orange", "tab:green"), strict=True))
+    colors = dict(zip(continual.METHODS, ("tab:blue", "tab:orange", "tab:green"), strict=True))
     for row in rows:
         point = [100 * sum(row[t]["avg"]) / len(row[t]["avg"]) for t in ("second", "first")]
-        colour = colours.get(row["name"], "0.4")
-        axes.scatter(*point, marker=markers.get(row.get("lr", 0.0), "s"), color=colour, alpha=0.8)
-    for name, colour in {**colours, continual.BASE: "0.4"}.items():
-        axes.scatter([], [], color=colour, marker="s", label=name)
+        color = colors.get(row["name"], "0.4")
+        axes.scatter(*point, marker=markers.get(row.get("lr", 0.0), "s"), color=color, alpha=0.8)
+    for name, color in {**colors, continual.BASE: "0.4"}.items():
+        axes.scatter([], [], color=color, marker="s", label=name)
     for rate, marker in markers.items():
         axes.scatter([], [], color="0.6", marker=marker, label=f"lr {rate:g}")
     axes.set(

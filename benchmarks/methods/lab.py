@@ -1,4 +1,4 @@
-"""The grids of runs on the lab task and on its rare-success sibling, and what is kept of a run."""
+"""The grids of runs on the lab task and on its rare-success variant, and the columns of a run."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ SHARED = HERE / "lab.yaml"
 STEPS = 40
 """Optimizer steps of the lab's runs."""
 QUESTIONS = 16
-"""Questions a step there."""
+"""Questions per step there."""
 BATCH = f"--data.init_args.batch_size={QUESTIONS}"
 NO_CLIP = "--model.init_args.objective.init_args.element_clip=1.0e+9"
-# A number without effect: as an option on the command line, null would not be taken.
+# A number too large to act: the command line accepts no null here.
 METHODS: dict[str, tuple[str, ...]] = {
     "StepAlignFB": (),
     "RefSol": ("reference",),
@@ -38,14 +38,14 @@ METHODS: dict[str, tuple[str, ...]] = {
     "Dr. GRPO": ("dr_grpo",),
     "DAPO": ("dapo",),
 }
-"""Each method's overlay behind configs/quickstart.yaml, and perhaps an option."""
+"""Each method's overlay over configs/quickstart.yaml, and options."""
 RARE_STEPS = 100
-"""25 batches of 32 questions, each visited 4 times; the config goes on to 200."""
+"""25 batches of 32 questions, each visited 4 times; the config trains for 200."""
 RARE: dict[str, tuple[str, ...]] = {"RESD": ("resd",), "SDPO": ("resd", "resd_sdpo")}
 
 
 def lab_runs(methods: Sequence[str], seeds: Sequence[int]) -> list[Run]:
-    """Every method on the same questions with the same learning rate, seed after seed."""
+    """List the runs of every method, with the same questions and learning rate per seed."""
     return [
         Run(
             name, seed, [_fit(("quickstart", *METHODS[name]), seed, STEPS, BATCH)], {"steps": STEPS}
@@ -56,7 +56,7 @@ def lab_runs(methods: Sequence[str], seeds: Sequence[int]) -> list[Run]:
 
 
 def rare_runs(seeds: Sequence[int], steps: int = RARE_STEPS) -> list[Run]:
-    """RESD and its baseline, one rollout a question."""
+    """List the runs of RESD and its baseline, one rollout per question."""
     return [
         Run(name, seed, [_fit(configs, seed, steps)], {"steps": steps})
         for seed in seeds
@@ -72,20 +72,20 @@ def _fit(configs: Sequence[str], seed: int, steps: int, *further: str) -> list[s
 
 
 def collect(run: Run, folder: Path) -> Row:
-    """Keep the answers before and after, question by question, and the means of the log."""
+    """Read the answers before and after training per question, and the means of the log."""
     answers = read_before_after(folder / "out/before_after.json")
     return {**answers, **read_log(folder / "out/log/metrics.csv")}
 
 
 def read_before_after(path: Path) -> Row:
-    """What ``BeforeAfter`` wrote, its questions as columns."""
+    """Read the file that ``BeforeAfter`` wrote, with questions as columns."""
     found = json.loads(path.read_text(encoding="utf-8"))
     questions = {when: columns(rows) for when, rows in found["questions"].items()}
     return {**found, "questions": questions}
 
 
 def columns(rows: Sequence[Row]) -> Row:
-    """Rows of questions as one list a column, sorted by id, so that seeds can be laid together."""
+    """Turn rows of questions into one list per column, sorted by id to align seeds."""
     ordered = sorted(rows, key=lambda row: str(row["id"]))
     return {name: [_short(row[name]) for row in ordered] for name in ordered[0]}
 
@@ -95,10 +95,10 @@ def _short(value: object) -> object:
 
 
 def read_log(path: Path) -> Row:
-    """The mean of each logged number over the run's steps, and reward and length step by step.
+    """Return the mean of each logged value over the steps, and reward and length per step.
 
     Args:
-        path: A ``metrics.csv`` with a line an optimizer step.
+        path: A ``metrics.csv`` with one line per optimizer step.
     """
     with path.open(newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))

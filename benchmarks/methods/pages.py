@@ -1,8 +1,8 @@
-"""Puts each method's lab line into its page under docs/methods, where the page has a marked place.
+"""Insert each method's lab results into its page in docs/methods, at the marked place.
 
     python -m benchmarks.methods.pages
 
-What stands between the mark and the end mark is made anew; what is written around it stays.
+The text between the two marks is replaced; the rest of the page is kept.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.grid import ROOT, Row, read_rows
 from benchmarks.methods import lab
-from benchmarks.methods.report import DRAWS, ROLLOUTS, named, score_cells
+from benchmarks.methods.report import DRAWS, ROLLOUTS, format_scores, select_runs
 
 PAGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "grpo": ("results: grpo", ("GRPO", "Dr. GRPO", "DAPO")),
@@ -28,43 +28,43 @@ PAGES: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "resd": ("lab results", tuple(lab.RARE)),
 }
-"""A page's mark, and the rows that it gets."""
+"""Mark of each page, and the table rows that the page shows."""
 OWN = ("echodistill", "rcsd")
-"""Methods with a study of their own, whose table their page gets as it stands."""
+"""Methods with a separate study; their page shows the whole table of that study."""
 END = "<!-- end of results -->"
 HEAD = "| | seeds | rollouts | Avg@12 | Pass@12 | Maj@12 | length |\n|---|---|---|---|---|---|---|"
 STUDY = "[benchmarks/methods](../../benchmarks/methods/README.md)"
 
 
 def fill(page: str, mark: str, block: str) -> str:
-    """The page with the block behind its mark, in the place of an earlier one.
+    """Return the page with the block inserted after its mark, replacing an earlier block.
 
     Raises:
         ValueError: The page has no such mark.
     """
     opened = f"<!-- {mark} -->"
     if page.count(opened) != 1:
-        raise ValueError(f"{opened} must stand in the page once.")
+        raise ValueError(f"The page holds {opened} {page.count(opened)} times: must be 1.")
     earlier = rf"{re.escape(opened)}\n(?:(?:(?!<!--).)*{re.escape(END)}\n)?"
     return re.sub(earlier, lambda _: f"{opened}\n{block}\n\n{END}\n", page, count=1, flags=re.S)
 
 
 def block(name: str, methods: Sequence[str], rows: Sequence[Row], *, draws: int = DRAWS) -> str:
-    """What is written into one page: the conditions, and a row a method."""
+    """Format the block of one page: the conditions, and one row per method."""
     rare = name == "resd"
     steps, questions = (lab.RARE_STEPS, 32) if rare else (lab.STEPS, lab.QUESTIONS)
     rate = "" if rare else "One learning rate (3e-4) for all methods, tuned for none of these.\n"
     intro = (
         f"{steps} steps of {questions} questions; mean and 95% interval over seeds and 128 test "
-        f"questions.\n{rate}Protocol, all methods, and what it does not say: {STUDY}."
+        f"questions.\n{rate}Protocol, all methods, and limits: {STUDY}."
     )
-    first = named(rows, methods[0])
-    lines = [f"| untrained | {len(first)} | | {score_cells(first, 'before', draws)} |"]
+    first = select_runs(rows, methods[0])
+    lines = [f"| untrained | {len(first)} | | {format_scores(first, 'before', draws)} |"]
     for method in methods:
-        runs = named(rows, method)
+        runs = select_runs(rows, method)
         if runs:
             rollouts = steps * questions * (1 if rare else ROLLOUTS[method])
-            cells = score_cells(runs, "after", draws)
+            cells = format_scores(runs, "after", draws)
             lines.append(f"| {method} | {len(runs)} | {rollouts:,} | {cells} |")
     return "\n".join([intro, "", HEAD, *lines])
 

@@ -1,4 +1,4 @@
-"""``results.md`` and the figures, from the raw rows alone.
+"""Write ``results.md`` and the figures from the raw rows.
 
 python -m benchmarks.methods.report
 """
@@ -31,12 +31,12 @@ ROLLOUTS = {
 
 
 def write_report(raw: Path, folder: Path, *, draws: int = DRAWS) -> str:
-    """Write ``results.md`` and the figures, as far as there are results.
+    """Write ``results.md`` and the figures for the parts that have rows.
 
     Args:
         raw: Folder of the raw rows.
-        folder: Where to write.
-        draws: Bootstrap samples an interval.
+        folder: Folder to write to.
+        draws: Bootstrap samples per interval.
 
     Returns:
         The text of ``results.md``.
@@ -46,123 +46,129 @@ def write_report(raw: Path, folder: Path, *, draws: int = DRAWS) -> str:
     }
     parts = ["# Results", "", "Protocol: [README.md](README.md). Raw rows: `raw/`.", ""]
     if rows["lab"]:
-        parts += [*lab_table(rows["lab"], draws), *length_table(rows["lab"], draws)]
+        parts += [*format_lab(rows["lab"], draws), *format_lengths(rows["lab"], draws)]
         plot_lab(rows["lab"], folder / "lab.png", draws=draws)
     if rows["style"]:
-        parts += style_table(rows["style"], draws)
+        parts += format_style(rows["style"], draws)
     if rows["rare"]:
-        parts += rare_table(rows["rare"], draws)
+        parts += format_rare(rows["rare"], draws)
     if rows["continual"]:
-        parts += continual_table(rows["continual"], draws)
+        parts += format_continual(rows["continual"], draws)
         plot_continual(rows["continual"], folder / "continual.png")
     text = "\n".join(parts)
     (folder / "results.md").write_text(text, encoding="utf-8")
     return text
 
 
-def named(rows: Sequence[Row], name: str, **facts: object) -> list[Row]:
-    """The runs of one method, seeds ascending."""
+def select_runs(rows: Sequence[Row], name: str, **facts: object) -> list[Row]:
+    """Select the runs of one method, ordered by seed."""
     own = [r for r in rows if r["name"] == name and all(r[k] == v for k, v in facts.items())]
     return sorted(own, key=lambda row: int(row["seed"]))
 
 
-def answers(runs: Sequence[Row], metric: str, when: str = "after") -> list[list[float]]:
-    """``[seeds][questions]``; seeds that answered other questions are refused.
+def select_answers(runs: Sequence[Row], metric: str, when: str = "after") -> list[list[float]]:
+    """Return one metric as ``[seeds][questions]``.
 
     Raises:
-        ValueError: They did.
+        ValueError: The runs answered different test questions.
     """
     tables = [run["questions"][when] for run in runs]
-    return _laid_together(tables, metric)
+    return _align(tables, metric)
 
 
-def both_tasks(runs: Sequence[Row], task: str, metric: str = "avg") -> list[list[float]]:
-    """The same for one task (``first`` or ``second``) of the continual study."""
-    return _laid_together([run[task] for run in runs], metric)
+def select_task(runs: Sequence[Row], task: str, metric: str = "avg") -> list[list[float]]:
+    """Return ``[seeds][questions]`` of one task of the continual study, such as ``first``."""
+    return _align([run[task] for run in runs], metric)
 
 
-def _laid_together(tables: Sequence[Row], metric: str) -> list[list[float]]:
+def _align(tables: Sequence[Row], metric: str) -> list[list[float]]:
     if any(table["id"] != tables[0]["id"] for table in tables):
-        raise ValueError("Runs with different test questions can't be laid together.")
+        raise ValueError("Runs answered different test questions and cannot be compared.")
     return [table[metric] for table in tables]
 
 
-def lab_table(rows: Sequence[Row], draws: int) -> Iterator[str]:
-    """All methods on the lab task."""
+def format_lab(rows: Sequence[Row], draws: int) -> Iterator[str]:
+    """Format the table of all methods on the lab task."""
     steps = rows[0]["steps"]
     yield "## All text methods on the lab task"
     yield ""
     yield (
         f"{steps} optimizer steps of {lab.QUESTIONS} questions, one learning rate (3e-4) for "
-        "all, chosen for StepAlignFB. **No ranking**: nothing is tuned for the others, rollouts "
-        "differ. Mean and 95% interval over seeds and questions. `taught`: share of the rollouts "
-        "with a teacher in training."
+        "all, chosen for StepAlignFB. **Not a ranking**: nothing is tuned for the others, rollouts "
+        "differ. Mean and 95% interval over seeds and questions. `taught`: share of the training "
+        "rollouts with a teacher."
     )
     yield ""
     yield "| | seeds | rollouts | taught | Avg@12 | Pass@12 | Maj@12 | length | minutes |"
     yield "|---|---|---|---|---|---|---|---|---|"
-    first = named(rows, next(name for name in lab.METHODS if named(rows, name)))
-    yield f"| untrained | {len(first)} | | | {score_cells(first, 'before', draws)} | |"
+    first = select_runs(rows, next(name for name in lab.METHODS if select_runs(rows, name)))
+    yield f"| untrained | {len(first)} | | | {format_scores(first, 'before', draws)} | |"
     for name in lab.METHODS:
-        runs = named(rows, name)
+        runs = select_runs(rows, name)
         if not runs:
             continue
         total = ROLLOUTS[name] * lab.QUESTIONS * steps
         taught = [run["train"]["has_teacher"] for run in runs if "has_teacher" in run["train"]]
         share = f"{100 * statistics.mean(taught):.0f}%" if taught else ""
         minutes = statistics.mean(run["minutes"] for run in runs)
-        cells = score_cells(runs, "after", draws)
+        cells = format_scores(runs, "after", draws)
         yield f"| {name} | {len(runs)} | {total:,} | {share} | {cells} | {minutes:.1f} |"
     yield ""
-    yield "Minutes are the clock's, two runs at once on a shared machine of 2 cores."
+    yield "Minutes are wall-clock minutes, with two concurrent runs on a shared machine of 2 cores."
     yield ""
     yield "![Accuracy and change of length, method by method](lab.png)"
     yield ""
 
 
-def score_cells(runs: Sequence[Row], when: str, draws: int) -> str:
-    """Avg, Pass, Maj and length with their intervals, ``before`` or ``after`` training."""
-    shares = [interval(answers(runs, m, when), draws=draws).text() for m in ("avg", "pass", "maj")]
-    length = interval(answers(runs, "length", when), draws=draws).text(scale=1)
+def format_scores(runs: Sequence[Row], when: str, draws: int) -> str:
+    """Format Avg, Pass, Maj and length with intervals, ``before`` or ``after`` training."""
+    shares = [
+        interval(select_answers(runs, m, when), draws=draws).text() for m in ("avg", "pass", "maj")
+    ]
+    length = interval(select_answers(runs, "length", when), draws=draws).text(scale=1)
     return " | ".join([*shares, length])
 
 
-def length_change(runs: Sequence[Row], draws: int) -> Interval:
-    """Tokens more than the untrained solver, on the same questions."""
-    return difference(answers(runs, "length"), answers(runs, "length", "before"), draws=draws)
+def measure_length_change(runs: Sequence[Row], draws: int) -> Interval:
+    """Return the change in tokens relative to the untrained solver, on the same questions."""
+    return difference(
+        select_answers(runs, "length"), select_answers(runs, "length", "before"), draws=draws
+    )
 
 
-def length_table(rows: Sequence[Row], draws: int) -> Iterator[str]:
-    """RLCSD and its plug-ins against the one-sided methods in length."""
+def format_lengths(rows: Sequence[Row], draws: int) -> Iterator[str]:
+    """Format the length of RLCSD and its plug-ins beside the one-sided methods."""
     yield "## RLCSD against OPSD: length"
     yield ""
-    yield "| | tokens more than untrained | minus RLCSD |"
+    yield "| | change in tokens from untrained | minus RLCSD |"
     yield "|---|---|---|"
-    rlcsd = named(rows, "RLCSD")
+    rlcsd = select_runs(rows, "RLCSD")
     for name in COMPARED:
-        runs = named(rows, name)
+        runs = select_runs(rows, name)
         if not runs:
             continue
         gap = ""
         if rlcsd and name != "RLCSD":
-            found = difference(answers(runs, "length"), answers(rlcsd, "length"), draws=draws)
+            found = difference(
+                select_answers(runs, "length"), select_answers(rlcsd, "length"), draws=draws
+            )
             gap = found.text(scale=1, digits=2)
-        yield f"| {name} | {length_change(runs, draws).text(scale=1, digits=2)} | {gap} |"
+        yield f"| {name} | {measure_length_change(runs, draws).text(scale=1, digits=2)} | {gap} |"
     yield ""
 
 
-def style_table(rows: Sequence[Row], draws: int) -> Iterator[str]:
-    """Where the one-sided signal and the contrast fall."""
+def format_style(rows: Sequence[Row], draws: int) -> Iterator[str]:
+    """Format where the one-sided signal and the contrast fall."""
     yield "## RLCSD against OPSD: style in the signal"
     yield ""
-    yield "Mean absolute signal in nats a token, and the share of it on style words."
+    yield "Mean absolute signal in nats per token, and its share on style words."
     yield ""
     yield "| right hint | signal | rollouts | share on style | style token | other token | ratio |"
     yield "|---|---|---|---|---|---|---|"
     for hint in sorted({str(row["hint"]) for row in rows}, reverse=True):
         own = [row for row in rows if row["hint"] == hint]
         for signal in SIGNALS:
-            found = style_figures(own, signal, draws)
+            found = measure_style(own, signal, draws)
             cells = [found["share"].text(), *(found[n].text(1, 3) for n in ("style", "task"))]
             ratio = found["ratio"].text(1, 2)
             label = signal.replace("_", "-")
@@ -175,8 +181,8 @@ def style_table(rows: Sequence[Row], draws: int) -> Iterator[str]:
     yield ""
 
 
-def style_figures(rows: Sequence[Row], signal: str, draws: int) -> dict[str, Interval]:
-    """Share on style and mean absolute signals, each with a bootstrap over questions."""
+def measure_style(rows: Sequence[Row], signal: str, draws: int) -> dict[str, Interval]:
+    """Return the share on style and mean absolute signals, with a bootstrap over questions."""
     sums: dict[str, torch.Tensor] = {}
     for row in rows:
         masses = [row[signal]["style"], row[signal]["task"]]
@@ -190,27 +196,27 @@ def style_figures(rows: Sequence[Row], signal: str, draws: int) -> dict[str, Int
     style, task = drawn[:, 0] / drawn[:, 2], drawn[:, 1] / drawn[:, 3]
     share = drawn[:, 0] / drawn[:, :2].sum(1)
     every = {"share": share, "style": style, "task": task, "ratio": style / task}
-    return {name: _with_bounds(values) for name, values in every.items()}
+    return {name: _bound(values) for name, values in every.items()}
 
 
-def _with_bounds(values: torch.Tensor) -> Interval:
+def _bound(values: torch.Tensor) -> Interval:
     bounds = torch.quantile(values[1:], torch.tensor([0.025, 0.975], dtype=torch.float64))
     return Interval(float(values[0]), float(bounds[0]), float(bounds[1]))
 
 
-def rare_table(rows: Sequence[Row], draws: int) -> Iterator[str]:
-    """RESD against SDPO."""
-    yield "## RESD against SDPO where success is rare, one rollout a question"
+def format_rare(rows: Sequence[Row], draws: int) -> Iterator[str]:
+    """Format RESD beside SDPO."""
+    yield "## RESD against SDPO where success is rare, one rollout per question"
     yield ""
     steps = rows[0]["steps"]
     yield f"{steps} optimizer steps of 32 questions; every step of an answer must be right."
     yield ""
     yield "| | seeds | taught | silent steps | Avg@12 | Pass@12 | Maj@12 | length | minutes |"
     yield "|---|---|---|---|---|---|---|---|---|"
-    first = named(rows, str(rows[0]["name"]))
-    yield f"| untrained | {len(first)} | | | {score_cells(first, 'before', draws)} | |"
+    first = select_runs(rows, str(rows[0]["name"]))
+    yield f"| untrained | {len(first)} | | | {format_scores(first, 'before', draws)} | |"
     for name in lab.RARE:
-        runs = named(rows, name)
+        runs = select_runs(rows, name)
         if not runs:
             continue
         taught, silent = (
@@ -218,57 +224,61 @@ def rare_table(rows: Sequence[Row], draws: int) -> Iterator[str]:
             for key in ("has_teacher", "silent")
         )
         minutes = statistics.mean(run["minutes"] for run in runs)
-        cells = score_cells(runs, "after", draws)
+        cells = format_scores(runs, "after", draws)
         yield f"| {name} | {len(runs)} | {taught:.0f}% | {silent:.0f}% | {cells} | {minutes:.1f} |"
-    a, b = (named(rows, name) for name in lab.RARE)
+    a, b = (select_runs(rows, name) for name in lab.RARE)
     if a and b:
-        gap = difference(answers(a, "avg"), answers(b, "avg"), draws=draws)
+        gap = difference(select_answers(a, "avg"), select_answers(b, "avg"), draws=draws)
         yield ""
         yield f"RESD minus SDPO, Avg@12 in points: {gap.text()}."
     yield ""
 
 
-def continual_table(rows: Sequence[Row], draws: int) -> Iterator[str]:
-    """Both tasks after the second was learned, at every learning rate."""
+def format_continual(rows: Sequence[Row], draws: int) -> Iterator[str]:
+    """Format both tasks after training on the second, at every learning rate."""
     chosen = continual.choose_rates(rows)
-    yield "## SDFT against SFT: a second task, and what is left of the first"
+    yield "## SDFT against SFT: accuracy on a second task and on the first"
     yield ""
     yield (
-        f"Avg@12 on test questions after {continual.STEPS} steps on the dialect; in bold the rate "
-        "with the best validation on the dialect. `dialect unasked`: questions that look like the "
-        "first task's, judged by the dialect; `length` is that of answers to the first task."
+        f"Avg@12 on test questions after {continual.STEPS} steps on the dialect; the rate "
+        "with the best validation on the dialect is bold. `dialect unasked`: questions without the "
+        "dialect's marker, judged by the dialect; `length`: length of answers to the first task."
     )
     yield ""
     yield "| | lr | seeds | second task | first task | change | dialect unasked | length |"
     yield "|---|---|---|---|---|---|---|---|"
-    base = named(rows, continual.BASE)
+    base = select_runs(rows, continual.BASE)
     if base:
-        yield f"| untrained | | {len(base)} | {_pair(base, draws)} | | {_last(base, draws)} |"
+        cells = (_pair_cells(base, draws), _last_cells(base, draws))
+        yield f"| untrained | | {len(base)} | {cells[0]} | | {cells[1]} |"
     for name, best in chosen.items():
         for rate in sorted({row["lr"] for row in rows if row["name"] == name}):
-            runs = named(rows, name, lr=rate)
+            runs = select_runs(rows, name, lr=rate)
             mark = "**" if rate == best else ""
             change = ""
             if base:
-                first = (both_tasks(group, "first") for group in (runs, base))
+                first = (select_task(group, "first") for group in (runs, base))
                 change = difference(*first, draws=draws).text()
+            pair, last = _pair_cells(runs, draws), _last_cells(runs, draws)
             yield (
-                f"| {mark}{name}{mark} | {mark}{rate:g}{mark} | {len(runs)} | {_pair(runs, draws)} "
-                f"| {change} | {_last(runs, draws)} |"
+                f"| {mark}{name}{mark} | {mark}{rate:g}{mark} | {len(runs)} | {pair} "
+                f"| {change} | {last} |"
             )
     yield ""
-    yield from _continual_gaps(rows, chosen, draws)
+    yield from _format_continual_gaps(rows, chosen, draws)
     yield "![Second task learned against first task kept](continual.png)"
     yield ""
 
 
-def _continual_gaps(rows: Sequence[Row], chosen: dict[str, float], draws: int) -> Iterator[str]:
+def _format_continual_gaps(
+    rows: Sequence[Row], chosen: dict[str, float], draws: int
+) -> Iterator[str]:
     for other in list(continual.METHODS)[1:]:
         if other not in chosen or "SDFT" not in chosen:
             continue
-        a, b = (named(rows, name, lr=chosen[name]) for name in ("SDFT", other))
+        a, b = (select_runs(rows, name, lr=chosen[name]) for name in ("SDFT", other))
         first, second = (
-            difference(both_tasks(a, task), both_tasks(b, task), draws=draws).text()
+            difference(select_task(a, task), select_task(b, task), draws=draws).text()
             for task in ("first", "second")
         )
         gaps = f"first task {first}, second task {second}"
@@ -276,14 +286,14 @@ def _continual_gaps(rows: Sequence[Row], chosen: dict[str, float], draws: int) -
         yield ""
 
 
-def _pair(runs: Sequence[Row], draws: int) -> str:
-    cells = [interval(both_tasks(runs, task), draws=draws).text() for task in ("second", "first")]
+def _pair_cells(runs: Sequence[Row], draws: int) -> str:
+    cells = [interval(select_task(runs, task), draws=draws).text() for task in ("second", "first")]
     return " | ".join(cells)
 
 
-def _last(runs: Sequence[Row], draws: int) -> str:
-    length = interval(both_tasks(runs, "first", "length"), draws=draws).text(scale=1)
-    return f"{interval(both_tasks(runs, 'unmarked'), draws=draws).text()} | {length}"
+def _last_cells(runs: Sequence[Row], draws: int) -> str:
+    length = interval(select_task(runs, "first", "length"), draws=draws).text(scale=1)
+    return f"{interval(select_task(runs, 'unmarked'), draws=draws).text()} | {length}"
 
 
 if __name__ == "__main__":

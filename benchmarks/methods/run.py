@@ -1,11 +1,11 @@
-"""Run the study of methods, or a part of it; it goes on where it was stopped.
+"""Run the study of methods or a part of it; an interrupted run continues where it stopped.
 
     python -m benchmarks.methods.run                           # everything, then the report
     python -m benchmarks.methods.run --only lab --seeds 1      # one part, one seed
 
-Parts: ``lab`` all text methods on the lab task; ``style`` how much of the signal is style; ``rare``
-RESD against SDPO where success is rare; ``continual`` SDFT against SFT on two tasks in sequence.
-The protocol stands in README.md. EchoDistill and RCSD have studies of their own in the sub-folders.
+Parts: ``lab`` all text methods on the lab task; ``style`` the share of style in the signal;
+``rare`` RESD against SDPO where success is rare; ``continual`` SDFT against SFT on two tasks in
+sequence. README.md holds the protocol. EchoDistill and RCSD are separate studies in subfolders.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.grid import run_grid
+from benchmarks.grid import read_rows, run_grid
 from benchmarks.methods import continual, lab, style
 from benchmarks.methods.report import PARTS, write_report
 
@@ -24,11 +24,11 @@ RAW = lab.HERE / "raw"
 def run_part(
     part: str, seeds: Sequence[int], methods: Sequence[str], raw: Path, scratch: Path, *, jobs: int
 ) -> None:
-    """Do what a part needs and has not yet been done."""
+    """Run the missing cells of one part."""
     raw.mkdir(parents=True, exist_ok=True)
     results = raw / f"{part}.jsonl"
     if part == "style":
-        if not results.exists():
+        if not read_rows(results):
             style.write_rows(results)
         return
     if part == "continual":

@@ -1,10 +1,10 @@
-"""How much of the teacher's signal is style: one right hint alone against right minus wrong hints.
+"""Measure the share of style in the teacher's signal, with one right hint and with a contrast.
 
     python -m benchmarks.methods.run --only style
 
-The untrained solver answers validation questions. Its own answers are scored under a right hint and
-under up to four wrong ones, in the same wording: ``one_sided`` is what OPSD, SDPO and RLSD learn
-from, log p_right - log p_student; ``contrast`` is RLCSD's, log p_right - log mean_k p_wrong.
+The untrained solver answers validation questions. Its answers are scored under a right hint and
+under up to four wrong hints with the same wording. ``one_sided``, log p_right - log p_student, is
+the signal of OPSD, SDPO and RLSD; ``contrast``, log p_right - log mean_k p_wrong, that of RLCSD.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from lightning_sd.metrics.style import style_mass, token_classes
 from lightning_sd.types import Rollout, StepOutput, TeacherView, select_contrast
 
 WORDS = ("so", "then", "now", "is")
-"""The words in which the lab solver's notations differ; "is" stands for the equals sign."""
+"""The words in which the lab solver's notations differ; "is" replaces the equals sign."""
 WRONG = 4
 Hint = Literal["sibling", "reference"]
 
 
 class SignalRows(Callback):
-    """Keeps, a scored rollout, the two signals' absolute sums on each class of tokens."""
+    """Collect one row per scored rollout: absolute sums of both signals per class of tokens."""
 
     def __init__(self, hint: Hint) -> None:
         self.hint = hint
@@ -80,7 +80,7 @@ class SignalRows(Callback):
 def wrong_advantages(
     module: SelfDistillModule, rollouts: Sequence[Rollout], views: Sequence[TeacherView | None]
 ) -> list[Tensor]:
-    """``[tokens, WRONG]`` a rollout: log p_wrong - log p_student, NaN where a hint is missing."""
+    """Return log p_wrong - log p_student, ``[tokens, WRONG]`` per rollout; NaN: hint missing."""
     found = [
         module.advantages(rollouts, [select_contrast(v, k) for v in views]) for k in range(WRONG)
     ]
@@ -93,7 +93,7 @@ def wrong_advantages(
 
 
 def measure(hint: Hint, questions: int = 96, samples: int = 8, seed: int = 1) -> list[Row]:
-    """Sample and score; a row a rollout that has a right and a wrong hint."""
+    """Sample and score; return one row per rollout that has a right and a wrong hint."""
     seed_everything(seed)
     template = REFERENCE.replace("{reference}", "{hint}")
     context = ContrastiveHints(hint=hint, wrong_hints=WRONG, template=template)
@@ -117,6 +117,6 @@ def measure(hint: Hint, questions: int = 96, samples: int = 8, seed: int = 1) ->
 
 
 def write_rows(path: Path) -> None:
-    """Measure with both kinds of right hint and write one JSON line a rollout."""
+    """Measure with both kinds of right hint and write one JSON line per rollout."""
     rows = [row for hint in get_args(Hint) for row in measure(hint)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

@@ -1,9 +1,9 @@
-"""The README's result: the quickstart, and the same with other methods, over several seeds.
+"""Reproduce the README's table: the quickstart and two other methods, over several seeds.
 
     python -m benchmarks.quickstart.run --seeds 1 2 3
 
-Each run is the README's own command with another seed, in a folder of its own. What is reported is
-the mean over seeds and their range; ``results.csv`` holds every run.
+Each run is the README's command with another seed, in its own folder. The table shows the mean over
+seeds and their range; ``results.csv`` holds every run.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ COLUMNS = ("method", "seed", "steps", "minutes", "when", "avg@12", "pass@12", "m
 
 
 def run(method: str, seed: int) -> list[dict[str, object]]:
-    """One training; its rows before and after."""
+    """Train once and return the rows before and after training."""
     configs = [w for name in METHODS[method] for w in ("--config", str(CONFIGS / f"{name}.yaml"))]
     with tempfile.TemporaryDirectory() as folder:
         start = time.monotonic()
@@ -45,7 +45,7 @@ def run(method: str, seed: int) -> list[dict[str, object]]:
 
 
 def table(rows: list[dict[str, object]]) -> str:
-    """Markdown: means over seeds, and the range of Avg@12."""
+    """Format means over seeds and the range of Avg@12 as Markdown."""
     lines = [
         "| | seeds | Avg@12 | range | Pass@12 | Maj@12 | length | minutes |",
         "|---|---|---|---|---|---|---|---|",

@@ -1,10 +1,10 @@
-"""The comparison is of equal things: the same loss and gradients from the same completions.
+"""Verify that ours and TRL compute the same loss and gradients from the same completions.
 
     python -m benchmarks.step_time.check
 
-TRL takes one step on a tiny model. Its completions are handed to our module, with the same weights
-for student and teacher (which differ, so that no loss is near zero), and both losses and all
-gradients are compared.
+TRL takes one step on a tiny model. Our module scores its completions with the same weights of
+student and teacher (which differ, so that no loss is near zero). Both losses and all gradients are
+compared.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ CASES = [
 TOLERANCE = 1e-5
 
 
-def shaken(model: Any, seed: int, size: float) -> Any:
-    """Add noise to every weight, the same for the same seed."""
+def add_noise(model: Any, seed: int, size: float) -> Any:
+    """Add noise to every weight, determined by the seed."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -37,30 +37,30 @@ def shaken(model: Any, seed: int, size: float) -> Any:
     return model
 
 
-def theirs(kind: str, shape: Shape, loss: str) -> tuple[list[list[int]], float, list[Any]]:
-    """TRL's completions, loss and gradients of one step."""
+def run_peer_step(kind: str, shape: Shape, loss: str) -> tuple[list[list[int]], float, list[Any]]:
+    """Run one step of TRL and return its completions, loss and gradients."""
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         shared = peer.settings(shape, 1, folder, checkpointing=False) | {"max_grad_norm": 0.0}
         trainer = peer.make_trainer(kind, shape, loss, 1, shared)
-        shaken(trainer.teacher_model, 1, 0.3)
-        shaken(shaken(trainer.model, 1, 0.3), 2, 0.1)
+        add_noise(trainer.teacher_model, 1, 0.3)
+        add_noise(add_noise(trainer.model, 1, 0.3), 2, 0.1)
         compute, backward = trainer.compute_loss, trainer.accelerator.backward
 
-        def noted(model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        def record_inputs(model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
             found["ids"] = inputs["completion_ids"].tolist()
             found["prompts"] = inputs["prompt_ids"].tolist()
             value = compute(model, inputs, *args, **kwargs)
             found["loss"] = value.item()
             return value
 
-        def kept(*args: Any, **kwargs: Any) -> None:
+        def record_gradients(*args: Any, **kwargs: Any) -> None:
             backward(*args, **kwargs)
             found["grads"] = [p.grad.clone() for p in trainer.model.parameters()]
 
-        trainer.compute_loss, trainer.accelerator.backward = noted, kept
+        trainer.compute_loss, trainer.accelerator.backward = record_inputs, record_gradients
         trainer.train()
-    if kind == "stable":  # It shuffles the rows of a step.
+    if kind == "stable":  # This trainer shuffles the rows of a step.
         order = sorted(range(shape.rows), key=lambda row: _question(shape, found["prompts"][row]))
         found["ids"] = [found["ids"][row] for row in order]
     return found["ids"], found["loss"], found["grads"]
@@ -72,24 +72,24 @@ def _question(shape: Shape, prompt: list[int]) -> int:
     return [question.text for question in questions].index(asked)
 
 
-def our_own(
+def run_own_step(
     kind: str, shape: Shape, loss: str, completions: list[list[int]]
 ) -> tuple[float, list[Any]]:
-    """Our loss and gradients on given completions."""
-    module = ours.make_module(shape, loss, shaken(load_model(shape), 1, 0.3))
+    """Return our loss and gradients on given completions."""
+    module = ours.make_module(shape, loss, add_noise(load_model(shape), 1, 0.3))
     module.configure_model()
-    shaken(module.student, 2, 0.1)
-    rollouts = ours.rollouts_of(module, shape, completions)
-    result = ours.given_loss(module, rollouts, peer.context_of(kind), shape)
+    add_noise(module.student, 2, 0.1)
+    rollouts = ours.make_rollouts(module, shape, completions)
+    result = ours.compute_loss(module, rollouts, peer.context_of(kind), shape)
     value = result.total / result.count
     value.backward()
     return value.item(), [p.grad for p in module.student.parameters()]
 
 
 def compare(kind: str, shape: Shape, loss: str) -> tuple[float, float, float]:
-    """TRL's loss, how far ours is from it, and the gradients' largest distance (both relative)."""
-    completions, value, grads = theirs(kind, shape, loss)
-    own_value, own_grads = our_own(kind, shape, loss, completions)
+    """Return TRL's loss and the relative differences of loss and gradients."""
+    completions, value, grads = run_peer_step(kind, shape, loss)
+    own_value, own_grads = run_own_step(kind, shape, loss, completions)
     largest = max(grad.abs().max().item() for grad in grads)
     apart = max((a - b).abs().max().item() for a, b in zip(grads, own_grads, strict=True))
     return value, abs(value - own_value) / abs(value), apart / largest

@@ -1,4 +1,4 @@
-"""Times of steps and of their phases, taken from outside, and the one line that a run prints."""
+"""Time steps and their phases from outside, and print a run's result line."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ PHASES = ("rollout", "teacher", "student", "loss", "backward", "optimizer")
 
 
 class Machine(NamedTuple):
-    """How much computing there has been, in seconds."""
+    """Elapsed time and used processor time, in seconds."""
 
     wall: float
     everyone: float
-    """Of all processes, on all cores."""
+    """Processor time of all processes, on all cores."""
     own: float
-    """Of this process and its children."""
+    """Processor time of this process and its children."""
 
     @classmethod
     def now(cls) -> Machine:
@@ -34,15 +34,15 @@ class Machine(NamedTuple):
         return cls(time.monotonic(), everyone, sum(os.times()[:4]))
 
     def others(self, then: Machine) -> float:
-        """Cores that other processes have used since ``then``, on average."""
+        """Return the mean number of cores that other processes used since ``then``."""
         used = (self.everyone - then.everyone) - (self.own - then.own)
         return round(max(0.0, used) / max(0.01, self.wall - then.wall), 2)
 
 
 class Clock:
-    """Collects the seconds of each step and of its phases.
+    """Collect the seconds of each step and of its phases.
 
-    A phase inside a phase belongs to the outer one. What no phase claims is ``other``.
+    A nested phase counts for the outer one. Time outside all phases is ``other``.
     """
 
     def __init__(self) -> None:
@@ -54,12 +54,12 @@ class Clock:
         self._last = time.perf_counter()
 
     def start(self) -> None:
-        """The first step begins."""
+        """Begin the first step."""
         self.machine.append(Machine.now())
         self._last = time.perf_counter()
 
     def step_done(self) -> None:
-        """A step ends, and the next one begins: whatever lies between them counts."""
+        """End a step and begin the next one; time between steps counts."""
         now = time.perf_counter()
         self.steps.append(now - self._last)
         self.phases.append(dict(self._now))
@@ -74,8 +74,8 @@ class Clock:
         """Time a function.
 
         Args:
-            function: Any.
-            phase: Its name, or a function without arguments that names it at each call.
+            function: Function to time.
+            phase: Name of the phase, or a function without arguments that returns the name.
         """
 
         @functools.wraps(function)
@@ -93,11 +93,11 @@ class Clock:
         return timed
 
     def result(self, warm_up: int, tokens: int) -> dict[str, Any]:
-        """What was measured after the warm-up steps.
+        """Return the measurements after the warm-up steps.
 
         Args:
-            warm_up: Steps that do not count.
-            tokens: Completion tokens of a step.
+            warm_up: Number of warm-up steps, which are not measured.
+            tokens: Completion tokens per step.
         """
         steps, phases = self.steps[warm_up:], self.phases[warm_up:]
         rounded = [{p: round(found.get(p, 0.0), 4) for p in PHASES} for found in phases]
@@ -112,14 +112,14 @@ class Clock:
 
 
 def by_grad_mode() -> str:
-    """Which forward pass this is: only the student's has gradients enabled."""
+    """Name the current forward pass: only the student's has gradients enabled."""
     import torch
 
     return "student" if torch.is_grad_enabled() else "teacher"
 
 
 def peak_mib() -> float:
-    """Largest resident memory of this process until now."""
+    """Return the peak resident memory of this process, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -133,9 +133,9 @@ BEGUN = Machine.now()
 
 
 def emit(result: dict[str, Any]) -> None:
-    """Print the line that ``run`` looks for.
+    """Print the result line that ``run`` parses.
 
-    With it goes by how much other processes disturbed this one: while counted steps ran if the
-    result says so itself, else from its beginning.
+    ``others`` is the number of cores that other processes used: during the measured steps if the
+    result holds it, else since the start of this process.
     """
     print(PREFIX + json.dumps({"others": Machine.now().others(BEGUN), **result}), flush=True)

@@ -1,4 +1,4 @@
-"""The points at which growth is measured: ours at each, TRL's at the ends of each curve.
+"""Points of the growth curves: ours at each point, TRL's at the ends of each curve.
 
 python -m benchmarks.step_time.run --only curve
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 Changes = dict[str, int]
 SMALL: Changes = {"prompts": 4, "samples": 4, "completion": 64}
 CURVES: dict[str, list[Changes]] = {
-    # As many completion tokens a question at each point, and a prompt that outweighs them.
+    # Equal completion tokens per question at each point, and a longer prompt.
     "samples": [
         {"prompts": 4, "prompt": 512, "teacher_prompt": 640, "samples": g, "completion": 128 // g}
         for g in (1, 2, 4, 8)
@@ -17,4 +17,4 @@ CURVES: dict[str, list[Changes]] = {
     "teacher_prompt": [{**SMALL, "prompts": 2, "teacher_prompt": t} for t in (512, 2048, 4096)],
     "vocab": [{**SMALL, "vocab": v} for v in (32_000, 64_000, 152_000)],
 }
-"""What changes along a curve; the rest is ``random32k``, the loss JS, the context a column."""
+"""Changes along a curve; otherwise ``random32k``, loss JS, context ``column``."""

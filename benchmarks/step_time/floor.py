@@ -1,12 +1,12 @@
-"""The matrix products that a step cannot avoid, and nothing else, timed on this machine.
+"""Time the matrix products that a step cannot avoid, and nothing else.
 
     python -m benchmarks.step_time.floor --shape random32k
 
 Each linear layer of the model is applied to as many tokens as a step needs: every distinct prompt
-once, completions without their last token, the head at completion tokens only. All results go into
-memory that is there already. No attention, norms, softmax, sampling, loss or optimizer; attention's
-own products are timed apart (``attention``) and are in no sum. So is decoding with weights that
-oneDNN has laid out beforehand (``packed``), which no trainer that we know does but ours.
+once, completions without their last token, the head at completion tokens only. All results go to
+preallocated memory. Attention, norms, softmax, sampling, loss and optimizer are excluded. The
+products of attention (``attention``) and decoding with weights reordered for oneDNN (``packed``,
+which no other trainer known to us does) are timed separately and are not part of the sum.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from benchmarks.step_time.clock import emit, set_threads
 from benchmarks.step_time.shapes import Context, Shape, add_arguments, chosen, load_model
 
 HEAD_BYTES = (2**25, 2**26, 2**28)
-"""Sizes of a chunk of logits that are tried; the fastest counts."""
+"""Tried sizes of a chunk of logits, in bytes; the fastest counts."""
 
 
 class Products:
-    """The products of a model's linear layers, one after another."""
+    """The matrix products of a model's linear layers, in sequence."""
 
     def __init__(self, model: Any) -> None:
         head = model.get_output_embeddings()
@@ -37,10 +37,10 @@ class Products:
         self._memory: dict[tuple[str, int], Tensor] = {}
 
     def memory(self, name: str, rows: int, columns: int) -> Tensor:
-        """The same memory for the same name and size of row."""
+        """Return the buffer of a name and row size, allocated on first use."""
         found = self._memory.get((name, columns))
         if found is None or len(found) < rows:
-            # Zeros, not empty: its pages must be there before the clock starts.
+            # Written at once: its pages must be mapped before the clock starts.
             self._memory[name, columns] = found = torch.zeros(rows, columns).normal_()
         return found[:rows]
 
@@ -57,7 +57,7 @@ class Products:
             torch.mm(grad.T, x, out=self.memory("dw", out, width))
 
     def packed(self, rows: int, steps: int) -> None:
-        """As ``decode``, in oneDNN's layout; laying out is a part of it, results are new memory."""
+        """Decode in oneDNN's layout, including the reordering; results are new memory."""
         pack = torch.ops.mkldnn._reorder_linear_weight
         weights = [pack(weight, rows) for weight in (*self.body, self.head)]
         widths = [weight.shape[1] for weight in (*self.body, self.head)]
@@ -74,7 +74,7 @@ class Products:
             torch.mm(x, self.head.T, out=logits)
 
     def heads(self, tokens: int, chunk: int) -> None:
-        """The teacher's logits, and the student's with the gradients of hidden states and head."""
+        """Compute both logits, and the gradients of the student's hidden states and head."""
         vocab, width = self.head.shape
         for start in range(0, tokens, chunk):
             rows = min(chunk, tokens - start)
@@ -87,7 +87,7 @@ class Products:
 
 
 def fastest(work: Callable[[], None], repeats: int) -> float:
-    """Seconds of the fastest of some runs, after one that does not count."""
+    """Return the seconds of the fastest run after a warm-up run."""
     times = []
     for _ in range(repeats + 1):
         begun = time.perf_counter()
@@ -97,7 +97,7 @@ def fastest(work: Callable[[], None], repeats: int) -> float:
 
 
 def attention(shape: Shape, kind: Context, repeats: int) -> float:
-    """Seconds of the products q k^T and p v: causal halves, each prompt's once a group."""
+    """Return the seconds of q k^T and p v: causal halves, each prompt once per group."""
     size, heads = shape.width // shape.heads, shape.heads
 
     def products(groups: int, queries: int, keys: int) -> float:
@@ -124,7 +124,7 @@ def attention(shape: Shape, kind: Context, repeats: int) -> float:
 
 
 def measure(shape: Shape, kind: Context, repeats: int) -> dict[str, Any]:
-    """Seconds of each part and their sum."""
+    """Return the seconds of each part and their sum."""
     work = Products(load_model(shape))
     rows, later, vocab = shape.rows, shape.completion - 1, shape.vocab
     distinct = shape.prompts * shape.contexts(kind)

@@ -1,12 +1,12 @@
-"""The loss part alone: hidden states of both in, gradients of the student's and of the head out.
+"""Measure the loss alone: hidden states in, gradients of hidden states and head out.
 
     python -m benchmarks.step_time.loss_only --how ours --kind js --vocab 152000 --tokens 1024
     python -m benchmarks.step_time.loss_only --check
 
 ``ours`` is :func:`lightning_sd.objectives.reduce.objective_loss`, ``dense`` log-softmax of full
 logits with autograd, ``sdpo`` the dense loss of TRL's SDPOTrainer, ``chunked`` TRL's
-ChunkedDivergenceFunction.
-Memory is what the process grows by at its largest, the inputs apart and the gradients included.
+ChunkedDivergenceFunction. Memory is the peak growth of the process, with gradients and without
+inputs.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Inputs:
         hidden, head = normal(tokens, width), normal(vocab, width).mul_(2 * width**-0.5)
         teacher = hidden + 0.3 * normal(tokens, width)
         ids = torch.randint(vocab, (tokens,), generator=generator)
-        other = head.clone()  # a frozen copy of its own, as a frozen teacher has
+        other = head.clone()  # a copy, as a frozen teacher has
         return cls(hidden.requires_grad_(), head.requires_grad_(), teacher, other, ids)
 
 
@@ -64,7 +64,7 @@ def ours(kind: Any, x: Inputs) -> Tensor:
 
 
 def dense(kind: str, x: Inputs) -> Tensor:
-    """Written plainly, and as sparingly as autograd allows."""
+    """Compute the divergence from full logits, with as little memory as autograd allows."""
     logs = torch.log_softmax(x.hidden @ x.head.T, -1)
     with torch.no_grad():
         logt = torch.log_softmax(x.teacher_hidden @ x.teacher_head.T, -1)
@@ -104,7 +104,7 @@ WAYS: dict[str, Callable[[Any, Inputs], Tensor]] = {
 
 
 def once(how: str, kind: str, x: Inputs) -> Tensor:
-    """Loss and gradients, which the inputs then hold."""
+    """Compute the loss, and store the gradients in the inputs."""
     x.hidden.grad = x.head.grad = None
     loss = WAYS[how](kind, x)
     loss.backward()
@@ -127,7 +127,7 @@ def measure(how: str, kind: str, x: Inputs, repeats: int) -> dict[str, Any]:
 
 
 def check(tokens: int, width: int, vocab: int) -> None:
-    """All ways give one loss and one gradient."""
+    """Verify that all ways give the same loss and gradients."""
     x, worst = Inputs.random(tokens, width, vocab), 0.0
     for kind in KINDS:
         found = {}

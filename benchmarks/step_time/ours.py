@@ -1,10 +1,10 @@
-"""Our training step, measured.
+"""Measure our training step.
 
     python -m benchmarks.step_time.ours --shape random32k --loss js
 
-The product is not instrumented: its methods are wrapped from outside. The student's and the
-teacher's forward passes end at the hidden states; both heads, and the gradients of the student's,
-belong to ``loss``.
+The package is not instrumented: this script wraps its methods. The forward passes of student and
+teacher end at the hidden states; both heads and the gradients of the student's head are in
+``loss``.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ LOSSES: dict[str, Objective] = {
 }
 LEARNING_RATE = 1e-5
 CLIP = 1.0
-"""Largest norm of the gradient: transformers' default, so that both sides clip."""
+"""Maximum gradient norm: transformers' default, so that both sides clip."""
 
 
 class Words(Task):
-    """Random words for questions, and every answer is right."""
+    """Questions of random words; every answer is right."""
 
     def __init__(self, shape: Shape, number: int) -> None:
         self.shape, self.number = shape, number
@@ -73,11 +73,11 @@ class Words(Task):
 
 
 class WordsForTeacher(TeacherContext):
-    """A view of the wanted length for every rollout.
+    """A view of the required length for every rollout.
 
     Args:
-        shape: Gives the lengths.
-        kind: Where the words come from.
+        shape: Sizes of the benchmark.
+        kind: Source of the words.
     """
 
     template = "{question} {context}"
@@ -97,7 +97,7 @@ class WordsForTeacher(TeacherContext):
 
 
 class Watch(pl.Callback):
-    """Ends a step where Lightning does, and times backward pass and optimizer between its hooks."""
+    """End steps at Lightning's hook, and time backward pass and optimizer between hooks."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock, self.begun = clock, 0.0
@@ -133,10 +133,10 @@ def make_module(shape: Shape, loss: str, model: Any) -> SelfDistillModule:
     )
 
 
-def given_loss(
+def compute_loss(
     module: SelfDistillModule, rollouts: Sequence[Rollout], kind: Context, shape: Shape
 ) -> LossOutput:
-    """The loss of given rollouts, outside of any training."""
+    """Compute the loss of given rollouts outside of a training."""
     module.trainer = pl.Trainer(
         accelerator="cpu",
         logger=False,
@@ -147,10 +147,10 @@ def given_loss(
     return module.loss(rollouts, WordsForTeacher(shape, kind).views(rollouts))[0]
 
 
-def rollouts_of(
+def make_rollouts(
     module: SelfDistillModule, shape: Shape, completions: Sequence[Sequence[int]]
 ) -> list[Rollout]:
-    """Given completions as judged rollouts with their siblings; rows of a group stand together."""
+    """Turn completions into judged rollouts with siblings; rows of a group are adjacent."""
     task = Words(shape, shape.prompts)
     questions = task.questions("train")
     rollouts = []
@@ -163,7 +163,7 @@ def rollouts_of(
 
 
 def instrument(module: SelfDistillModule, clock: Clock, seen: dict[str, int]) -> None:
-    """Wrap the phases; ``seen`` takes the lengths that really occur."""
+    """Wrap the phases; ``seen`` collects the actual lengths."""
     found: Any = module
     found.sample = clock.wrap(module.sample, "rollout")
     found._taught = clock.wrap(module._taught, "teacher")
@@ -174,14 +174,14 @@ def instrument(module: SelfDistillModule, clock: Clock, seen: dict[str, int]) ->
         ready()
         score = module.scorer.score
 
-        def noted(prompts: Sequence[Any], completions: Sequence[Any]) -> Any:
+        def record_score(prompts: Sequence[Any], completions: Sequence[Any]) -> Any:
             who = by_grad_mode()
             seen[f"{who}_prompt"] = max(map(len, prompts))
             seen["shortest"] = min(seen.get("shortest", 10**9), *map(len, completions))
             seen["active"] = len(prompts)
             return score(prompts, completions)
 
-        found.scorer.score = clock.wrap(noted, by_grad_mode)
+        found.scorer.score = clock.wrap(record_score, by_grad_mode)
 
     found.on_student_ready = watch_scorer
 

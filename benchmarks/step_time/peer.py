@@ -1,9 +1,9 @@
-"""TRL's training step, measured as ours is.
+"""Measure TRL's training step in the same way as ours.
 
     python -m benchmarks.step_time.peer --trainer sdpo --shape random32k --loss js
 
-``sdpo`` and ``sdft`` are TRL's experimental self-distillation trainers, ``stable`` its
-DistillationTrainer with the chunked divergence, whose teacher sees no more than the student. The
+``sdpo`` and ``sdft`` are TRL's experimental self-distillation trainers, ``stable`` is its
+DistillationTrainer with the chunked divergence; its teacher sees the same as the student. The
 teacher is the initial model in all three, loaded from the same folder. Forward passes of ``sdpo``
 and ``sdft`` include the output head, those of ``stable`` end at the hidden states.
 """
@@ -44,13 +44,13 @@ LOSSES: dict[str, dict[str, Any]] = {
 
 
 def context_of(trainer: str) -> Context:
-    """What the teacher of a trainer sees; ours is given the same."""
+    """Return the context of a trainer's teacher; ours uses the same."""
     kinds: dict[str, Context] = {"sdpo": "sibling", "sdft": "column", "stable": "same"}
     return kinds[trainer]
 
 
 def settings(shape: Shape, steps: int, folder: str, *, checkpointing: bool) -> dict[str, Any]:
-    """What the three trainers' configurations share."""
+    """Return the settings that the three trainers share."""
     return {
         "output_dir": folder,
         "per_device_train_batch_size": shape.rows,
@@ -77,7 +77,7 @@ def settings(shape: Shape, steps: int, folder: str, *, checkpointing: bool) -> d
 
 
 def dataset(shape: Shape, steps: int, *, repeats: int = 1, context: bool = False) -> Any:
-    """The questions that ours asks, in the same order; each ``repeats`` times."""
+    """Build the questions of our run in the same order, each ``repeats`` times."""
     from datasets import Dataset
 
     rows = []
@@ -132,7 +132,7 @@ def _make_trainer(kind: str, shape: Shape, loss: str, steps: int, shared: dict[s
 
 
 def all_right(completions: list[Any], **_: Any) -> list[float]:
-    """Every answer is right, so every rollout has a sibling to learn from."""
+    """Reward every answer with 1, so that every rollout has a sibling to learn from."""
     return [1.0] * len(completions)
 
 
@@ -146,14 +146,14 @@ def _stable(
         model=model,
         teacher_model=load_model(shape),
         args=DistillationConfig(**shared, beta=beta),
-        # It samples once a prompt, so each stands there once a rollout.
+        # It samples once per prompt, so each prompt occurs once per rollout.
         train_dataset=dataset(shape, steps, repeats=shape.samples),
         processing_class=tokenizer,
     )
 
 
 def instrument(trainer: Any, kind: str, clock: Clock, seen: dict[str, int]) -> None:
-    """Wrap the phases; ``seen`` takes the lengths that really occur."""
+    """Wrap the phases; ``seen`` collects the actual lengths."""
     trainer._generate = clock.wrap(trainer._generate, "rollout")
     trainer.accelerator.backward = clock.wrap(trainer.accelerator.backward, "backward")
     if kind == "stable":

@@ -1,4 +1,4 @@
-"""Which processes a full run consists of, in which order, and how long each will take."""
+"""List the processes of a full run in order, with their estimated durations."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from benchmarks.step_time.shapes import SHAPES, Context, Shape
 
 PACKAGE = "benchmarks.step_time"
 CONTEXTS: dict[str, Context] = {"sdpo": "sibling", "sdft": "column", "stable": "same"}
-"""As in :mod:`.peer`, which is not imported here: this process must stay small (see ``run``)."""
+"""Same as in :mod:`.peer`, which is not imported because this process must stay small (``run``)."""
 START_UP = 8.0
-"""Seconds until a process takes its first step."""
+"""Seconds from the start of a process to its first step."""
 SLOW = 8.0
-"""Seconds above which a loss is measured once after its warm-up, not three times."""
+"""Seconds above which a loss is measured once instead of three times."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class Case:
     module: str
     arguments: tuple[str, ...]
     seconds: float
-    """Guess for a quiet machine of two cores."""
+    """Estimate for a quiet machine with two cores."""
     rounds: int = 1
     facts: tuple[tuple[str, Any], ...] = ()
-    """What the report groups by."""
+    """Columns by which the report groups."""
     huge: bool = True
     """Let torch ask for huge pages, as ``python -m lightning_sd`` does."""
 
@@ -41,12 +41,12 @@ class Case:
 
 
 def plan(steps: int, *, quick: bool, tiny: bool) -> list[tuple[int, Case]]:
-    """Rounds and cases in the order in which they run: all of round 1 before any of round 2.
+    """Return rounds and cases in running order: all of round 1 before any of round 2.
 
     Args:
-        steps: Counted ones a process, after one that warms up.
-        quick: One process a case, and fewer cases.
-        tiny: A tiny shape in place of all, to try the machinery.
+        steps: Measured steps per process, after one warm-up step.
+        quick: One process per case, and fewer cases.
+        tiny: Replace all shapes with a tiny one, to test the scripts.
     """
     cases = [
         Case("check", "check", (), 60),
@@ -66,7 +66,7 @@ def plan(steps: int, *, quick: bool, tiny: bool) -> list[tuple[int, Case]]:
 
 
 def step_cases(name: str, steps: int, *, quick: bool) -> Iterator[Case]:
-    """Ours and TRL's in turn."""
+    """Yield ours and TRL's in turn."""
     main = {"random32k": 3, "lab": 3, "smollm2": 1}[name]
     losses = ["js", "reverse_kl", "top100_js", "sampled"]
     if name == "smollm2" and quick:
@@ -78,17 +78,17 @@ def step_cases(name: str, steps: int, *, quick: bool) -> Iterator[Case]:
     for trainer, loss, rounds in pairs:
         yield ours_case("step", name, {}, loss, CONTEXTS[trainer], steps, rounds)
         yield peer_case("step", name, {}, loss, trainer, steps, rounds)
-    # Ours where no two rollouts share a teacher's prompt.
+    # Ours with a different teacher's prompt for every rollout.
     if name == "random32k" or not quick:
         yield ours_case("step", name, {}, "js", "own", steps, 1)
-    # Activations recomputed, as TRL does it out of the box.
+    # Recomputed activations, TRL's default.
     if name != "lab" and not quick:
         yield checkpointing(ours_case("step", name, {}, "js", "sibling", steps, 1))
         yield checkpointing(peer_case("step", name, {}, "js", "sdpo", steps, 1))
 
 
 def plain_cases(steps: int) -> Iterator[Case]:
-    """Both without huge pages, which gain TRL's trainer more than ours."""
+    """Yield both without huge pages, which help TRL's trainer more than ours."""
     for name, losses in (
         ("random32k", ("js", "reverse_kl", "top100_js", "sampled")),
         ("smollm2", ("js",)),
@@ -102,7 +102,7 @@ def plain_cases(steps: int) -> Iterator[Case]:
 
 
 def checkpointing(case: Case) -> Case:
-    """The same with gradient checkpointing."""
+    """Return the case with gradient checkpointing."""
     return replace(
         case,
         arguments=(*case.arguments, "--checkpointing"),
@@ -111,7 +111,7 @@ def checkpointing(case: Case) -> Case:
 
 
 def curve_cases(steps: int, *, quick: bool) -> Iterator[Case]:
-    """Points of the curves; TRL's at both ends of each."""
+    """Yield the points of the curves; TRL's at both ends of each."""
     for curve, points in CURVES.items():
         for number, changes in enumerate(points):
             facts = (("curve", curve),)
@@ -123,7 +123,7 @@ def curve_cases(steps: int, *, quick: bool) -> Iterator[Case]:
 
 
 def loss_cases(*, quick: bool) -> Iterator[Case]:
-    """By divergence at the largest vocabulary, by vocabulary, and by tokens at the smallest."""
+    """Yield losses per divergence (largest vocabulary), per vocabulary, and per tokens."""
     everyone, leanest = ("ours", "dense", "sdpo", "chunked"), ("ours", "dense", "chunked")
     for kind in ("js",) if quick else ("js", "forward_kl", "reverse_kl"):
         for how in everyone if kind == "js" and not quick else leanest:
@@ -186,7 +186,7 @@ def named(name: str, changes: dict[str, int]) -> tuple[str, ...]:
 
 
 def guess(shape: Shape, loss: str, kind: Context, *, peer: bool) -> float:
-    """Seconds of a step, fitted to the first measurements on two quiet cores."""
+    """Estimate the seconds of a step, fitted to the first measurements on two quiet cores."""
     n, d, rows, tokens = shape.body, shape.head, shape.rows, shape.tokens
     groups = rows if peer else shape.prompts
     contexts = rows if peer else shape.prompts * shape.contexts(kind)
@@ -200,7 +200,7 @@ def guess(shape: Shape, loss: str, kind: Context, *, peer: bool) -> float:
 
 
 def shrunk(case: Case) -> Case:
-    """The same with the tiny shape, and every other size divided by 64."""
+    """Return the case with the tiny shape and every other size divided by 64."""
     words = [_shrunk_word(word) for word in case.arguments]
     if "--shape" in words:
         words[words.index("--shape") + 1] = "tiny"
@@ -217,5 +217,5 @@ def _shrunk_word(word: str) -> str:
 
 
 def _small(name: str, value: Any) -> Any:
-    """Numbers above 16 by 64."""
+    """Divide numbers above 16 by 64."""
     return max(2, value // 64) if isinstance(value, int) and value > 16 else value

@@ -1,4 +1,4 @@
-"""The plots: phases as bars, growth and the loss's memory as curves."""
+"""Plot phases as bars, growth and the loss's memory as curves."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import matplotlib.pyplot as plt
 
 from benchmarks.step_time.table import PHASES, Entry, pairs
 
-COLOURS = ("#4477aa", "#66ccee", "#228833", "#ccbb44", "#ee6677", "#aa3377", "#bbbbbb")
+COLORS = ("#4477aa", "#66ccee", "#228833", "#ccbb44", "#ee6677", "#aa3377", "#bbbbbb")
 WHO = {"ours": "#4477aa", "sdpo": "#ee6677", "sdft": "#ee6677", "dense": "#bbbbbb"}
 WHO |= {"chunked": "#ccbb44"}
 CURVE_NAMES = {
-    "samples": "rollouts a question, at equal tokens",
+    "samples": "rollouts per question, at equal tokens",
     "completion": "completion, tokens",
     "teacher_prompt": "teacher's prompt, tokens",
     "vocab": "vocabulary",
@@ -25,7 +25,7 @@ CURVE_NAMES = {
 
 
 def plot_all(entries: Sequence[Entry], folder: Path) -> None:
-    """Those that have data."""
+    """Plot the figures that have data."""
     for shape in dict.fromkeys(e["shape"] for e in entries if e["part"] == "step"):
         plot_phases(entries, shape, folder / f"phases_{shape}.png")
     if any(e["part"] == "curve" for e in entries):
@@ -35,7 +35,7 @@ def plot_all(entries: Sequence[Entry], folder: Path) -> None:
 
 
 def plot_phases(entries: Sequence[Entry], shape: str, path: Path) -> None:
-    """A bar for ours and one for TRL's, for each pair."""
+    """Plot a bar for ours and one for TRL's per pair."""
     found = [pair for pair in pairs(entries) if pair[0]["shape"] == shape]
     if not found:
         return
@@ -44,9 +44,9 @@ def plot_phases(entries: Sequence[Entry], shape: str, path: Path) -> None:
     for our, peer in found:
         for entry in (our, peer):
             left = 0.0
-            for phase, colour in zip(PHASES, COLOURS, strict=True):
+            for phase, color in zip(PHASES, COLORS, strict=True):
                 seconds = entry.phases[phase]
-                axes.barh(at, seconds, left=left, color=colour, height=0.9)
+                axes.barh(at, seconds, left=left, color=color, height=0.9)
                 left += seconds
             peak = entry.median("peak_mib")
             axes.text(left, at, f" {left:.3g} s, {peak:,.0f} MiB", va="center", fontsize=7)
@@ -58,13 +58,13 @@ def plot_phases(entries: Sequence[Entry], shape: str, path: Path) -> None:
     axes.invert_yaxis()
     axes.margins(x=0.18)
     axes.set_xlabel(f"seconds of a step, {shape}")
-    handles = [plt.Rectangle((0, 0), 1, 1, color=colour) for colour in COLOURS]
+    handles = [plt.Rectangle((0, 0), 1, 1, color=color) for color in COLORS]
     axes.legend(handles, PHASES, ncols=7, fontsize=7, loc="lower center", bbox_to_anchor=(0.4, 1))
     _save(figure, path)
 
 
 def plot_curves(entries: Sequence[Entry], path: Path) -> None:
-    """Time above, memory below."""
+    """Plot time above memory."""
     figure, axes = plt.subplots(2, len(CURVE_NAMES), figsize=(13, 5.5), squeeze=False)
     for column, (curve, label) in enumerate(CURVE_NAMES.items()):
         for who in ("ours", "sdft"):
@@ -88,7 +88,7 @@ def plot_curves(entries: Sequence[Entry], path: Path) -> None:
 
 
 def plot_loss(entries: Sequence[Entry], path: Path) -> None:
-    """The loss alone, JS, by tokens."""
+    """Plot the loss alone, JS, by tokens."""
     found = [e for e in entries if e["part"] == "loss" and e["kind"] == "js"]
     smallest = min(e["vocab"] for e in found)
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.5))
@@ -97,7 +97,7 @@ def plot_loss(entries: Sequence[Entry], path: Path) -> None:
         points.sort(key=lambda e: e["tokens"])
         x = [e["tokens"] for e in points]
         for axis, name in zip(axes, ("seconds", "grown_mib"), strict=True):
-            axis.plot(x, [e.median(name) for e in points], "o-", color=_colour(how), label=how)
+            axis.plot(x, [e.median(name) for e in points], "o-", color=_color(how), label=how)
     for axis, name in zip(axes, ("seconds", "MiB"), strict=True):
         axis.set_xlabel(f"tokens (JS, vocabulary {smallest:,})")
         axis.set_ylabel(name)
@@ -115,7 +115,7 @@ def _peaks(points: Sequence[Entry]) -> list[float]:
     return [e.median("peak_mib") for e in points]
 
 
-def _colour(how: str) -> str:
+def _color(how: str) -> str:
     return {**WHO, "sdpo": "#ee6677"}.get(how, "#000000")
 
 

@@ -1,4 +1,4 @@
-"""``results.md`` and the plots from ``results.csv``.
+"""Write ``results.md`` and the plots from ``results.csv``.
 
 python -m benchmarks.step_time.report --folder benchmarks/step_time
 """
@@ -17,19 +17,18 @@ from benchmarks.step_time.table import PHASES, Entry, markdown, pairs, read, sho
 
 LIBRARIES = ("torch", "transformers", "trl", "lightning")
 HOW = """\
-Written by `python -m benchmarks.step_time.run`. Each number is the median over processes of each
-one's median step; ours and TRL's ran in turn, 2 threads each, float32, no other difference: same
+Written by `python -m benchmarks.step_time.run`. Each number is the median over processes of the
+median step per process. Ours and TRL's ran in turn with 2 threads each in float32, with the same
 weights, questions, number and length of completions (no end token can be sampled), teacher's
-prompt, AdamW, clipping of the gradient's norm. In both torch allocates on huge pages, as
-`python -m lightning_sd` has it do; *plain pages*: in both it does not. Before the first measurement
-`check` takes one step of each of TRL's trainers and finds the same loss and the same gradients in
-ours.
+prompt, AdamW and clipping of the gradient norm. In both, torch allocates on huge pages, as
+`python -m lightning_sd` sets it; *plain pages*: in neither. Before the first measurement `check`
+runs one step of each of TRL's trainers and verifies that ours has the same loss and gradients.
 
-`sdpo`: TRL's SDPOTrainer, the teacher sees the group's first right completion but its own. `sdft`:
-SDFTTrainer, a text that stands with the question. `stable`: DistillationTrainer, the teacher sees
-the question alone. The teacher is the initial model in all. *own*: another text for every rollout,
-so that no two rollouts share a prompt of the teacher, but for the question before it; TRL's time
-does not depend on it."""
+`sdpo`: TRL's SDPOTrainer; the teacher sees the group's first right completion other than its own.
+`sdft`: SDFTTrainer; the teacher sees a text stored with the question. `stable`:
+DistillationTrainer; the teacher sees the question alone. The teacher is the initial model in all.
+*own*: a different text for every rollout, so that the teacher's prompts of two rollouts share no
+more than the question; TRL's time does not depend on it."""
 
 
 def main() -> None:
@@ -40,14 +39,14 @@ def main() -> None:
     sections = [
         "# Speed and memory of a training step",
         HOW,
-        setting(entries),
-        steps(entries),
-        own(entries),
-        phases(entries),
-        floors(entries),
-        losses(entries),
-        flops(entries),
-        curves(entries),
+        format_setting(entries),
+        format_steps(entries),
+        format_own(entries),
+        format_phases(entries),
+        format_floors(entries),
+        format_losses(entries),
+        format_flops(entries),
+        format_curves(entries),
     ]
     text = "\n\n".join(section for section in sections if section)
     (args.folder / "results.md").write_text(text + "\n")
@@ -55,19 +54,19 @@ def main() -> None:
     print(f"Wrote {args.folder / 'results.md'} and the plots.")
 
 
-def setting(entries: Sequence[Entry]) -> str:
-    """Versions, commits, and whether the machine was quiet."""
+def format_setting(entries: Sequence[Entry]) -> str:
+    """Format versions, commits, and the load of the machine."""
     commits = sorted({name for entry in entries for name in entry.commits})
     others = sorted(cores for entry in entries for cores in entry.others)
     libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
     return (
-        f"{libraries}; lightning_sd at {', '.join(commits)} (`+`: with changes). Cores that other "
-        f"processes used meanwhile: median {others[len(others) // 2]:.2f}, largest "
+        f"{libraries}; lightning_sd at {', '.join(commits)} (`+`: with changes). Cores used by "
+        f"other processes: median {others[len(others) // 2]:.2f}, largest "
         f"{others[-1]:.2f}; marked `!` above {DISTURBED}."
     )
 
 
-def steps(entries: Sequence[Entry]) -> str:
+def format_steps(entries: Sequence[Entry]) -> str:
     rows = []
     for our, peer in pairs(entries):
         both = [peer.steps[r] / our.steps[r] for r in peer.steps if r in our.steps]
@@ -93,8 +92,8 @@ def steps(entries: Sequence[Entry]) -> str:
     return _section("A whole step", (*head, "TRL, peak MiB", "memory"), rows)
 
 
-def own(entries: Sequence[Entry]) -> str:
-    """Ours where rollouts share no more of the teacher's prompt than the question."""
+def format_own(entries: Sequence[Entry]) -> str:
+    """Format ours for teacher's prompts that share no more than the question."""
     trl = {(p["shape"], p["loss"]): p for _, p in pairs(entries) if p.who == "sdpo"}
     rows = []
     for entry in entries:
@@ -103,10 +102,10 @@ def own(entries: Sequence[Entry]) -> str:
             speed = f"{peer.step / entry.step:.2f}x"
             rows.append([entry["shape"], entry["loss"], entry.step, peer.step, speed])
     head = ("shape", "loss", "ours, s", "TRL, s", "speed")
-    return _section("A whole step, another context for every rollout", head, rows)
+    return _section("A whole step, a different context for every rollout", head, rows)
 
 
-def phases(entries: Sequence[Entry]) -> str:
+def format_phases(entries: Sequence[Entry]) -> str:
     rows = []
     for entry in entries:
         if entry["part"] == "step":
@@ -115,14 +114,14 @@ def phases(entries: Sequence[Entry]) -> str:
             rows.append([*facts, *(float(found[p]) for p in PHASES), sum(found.values())])
     head = ("shape", "loss", "context", "who", *PHASES, "step")
     note = (
-        "Seconds of the median step. Ours, and those of `stable`, end the forward passes at the "
-        "hidden states: both heads and their gradients are in `loss` (of `stable` also in "
-        "`backward`). `sdpo` and `sdft` form all logits in the forward passes."
+        "Seconds of the median step. Forward passes of ours and of `stable` end at the hidden "
+        "states: both heads and their gradients are in `loss` (for `stable` also in `backward`). "
+        "`sdpo` and `sdft` compute all logits in the forward passes."
     )
     return _section("Phases", head, rows, note)
 
 
-def floors(entries: Sequence[Entry]) -> str:
+def format_floors(entries: Sequence[Entry]) -> str:
     rows = []
     for entry in entries:
         if entry["part"] != "floor":
@@ -143,11 +142,11 @@ def floors(entries: Sequence[Entry]) -> str:
         return ""
     head = ("shape", *names, "attention", "floor", "packed decode")
     for who in ("ours", "TRL"):
-        head += (f"{who} (JS)", "of it", "of the stricter one")
+        head += (f"{who} (JS)", "relative to floor", "to stricter floor")
     note = (
         "Seconds of bare matrix products (`torch.mm`, for attention `torch.bmm`) that no step can "
-        "avoid. Ours decodes faster than `torch.mm` would, with weights that oneDNN has laid out "
-        "(`packed decode`); the stricter floor has that in the place of `decode`."
+        "avoid. Ours decodes faster than `torch.mm`, with weights reordered for oneDNN "
+        "(`packed decode`); the stricter floor uses that instead of `decode`."
     )
     return _section("The floor", head, rows, note)
 
@@ -161,7 +160,7 @@ def _step(entries: Sequence[Entry], shape: str, who: str) -> float | None:
     return None
 
 
-def losses(entries: Sequence[Entry]) -> str:
+def format_losses(entries: Sequence[Entry]) -> str:
     found = [e for e in entries if e["part"] == "loss"]
     groups: dict[tuple[Any, ...], dict[str, Entry]] = {}
     for entry in found:
@@ -178,14 +177,15 @@ def losses(entries: Sequence[Entry]) -> str:
             rows.append(row)
     head = ("vocabulary", "hidden", "tokens", "loss", "way", "seconds", "MiB", "time", "memory")
     note = (
-        "From hidden states to the gradients of hidden states and head. MiB: what the process grew "
-        "by, gradients included. The last two columns are relative to ours. `dense`: log-softmax "
-        "of full logits; `sdpo`: TRL's loss of that name; `chunked`: that of its stable trainer."
+        "From hidden states to the gradients of hidden states and head. MiB: growth of the "
+        "process, gradients included. The last two columns are relative to ours. `dense`: "
+        "log-softmax of full logits; `sdpo`: the loss of TRL's SDPOTrainer; `chunked`: the loss of "
+        "its stable trainer."
     )
     return _section("The loss alone", head, rows, note)
 
 
-def flops(entries: Sequence[Entry]) -> str:
+def format_flops(entries: Sequence[Entry]) -> str:
     names = ("context", "samples", "teacher_prompt", "counted", "least", "ratio", "ratio_trl")
     rows = [
         [found.get(name) for name in names]
@@ -193,21 +193,21 @@ def flops(entries: Sequence[Entry]) -> str:
         if entry["part"] == "flops"
         for found in next(iter(entry.rounds.values()))["flops"]
     ]
-    head = ("context", "G", "teacher's prompt", "ours, FLOPs", "least", "ours", "TRL (SDFT)")
+    head = ("context", "G", "teacher's prompt", "ours, FLOPs", "minimum", "ours", "TRL (SDFT)")
     note = (
         "Forward and backward passes of student and teacher, counted by torch, relative to the "
-        "least that encodes every distinct prompt once (see `flops.py`)."
+        "minimum, which encodes every distinct prompt once (see `flops.py`)."
     )
     return _section("Work counted", head, rows, note)
 
 
-def curves(entries: Sequence[Entry]) -> str:
+def format_curves(entries: Sequence[Entry]) -> str:
     rows = []
     for entry in entries:
         if entry["part"] == "curve":
             facts = [entry["curve"], entry[entry["curve"]], entry.who]
             rows.append([*facts, entry.step, entry.median("peak_mib")])
-    return _section("Growth", ("of", "at", "who", "step, s", "peak MiB"), rows)
+    return _section("Growth", ("size", "value", "who", "step, s", "peak MiB"), rows)
 
 
 def _step_cell(entry: Entry) -> str:

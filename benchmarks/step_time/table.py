@@ -1,4 +1,4 @@
-"""Rows of ``results.csv``, grouped: processes of one case become one entry."""
+"""Group the rows of ``results.csv``: the processes of one case become one entry."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ PHASES = ("rollout", "teacher", "student", "loss", "backward", "optimizer", "oth
 
 @dataclass(frozen=True)
 class Entry:
-    """All good processes of one case."""
+    """All successful processes of one case."""
 
     facts: dict[str, Any]
     rounds: dict[int, dict[str, Any]]
-    """Result of each round's process."""
+    """Result of the process per round."""
     others: tuple[float, ...]
-    """Cores that other processes used meanwhile, for each round."""
+    """Cores that other processes used, per round."""
     commits: tuple[str, ...]
 
     def __getitem__(self, name: str) -> Any:
@@ -29,18 +29,18 @@ class Entry:
 
     @property
     def who(self) -> str:
-        """The trainer, and what is unlike the others' rows."""
+        """Trainer with special settings, such as checkpointing."""
         marks = ["checkpointing"] if self["checkpointing"] else []
         marks += [f"{self['pages']} pages"] if self["pages"] else []
         return ", ".join([self["trainer"], *marks])
 
     def median(self, name: str) -> float:
-        """Median over processes of one number."""
+        """Return the median of one value over processes."""
         return statistics.median(float(found[name]) for found in self.rounds.values())
 
     @property
     def step(self) -> float:
-        """Seconds: median over processes of each one's median step."""
+        """Median over processes of the median step, in seconds."""
         return statistics.median(self.steps.values())
 
     @property
@@ -49,7 +49,7 @@ class Entry:
 
     @property
     def phases(self) -> dict[str, float]:
-        """Seconds of each phase, of the step that is the median one."""
+        """Seconds of each phase in the median step."""
         every = [
             (seconds, phases)
             for found in self.rounds.values()
@@ -60,7 +60,7 @@ class Entry:
 
 
 def read(path: Path) -> list[Entry]:
-    """Entries in the order in which they were first measured."""
+    """Read entries in the order of their first measurement."""
     grouped: dict[str, list[dict[str, str]]] = {}
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
@@ -78,7 +78,7 @@ def read(path: Path) -> list[Entry]:
 
 
 def pairs(entries: Sequence[Entry]) -> list[tuple[Entry, Entry]]:
-    """TRL's steps, each with ours of the same shape, loss and context."""
+    """Pair TRL's steps with ours of the same shape, loss and context."""
     steps = [e for e in entries if e["part"] == "step"]
     alike = ("shape", "loss", "context", "checkpointing", "pages")
     ours = {tuple(e[name] for name in alike): e for e in steps if e["trainer"] == "ours"}
@@ -91,7 +91,7 @@ def pairs(entries: Sequence[Entry]) -> list[tuple[Entry, Entry]]:
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table; numbers with as many digits as they deserve."""
+    """Format a table; numbers have about three significant digits."""
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     lines += ["| " + " | ".join(shown(cell) for cell in row) + " |" for row in rows]
     return "\n".join(lines)

@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.feedback_alignment import contexts, forms, study
-from benchmarks.feedback_alignment.lesson import TAUGHT, every_form
+from benchmarks.feedback_alignment.lesson import TAUGHT, draw_lesson
 from benchmarks.feedback_alignment.report import write_report
-from benchmarks.feedback_alignment.rows import Point, scores, within
+from benchmarks.feedback_alignment.rows import Point, best_within, select_scores
 from benchmarks.feedback_alignment.weak import WeakCritic
 from lightning_sd.critique.base import CritiqueRequest
 from lightning_sd.critique.cache.keys import compute_keys
@@ -127,7 +127,7 @@ def requests():
     ]
 
 
-def criticised(share, asked, seed=0):
+def criticized(share, asked, seed=0):
     critic = WeakCritic(share, seed=seed)
     critic.setup(TASK)
     return critic.critique(asked)
@@ -138,13 +138,13 @@ def test_a_weak_critic_is_wrong_as_often_as_it_says_and_only_where_it_corrects()
     exact = RuleCritic()
     exact.setup(TASK)
     truth = [c.text for c in exact.critique(asked)]
-    assert [c.text for c in criticised(0, asked)] == truth
+    assert [c.text for c in criticized(0, asked)] == truth
     corrections = [bool(c.changed) for c in exact.critique(asked)]
     assert 400 < sum(corrections) < 900
     met = {}
     for share in (0.1, 0.3, 0.5, 1.0):
-        found = criticised(share, asked)
-        assert [c.text for c in found] == [c.text for c in criticised(share, asked)]
+        found = criticized(share, asked)
+        assert [c.text for c in found] == [c.text for c in criticized(share, asked)]
         wrong = [c.text != true for c, true in zip(found, truth, strict=True)]
         met[share] = {i for i, w in enumerate(wrong) if w}
         assert all(corrections[i] for i in met[share])
@@ -155,7 +155,7 @@ def test_a_weak_critic_is_wrong_as_often_as_it_says_and_only_where_it_corrects()
 
 def test_a_false_correction_keeps_the_place_and_goes_on_from_its_digit():
     asked = [r for r in requests() if not r.verdict.correct][:200]
-    for request, found in zip(asked, criticised(1.0, asked), strict=True):
+    for request, found in zip(asked, criticized(1.0, asked), strict=True):
         if not found.changed:
             continue
         place = first_wrong_step(request.question.text, request.attempt)
@@ -188,7 +188,7 @@ def test_every_form_is_taught_as_often_and_answered_by_the_repair():
     kinds = []
     for question in TASK.questions("train"):
         attempt = pupil.attempt(question.text, rng)
-        lesson = every_form(question.text, attempt, rng)
+        lesson = draw_lesson(question.text, attempt, rng)
         kinds.append(lesson.kind)
         assert TASK.verify(question, lesson.target).correct
         if lesson.kind != "reference":
@@ -221,7 +221,7 @@ def run_row(name, seed, right, lr=3e-4, **more):
 
 @pytest.fixture
 def plan(tmp_path):
-    plan = study.at(study.LAB, tmp_path)
+    plan = study.with_folder(study.LAB, tmp_path)
     plan.results.mkdir()
     base = [run_row("base", s, 0.3, curve=[{"step": 0, "val/avg@12": 0.3}]) for s in (1, 2)]
     for row in base:
@@ -274,14 +274,14 @@ def test_a_report_of_half_a_study_is_written_too(plan):
 def test_seeds_with_other_questions_are_refused():
     rows = [run_row("grpo", 1, 0.5), run_row("grpo", 2, 0.5)]
     rows[1]["test"] = rows[1]["test"][:3]
-    with pytest.raises(ValueError, match="other test questions"):
-        scores(rows, "avg")
+    with pytest.raises(ValueError, match="different test questions"):
+        select_scores(rows, "avg")
 
 
 def test_a_budget_counts_what_was_seen_within_it():
     points = [Point(0, 0.3), Point(10, 0.6), Point(20, 0.5), Point(30, 0.9)]
-    assert within(points, 20) == 0.6
-    assert within(points, 30) == 0.9
+    assert best_within(points, 20) == 0.6
+    assert best_within(points, 30) == 0.9
 
 
 def test_the_smaller_of_two_equal_rates_is_chosen():

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.feedback_alignment import study
-from benchmarks.feedback_alignment.operands import kinds_of
+from benchmarks.feedback_alignment.operands import classify_tokens
 from benchmarks.feedback_alignment.shown import ShownCritique, ShownReference
-from benchmarks.feedback_alignment.sums import SHOTS, RunningSums, asked, solution
+from benchmarks.feedback_alignment.sums import SHOTS, RunningSums, format_question, solution
 from lightning_sd.cli.main import main
 from lightning_sd.types import Rollout
 
@@ -65,8 +65,8 @@ def test_steps_too_many_are_left_out():
 
 def test_the_expression_is_the_gyms_own():
     raw = super(RunningSums, TASK).questions("val")[0]
-    assert asked(raw).text in raw.text
-    assert asked(raw).id == raw.id
+    assert format_question(raw).text in raw.text
+    assert format_question(raw).id == raw.id
 
 
 @pytest.mark.parametrize("context", [ShownCritique(), ShownReference()], ids=["own", "reference"])
@@ -90,7 +90,7 @@ def test_the_teacher_is_shown_how_the_same_examples_are_read(context):
 
 def test_digits_that_repeat_are_told_from_those_that_are_new():
     text = "<step_1>9 + 8 = 17</step_1><step_2>17 + 3 = 20</step_2><answer>20</answer>"
-    kinds = kinds_of(text, [*range(1, len(text) + 1), len(text)])
+    kinds = classify_tokens(text, [*range(1, len(text) + 1), len(text)])
     found = {
         kind: "".join(c for c, k in zip(text, kinds, strict=False) if k == kind) for kind in kinds
     }

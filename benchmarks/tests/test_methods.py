@@ -70,8 +70,8 @@ def command_of(run):
 @pytest.mark.parametrize(
     "run",
     [
-        *echodistill.grid(list(echodistill.METHODS), [1], 3, Path("model")),
-        *rcsd.grid(list(rcsd.METHODS), [1], 3, Path("model")),
+        *echodistill.build_grid(list(echodistill.METHODS), [1], 3, Path("model")),
+        *rcsd.build_grid(list(rcsd.METHODS), [1], 3, Path("model")),
     ],
     ids=lambda run: run.key,
 )
@@ -152,7 +152,7 @@ def test_signal_is_a_ratio_of_sums_not_a_mean_of_ratios():
             "one_sided": {"style": 1.0, "task": 3.0},
         },
     ]
-    found = report.style_figures(rows, "one_sided", 50)
+    found = report.measure_style(rows, "one_sided", 50)
     assert found["share"].mean == pytest.approx(0.5)
     assert found["style"].mean == pytest.approx(1.0)
     assert found["ratio"].mean == pytest.approx((4 / 4) / (4 / 16))
@@ -196,21 +196,23 @@ def test_tables_of_the_studies_with_models_of_their_own():
     whole = trained(rcsd.GENERATED, 1, 0.7, 30.0)
     whole["questions"] = dict(runs[0]["questions"])
     whole |= {"stage": {"steps": 60, "questions": runs[2]["questions"]}, "rubrics": 0.75}
-    text = "\n".join(rcsd.table([*runs, whole], ["GRPO", "OPSD", "RCSD", rcsd.GENERATED], 50))
+    text = "\n".join(
+        rcsd.format_table([*runs, whole], ["GRPO", "OPSD", "RCSD", rcsd.GENERATED], 50)
+    )
     assert "| untrained | 2 | | 20.8 [" in text
     assert "| GRPO | 2 | 10,240 | 25.8 [" in text
     assert "| RCSD | 2 | 5,120 | 35.8 [" in text
     assert "RCSD minus OPSD, Avg@12 in points: 10.0 [10.0, 10.0]." in text
     assert "Stage I, 60 steps" in text
     assert "| after | 35.8 [" in text
-    assert "75.0% got a rubric" in text
+    assert "75.0% of the training questions got a rubric" in text
 
     names = ("EchoDistill", "GRPO")
     rows = [trained(n, s, r, 9.0) for n, r in zip(names, (0.4, 0.6), strict=True) for s in (1, 2)]
     rows += [trained(echodistill.UNTRAINED, 1, 0.4, 9.0)]
     for row in rows:
         row["questions"]["clean"] = asked(0.9)
-    text = "\n".join(echodistill.table(rows, names, 50))
+    text = "\n".join(echodistill.format_table(rows, names, 50))
     assert "| untrained | 1 | 41.5 [" in text
     assert "| GRPO | 2 | 61.5 [" in text
     assert "EchoDistill minus GRPO, Avg@4 in noise, in points: -20.0 [-20.0, -20.0]." in text
@@ -277,7 +279,7 @@ def test_other_questions_are_refused(raw):
     runs = [trained("OPSD", s, 0.5, 30.0) for s in (1, 2)]
     runs[1]["questions"]["after"]["id"] = ["x", *runs[1]["questions"]["after"]["id"][1:]]
     with pytest.raises(ValueError, match="different test questions"):
-        report.answers(runs, "avg")
+        report.select_answers(runs, "avg")
 
 
 def test_the_smaller_of_two_equal_rates_is_chosen():
@@ -306,7 +308,7 @@ def test_pages_are_filled_again_and_again(raw):
     assert "no clip" not in once
     assert once.endswith("\n\nAfter.\n\n<!-- other -->\n")
     assert pages.fill(once, "results: opsd", block) == once
-    with pytest.raises(ValueError, match="must stand in the page once"):
+    with pytest.raises(ValueError, match="0 times: must be 1"):
         pages.fill(page, "results: sdft", block)
 
 

@@ -1,4 +1,4 @@
-"""A Qwen2-Audio of 0.4 million parameters: transformers' own classes, a vocabulary of our own."""
+"""A Qwen2-Audio of 0.4 million parameters: transformers' classes with a small vocabulary."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ CHAT_TEMPLATE = (
 
 
 def texts(questions: Iterable[Question]) -> list[str]:
-    """All that the vocabulary has to be good at."""
+    """List all texts that the vocabulary must encode well."""
     return [t for q in questions for t in (q.text, q.reference or "")]
 
 
 def audio_processor(samples: Iterable[str], *, seconds: int = 1, bins: int = 40) -> Any:
-    """A processor: mel bins every 20 ms, and a byte-level vocabulary.
+    """Build a processor: mel bins every 20 ms, and a byte-level vocabulary.
 
     Args:
-        samples: What the model will read and write.
-        seconds: Longest sound.
-        bins: Mel bins.
+        samples: Texts that the model will read and write.
+        seconds: Length of the longest sound.
+        bins: Number of mel bins.
     """
     from transformers import Qwen2AudioProcessor, WhisperFeatureExtractor
 
@@ -42,26 +42,26 @@ def audio_processor(samples: Iterable[str], *, seconds: int = 1, bins: int = 40)
         {"additional_special_tokens": list(AUDIO_TOKENS)}, replace_extra_special_tokens=False
     )
     tokenizer.chat_template = CHAT_TEMPLATE
-    ears = WhisperFeatureExtractor(
+    extractor = WhisperFeatureExtractor(
         feature_size=bins,
         sampling_rate=SAMPLING_RATE,
         hop_length=SAMPLING_RATE // 50,
         n_fft=640,
         chunk_length=seconds,
     )
-    return Qwen2AudioProcessor(ears, tokenizer, chat_template=CHAT_TEMPLATE)
+    return Qwen2AudioProcessor(extractor, tokenizer, chat_template=CHAT_TEMPLATE)
 
 
 def audio_model(
     processor: Any, *, width: int = 96, layers: int = 2, seed: int = 0, spread: float = 0.05
 ) -> Any:
-    """A model for a processor's sounds and vocabulary, its weights random.
+    """Build a model with random weights for a processor's sounds and vocabulary.
 
     Args:
-        processor: Of :func:`audio_processor`.
-        width: Of the encoder of sounds and of the language model, a multiple of 4.
-        layers: Of the encoder; the language model has one more.
-        seed: Of the weights.
+        processor: Processor from :func:`audio_processor`.
+        width: Width of the audio encoder and of the language model, a multiple of 4.
+        layers: Layers of the encoder; the language model has one more.
+        seed: Seed of the weights.
         spread: Standard deviation of the weights.
     """
     from transformers import (
@@ -72,7 +72,7 @@ def audio_model(
         Qwen2Config,
     )
 
-    tokenizer, ears = processor.tokenizer, processor.feature_extractor
+    tokenizer, extractor = processor.tokenizer, processor.feature_extractor
     ends = {
         "pad_token_id": tokenizer.pad_token_id,
         "eos_token_id": tokenizer.eos_token_id,
@@ -80,12 +80,12 @@ def audio_model(
     }
     config = Qwen2AudioConfig(
         audio_config=Qwen2AudioEncoderConfig(
-            num_mel_bins=ears.feature_size,
+            num_mel_bins=extractor.feature_size,
             d_model=width,
             encoder_layers=layers,
             encoder_attention_heads=4,
             encoder_ffn_dim=2 * width,
-            max_source_positions=ears.nb_max_frames // 2,
+            max_source_positions=extractor.nb_max_frames // 2,
             initializer_range=spread,
         ),
         text_config=Qwen2Config(

@@ -1,4 +1,4 @@
-"""Teach a small Qwen2-Audio to hear clean digits, and write it to a folder.
+"""Train a small Qwen2-Audio to recognize clean spoken digits, and save it.
 
     python -m benchmarks.methods.echodistill.prepare
 
@@ -31,7 +31,7 @@ Row = tuple[list[int], list[int]]
 
 
 def rows(questions: list[Question], tokenizer: Any) -> list[Row]:
-    """Prompt and target of each question."""
+    """Encode prompt and target of each question."""
     found = []
     for question in questions:
         target = tokenizer(question.reference, add_special_tokens=False).input_ids
@@ -40,8 +40,10 @@ def rows(questions: list[Question], tokenizer: Any) -> list[Row]:
     return found
 
 
-def teach(model: Any, known: list[Row], *, steps: int, batch: int, lr: float, seed: int) -> None:
-    """Next-token training on the targets, in place."""
+def train_model(
+    model: Any, known: list[Row], *, steps: int, batch: int, lr: float, seed: int
+) -> None:
+    """Train on the targets by next-token prediction, in place."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, lr, total_steps=steps, pct_start=0.05, cycle_momentum=False
@@ -67,7 +69,7 @@ def teach(model: Any, known: list[Row], *, steps: int, batch: int, lr: float, se
 
 
 def accuracy(model: Any, tokenizer: Any, task: SpokenDigitsTask, number: int) -> dict[str, float]:
-    """Greedy accuracy on the task's first test questions, whole and by kind of question."""
+    """Return greedy accuracy on the first test questions, in total and per kind of question."""
     sampler = TransformersSampler(max_new_tokens=24, temperature=0)
     right: dict[str, list[float]] = {}
     questions = task.questions("test")[:number]
@@ -98,14 +100,14 @@ def main() -> None:
     parser.add_argument("--measure", type=int, default=200, help="test questions for the accuracy")
     parser.add_argument("--folder", type=Path, default=FOLDER)
     args = parser.parse_args()
-    # Another seed than the study's: no sound of it is met here.
+    # Differs from the study's seed, so no sound of the study is used here.
     task = SpokenDigitsTask(clean=True, train_size=args.sounds, test_size=args.measure, seed=1000)
     questions = list(task.questions("train"))
     processor = audio_processor(texts(questions))
     tokenizer = prepare_tokenizer(processor, "echodistill")
     model = audio_model(processor, seed=args.seed)
     known = rows(questions, tokenizer)
-    teach(model, known, steps=args.steps, batch=args.batch, lr=args.lr, seed=args.seed)
+    train_model(model, known, steps=args.steps, batch=args.batch, lr=args.lr, seed=args.seed)
     model.save_pretrained(args.folder)
     processor.save_pretrained(args.folder)
     found = {"clean": accuracy(model, tokenizer, task, args.measure)}

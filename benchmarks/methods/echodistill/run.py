@@ -1,11 +1,11 @@
-"""EchoDistill against its parts: noisy digits, the frozen teacher hears them clean.
+"""Compare EchoDistill with its parts: noisy digits, and a frozen teacher that hears them clean.
 
-    python -m benchmarks.methods.echodistill.prepare    # once, teaches the model
+    python -m benchmarks.methods.echodistill.prepare    # once, trains the model
     python -m benchmarks.methods.echodistill.run --seeds 1 2 3
 
-Each run is ``fit`` with configs/echodistill.yaml and what the method changes, then ``test`` of the
-trained student on the same test questions without noise. ``results.jsonl`` holds every run;
-``results.md`` the table. It goes on where it was stopped.
+Each run is ``fit`` with configs/echodistill.yaml and the method's options, then ``test`` of the
+trained student on the same test questions without noise. ``results.jsonl`` holds every run,
+``results.md`` the table. An interrupted run continues where it stopped.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from benchmarks.grid import Row, Run, fit_command
 from benchmarks.intervals import interval
 from benchmarks.methods.echodistill.prepare import FOLDER
 from benchmarks.methods.lab import columns, read_before_after
-from benchmarks.methods.own import gaps, run_study
-from benchmarks.methods.report import DRAWS, answers, named
+from benchmarks.methods.report import DRAWS, select_answers, select_runs
+from benchmarks.methods.standalone import format_gaps, run_study
 
 HERE = Path(__file__).parent
 OBJECTIVE = "--model.init_args.objective.init_args"
@@ -35,11 +35,11 @@ METHODS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     BOUNDED: (("echodistill",), (f"{OBJECTIVE}.dual_clip=3",)),
     "on policy": (("echodistill", "echodistill_onpolicy"), ()),
 }
-"""Configs and further options. Distillation alone samples nothing but what the step asks for."""
+"""Configs and further options. Distillation alone samples one rollout per question."""
 
 
-def grid(methods: Sequence[str], seeds: Sequence[int], steps: int, model: Path) -> list[Run]:
-    """A run for each method and seed, and the untrained model without noise."""
+def build_grid(methods: Sequence[str], seeds: Sequence[int], steps: int, model: Path) -> list[Run]:
+    """List one run per method and seed, and the untrained model without noise."""
     facts = {"steps": steps}
     runs = [
         Run(UNTRAINED, seed, [_test(("echodistill", ROWS), (), _common(seed, model))], facts)
@@ -78,7 +78,7 @@ def _test(
 
 
 def collect(run: Run, folder: Path) -> Row:
-    """Answers in noise before and after, and without noise, question by question."""
+    """Read the answers per question: in noise before and after training, and without noise."""
     lines = (folder / "out/echodistill/clean.jsonl").read_text(encoding="utf-8").splitlines()
     questions = {"clean": columns([json.loads(line) for line in lines])}
     path = folder / "out/echodistill/before_after.json"
@@ -87,8 +87,8 @@ def collect(run: Run, folder: Path) -> Row:
     return {"questions": questions}
 
 
-def table(rows: Sequence[Row], methods: Sequence[str], draws: int = DRAWS) -> Iterator[str]:
-    """Markdown: means over seeds and questions with 95% bootstrap intervals."""
+def format_table(rows: Sequence[Row], methods: Sequence[str], draws: int = DRAWS) -> Iterator[str]:
+    """Format means over seeds and questions with 95% bootstrap intervals as Markdown."""
     steps = rows[0]["steps"]
     yield (
         f"{steps} steps of 16 questions at -5 to 10 dB; Avg@4 with its mean and 95% interval over "
@@ -97,31 +97,32 @@ def table(rows: Sequence[Row], methods: Sequence[str], draws: int = DRAWS) -> It
     yield ""
     yield "| | seeds | in noise | without noise | length in noise | minutes |"
     yield "|---|---|---|---|---|---|"
-    first, other = named(rows, UNTRAINED), named(rows, methods[0])
-    cells = _cells(other, "before", first, draws)
+    first, other = select_runs(rows, UNTRAINED), select_runs(rows, methods[0])
+    cells = _format_cells(other, "before", first, draws)
     yield f"| {UNTRAINED} | {len(first)} | {cells} | |"
     for name in methods:
-        runs = named(rows, name)
+        runs = select_runs(rows, name)
         minutes = sum(run["minutes"] for run in runs) / len(runs)
-        yield f"| {name} | {len(runs)} | {_cells(runs, 'after', runs, draws)} | {minutes:.1f} |"
+        cells = _format_cells(runs, "after", runs, draws)
+        yield f"| {name} | {len(runs)} | {cells} | {minutes:.1f} |"
     yield ""
     for ours in (BOUNDED, "EchoDistill"):
         others = ("GRPO", "distillation alone", "on policy")
-        yield from gaps(rows, ours, others, "Avg@4 in noise,", draws)
+        yield from format_gaps(rows, ours, others, "Avg@4 in noise,", draws)
 
 
-def _cells(noisy: Sequence[Row], when: str, clean: Sequence[Row], draws: int) -> str:
+def _format_cells(noisy: Sequence[Row], when: str, clean: Sequence[Row], draws: int) -> str:
     found = [
-        interval(answers(noisy, "avg", when), draws=draws).text(),
-        interval(answers(clean, "avg", "clean"), draws=draws).text(),
-        interval(answers(noisy, "length", when), draws=draws).text(scale=1),
+        interval(select_answers(noisy, "avg", when), draws=draws).text(),
+        interval(select_answers(clean, "avg", "clean"), draws=draws).text(),
+        interval(select_answers(noisy, "length", when), draws=draws).text(scale=1),
     ]
     return " | ".join(found)
 
 
 def main() -> None:
     about = (__doc__ or "").splitlines()[0]
-    run_study(about, HERE, FOLDER, list(METHODS), grid, collect=collect, table=table)
+    run_study(about, HERE, FOLDER, list(METHODS), build_grid, collect=collect, table=format_table)
 
 
 if __name__ == "__main__":

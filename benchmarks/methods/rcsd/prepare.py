@@ -1,4 +1,4 @@
-"""Teach a tiny solver to answer alone, badly, and to read rubrics, well; write it to a folder.
+"""Train a tiny solver that answers poorly without help and reads rubrics well; save it.
 
     python -m benchmarks.methods.rcsd.prepare
 
@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks.methods.rcsd.rows import Rows, analysis, rubric_of, texts
 from benchmarks.methods.rcsd.wording import (
-    ANALYSE,
+    ANALYZE,
     ANSWER,
     CONDITIONED,
     DESIGN,
@@ -43,7 +43,7 @@ FOLDER = Path("out/rcsd/model")
 
 
 def new_model(tokenizer: Any, *, width: int, layers: int) -> Any:
-    """A random Llama for a vocabulary."""
+    """Build a random Llama for a vocabulary."""
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
     ends: dict[str, Any] = {
@@ -68,7 +68,7 @@ def new_model(tokenizer: Any, *, width: int, layers: int) -> Any:
 
 
 def teach(model: Any, tokenizer: Any, rows: Rows, *, steps: int, lr: float) -> None:
-    """Next-token training on the rows' targets, in place."""
+    """Train on the rows' targets by next-token prediction, in place."""
     module = ContinuingModule(
         LoadedModel(model, tokenizer),
         optimizer=partial(torch.optim.AdamW, lr=lr, betas=(0.9, 0.98), weight_decay=0.05),
@@ -90,7 +90,7 @@ def teach(model: Any, tokenizer: Any, rows: Rows, *, steps: int, lr: float) -> N
 
 
 def measure(model: Any, tokenizer: Any, task: RubricTask) -> dict[str, float]:
-    """What it can do on validation questions, 8 answers each at temperature 1."""
+    """Measure the solver on validation questions, 8 answers each at temperature 1."""
     solver = Solver(model.eval(), tokenizer, torch.Generator().manual_seed(0))
     questions = task.questions("val")
     design = RubricWritingTask(task, DESIGN)
@@ -118,7 +118,7 @@ def _prompts(questions: Any, designs: Any) -> dict[str, list[tuple[Message, ...]
     def thought(question: Question) -> tuple[Message, ...]:
         facts = facts_in(question.reference or "")
         wrong = facts_in(_error(question))[0]
-        turns = [given(question, ANALYSE), analysis(facts, Fact(*wrong)), ANSWER]
+        turns = [given(question, ANALYZE), analysis(facts, Fact(*wrong)), ANSWER]
         roles = ("user", "assistant", "user")
         return tuple(Message(role=r, content=t) for r, t in zip(roles, turns, strict=True))
 
@@ -147,8 +147,8 @@ def _error(question: Question) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--block", type=int, default=16, help="rows of a micro-batch")
-    parser.add_argument("--micro", type=int, default=3, help="micro-batches a step")
+    parser.add_argument("--block", type=int, default=16, help="rows per micro-batch")
+    parser.add_argument("--micro", type=int, default=3, help="micro-batches per step")
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--width", type=int, default=96)
     parser.add_argument("--layers", type=int, default=2)

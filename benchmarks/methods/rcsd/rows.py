@@ -1,8 +1,8 @@
-"""What the lab's solver learns from: answering alone, badly, and reading rubrics, well.
+"""Training rows of the RCSD lab solver: poor answers without help, good reading of rubrics.
 
-Behind a context the facts are drawn at random, so that they can only be read, not known. A part of
-those answers has begun already, right or wrong, and the solver goes on as the context says: as a
-teacher it then scores what a student wrote.
+Rows with a context draw their facts at random, so the facts can only be read from the context. Some
+of those answers already have a beginning, right or wrong, and the target continues as the context
+says: as a teacher, the solver scores text that a student wrote.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from torch.utils.data import Dataset
 
 from benchmarks.methods.rcsd.wording import (
-    ANALYSE,
+    ANALYZE,
     ANSWER,
     CONDITIONED,
     DESIGN,
@@ -29,16 +29,16 @@ from lightning_sd.lab.rubric import creature_rubric, spare_questions
 from lightning_sd.types import Message, Question
 
 KINDS = ((0.35, 0.03), (0.40, 0.45), (0.25, 0.85))
-"""(share of all facts, rate at which the common mistake is said instead): sure, shaky, wrong."""
+"""(share of all facts, rate of the common mistake): known, uncertain, wrong."""
 ORDER = (
     *("alone", "given", "alone", "thought", "reference", "alone"),
     *("target", "given", "alone", "analysis", "design", "thought"),
 )
-"""Kinds of micro-batches, in turn."""
+"""Cycle of the kinds of micro-batches."""
 
 
 def slip(thing: str, aspect: str) -> float:
-    """How often the pupil says the common mistake."""
+    """Return the rate at which the pupil states the common mistake."""
     draw = random.Random(f"rcsd pupil/{thing}/{aspect}").random()
     for share, rate in KINDS:
         if draw < share:
@@ -48,22 +48,22 @@ def slip(thing: str, aspect: str) -> float:
 
 
 def pupil_facts(thing: str, aspects: Sequence[str], rng: random.Random) -> list[Fact]:
-    """What the pupil believes at the moment."""
+    """Draw the facts that the pupil states in one answer."""
     return [mistake(thing, a) if rng.random() < slip(thing, a) else fact(thing, a) for a in aspects]
 
 
 def spoken(facts: Sequence[Fact], rng: random.Random) -> str:
-    """Facts as sentences, each in one of its forms."""
+    """Render facts as sentences, each in one of its forms."""
     return " ".join(item.say(rng.randrange(2)) for item in facts)
 
 
 def analysis(facts: Sequence[Fact], wrong: Fact) -> str:
-    """What matters, in a line."""
+    """Render the analysis: the expected values and the common mistake, in one line."""
     return ", ".join(item.value for item in facts) + f"; not {wrong.value}."
 
 
 def pupil_rubric(facts: Sequence[Fact], rng: random.Random) -> list[dict[str, object]]:
-    """A careless rubric: weights and mistakes at random, the negative criterion often missing."""
+    """Draw a careless rubric: random weights and mistake, negative criterion often missing."""
     wrong = rng.choice([v for v in VALUES[facts[0].aspect] if v != facts[0].value])
     plain = creature_rubric(facts, Fact(facts[0].aspect, wrong)).plain()
     for criterion in plain[:-1]:
@@ -73,11 +73,11 @@ def pupil_rubric(facts: Sequence[Fact], rng: random.Random) -> list[dict[str, ob
 
 @dataclass(frozen=True)
 class Rows(Dataset[Question]):
-    """Row i is the same in every process."""
+    """Training rows; row i is the same in every process."""
 
     length: int
     block: int
-    """Rows of a micro-batch, all of one kind."""
+    """Rows per micro-batch, all of one kind."""
     seed: int = 0
 
     def __len__(self) -> int:
@@ -102,7 +102,7 @@ _SPARE = spare_questions()
 def _shown(
     kind: str, index: int, text: str, facts: list[Fact], wrong: Fact, rng: random.Random
 ) -> Question:
-    """A row with something to read."""
+    """Build a row with a context to read."""
     reference = " ".join(item.say() for item in facts)
     truth = creature_rubric(facts, wrong).render()
     design = DESIGN.format(question=text, reference=reference)
@@ -111,7 +111,7 @@ def _shown(
         return _row(kind, index, [design], careless)
     if kind == "target":
         return _row(kind, index, [DESIGN_WITH_RUBRIC.format(question=design, rubric=truth)], truth)
-    first = CONDITIONED.format(question=text, rubric=truth, request=ANALYSE)
+    first = CONDITIONED.format(question=text, rubric=truth, request=ANALYZE)
     thought = analysis(facts, wrong)
     if kind == "analysis":
         return _row(kind, index, [first], thought)
@@ -138,10 +138,10 @@ def _row(kind: str, index: int, turns: Sequence[str], target: str, **extra: str)
 
 
 def texts(rows: Sequence[Question]) -> list[str]:
-    """All that the vocabulary has to be good at."""
+    """List all texts that the vocabulary must encode well."""
     return [t for row in rows for t in (*(m["content"] for m in row.messages), row.reference or "")]
 
 
 def rubric_of(question: Question) -> str:
-    """The ground truth, rendered."""
+    """Render the ground-truth rubric."""
     return Rubric.of(question.extra["rubric"]).render()

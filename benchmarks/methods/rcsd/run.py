@@ -1,11 +1,11 @@
-"""RCSD against OPSD and GRPO on open answers that a rubric judges, stage I included.
+"""Compare RCSD with OPSD and GRPO on open answers judged by a rubric, including stage I.
 
-    python -m benchmarks.methods.rcsd.prepare    # once, teaches the solver
+    python -m benchmarks.methods.rcsd.prepare    # once, trains the solver
     python -m benchmarks.methods.rcsd.run --seeds 1 2 3
 
-Each run is ``fit`` with configs/rcsd.yaml and what the method changes. "Generated rubrics" is the
-whole method: stage I, the command that writes the rubrics, stage II. ``results.jsonl`` holds every
-run, ``results.md`` the tables. It goes on where it was stopped.
+Each run is ``fit`` with configs/rcsd.yaml and the method's options. "Generated rubrics" is the
+complete method: stage I, the command that writes the rubrics, stage II. ``results.jsonl`` holds
+every run, ``results.md`` the tables. An interrupted run continues where it stopped.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pathlib import Path
 from benchmarks.grid import Row, Run, fit_command
 from benchmarks.intervals import interval
 from benchmarks.methods.lab import read_before_after
-from benchmarks.methods.own import gaps, run_study
 from benchmarks.methods.rcsd.prepare import FOLDER
 from benchmarks.methods.rcsd.wording import DESIGN
-from benchmarks.methods.report import DRAWS, answers, named, score_cells
+from benchmarks.methods.report import DRAWS, format_scores, select_answers, select_runs
+from benchmarks.methods.standalone import format_gaps, run_study
 
 HERE = Path(__file__).parent
 RUBRICS = "out/rcsd/rubrics.jsonl"
@@ -36,13 +36,13 @@ METHODS: dict[str, tuple[str, ...]] = {
     GENERATED: (f"{SOURCE}=GeneratedRubric", f"{SOURCE}.init_args.path={RUBRICS}"),
     "RCSD, random rubrics": (f"{SOURCE}=RandomRubric",),
 }
-"""Each method's overlay behind configs/rcsd.yaml, or options."""
+"""Each method's overlay over configs/rcsd.yaml, or options."""
 ROLLOUTS = {"GRPO": 8}
-"""A question; all others 4."""
+"""Rollouts per question; 4 for all other methods."""
 
 
-def grid(methods: Sequence[str], seeds: Sequence[int], steps: int, model: Path) -> list[Run]:
-    """A run for each method and seed."""
+def build_grid(methods: Sequence[str], seeds: Sequence[int], steps: int, model: Path) -> list[Run]:
+    """List one run per method and seed."""
     return [
         Run(name, seed, _commands(name, seed, steps, model), {"steps": steps})
         for seed in seeds
@@ -70,7 +70,7 @@ def _commands(name: str, seed: int, steps: int, model: Path) -> list[list[str]]:
 
 
 def collect(run: Run, folder: Path) -> Row:
-    """Answers before and after, question by question; of stage I the same, and what was refused."""
+    """Read the answers per question before and after training, and the same of stage I."""
     row = read_before_after(folder / "out/rcsd/run/before_after.json")
     stage = folder / "out/rcsd/rubrics/before_after.json"
     if stage.exists():
@@ -80,33 +80,33 @@ def collect(run: Run, folder: Path) -> Row:
     return row
 
 
-def table(rows: Sequence[Row], methods: Sequence[str], draws: int = DRAWS) -> Iterator[str]:
-    """Markdown: right answers and the rubric's reward, and the differences from RCSD."""
+def format_table(rows: Sequence[Row], methods: Sequence[str], draws: int = DRAWS) -> Iterator[str]:
+    """Format right answers, rubric rewards and the differences from RCSD as Markdown."""
     steps = rows[0]["steps"]
     yield (
         f"{steps} steps of 32 questions; mean and 95% interval over seeds and 128 test questions. "
-        "`reward`: the share of the rubric that an answer earned; Avg: answers that earned all."
+        "`reward`: the earned share of the rubric; Avg: answers that earned the whole rubric."
     )
     yield ""
     yield "| | seeds | rollouts | reward | Avg@12 | Pass@12 | Maj@12 | length | minutes |"
     yield "|---|---|---|---|---|---|---|---|---|"
-    first = named(rows, methods[0])
-    reward = interval(answers(first, "reward", "before"), draws=draws).text()
-    yield f"| untrained | {len(first)} | | {reward} | {score_cells(first, 'before', draws)} | |"
+    first = select_runs(rows, methods[0])
+    reward = interval(select_answers(first, "reward", "before"), draws=draws).text()
+    yield f"| untrained | {len(first)} | | {reward} | {format_scores(first, 'before', draws)} | |"
     for name in methods:
-        runs = named(rows, name)
-        reward = interval(answers(runs, "reward"), draws=draws).text()
+        runs = select_runs(rows, name)
+        reward = interval(select_answers(runs, "reward"), draws=draws).text()
         total = ROLLOUTS.get(name, 4) * 32 * steps
         minutes = sum(run["minutes"] for run in runs) / len(runs)
-        cells = f"{reward} | {score_cells(runs, 'after', draws)} | {minutes:.1f}"
+        cells = f"{reward} | {format_scores(runs, 'after', draws)} | {minutes:.1f}"
         yield f"| {name} | {len(runs)} | {total:,} | {cells} |"
     yield ""
-    yield from gaps(rows, "RCSD", ("OPSD", "GRPO"), "Avg@12", draws)
-    yield from stage_table(named(rows, GENERATED), draws)
+    yield from format_gaps(rows, "RCSD", ("OPSD", "GRPO"), "Avg@12", draws)
+    yield from format_stage(select_runs(rows, GENERATED), draws)
 
 
-def stage_table(runs: Sequence[Row], draws: int) -> Iterator[str]:
-    """Stage I: how well the generator's rubrics agree with the expert's."""
+def format_stage(runs: Sequence[Row], draws: int) -> Iterator[str]:
+    """Format stage I: agreement of the generator's rubrics with the expert's."""
     if not runs:
         return
     stages = [run["stage"] for run in runs]
@@ -115,19 +115,21 @@ def stage_table(runs: Sequence[Row], draws: int) -> Iterator[str]:
         "on the test questions, 4 texts each."
     )
     yield ""
-    yield "| | agreement | texts that are a whole right rubric |"
+    yield "| | agreement | texts that are a completely right rubric |"
     yield "|---|---|---|"
     for when in ("before", "after"):
-        cells = [interval(answers(stages, m, when), draws=draws).text() for m in ("reward", "avg")]
+        cells = [
+            interval(select_answers(stages, m, when), draws=draws).text() for m in ("reward", "avg")
+        ]
         yield f"| {when} | {' | '.join(cells)} |"
     share = 100 * sum(run["rubrics"] for run in runs) / len(runs)
     yield ""
-    yield f"Of the training questions {share:.1f}% got a rubric that could be read."
+    yield f"{share:.1f}% of the training questions got a rubric that could be parsed."
 
 
 def main() -> None:
     about = (__doc__ or "").splitlines()[0]
-    run_study(about, HERE, FOLDER, list(METHODS), grid, collect=collect, table=table)
+    run_study(about, HERE, FOLDER, list(METHODS), build_grid, collect=collect, table=format_table)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The short wordings that the lab's solver was taught; the configs hold the same."""
+"""The short prompts that the lab's solver was trained on; the configs hold the same text."""
 
 DESIGN = "{question}\nReference: {reference}\nWrite a rubric."
 DESIGN_WITH_RUBRIC = "{question}\nTarget:\n{rubric}"
 CONDITIONED = "{question}\nRubric:\n{rubric}\n{request}"
-ANALYSE = "Say what matters."
+ANALYZE = "Say what matters."
 ANSWER = "Now answer."
 REFERENCE = "{question}\nReference: {reference}\nNow answer."

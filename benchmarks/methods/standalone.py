@@ -1,4 +1,4 @@
-"""What the studies with a model of their own share: EchoDistill's and RCSD's."""
+"""Shared command line of the studies with a separate model: EchoDistill and RCSD."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 from benchmarks.grid import Collect, Row, Run, run_grid
 from benchmarks.intervals import difference
-from benchmarks.methods.report import answers, named
+from benchmarks.methods.report import select_answers, select_runs
 
 Grid = Callable[[Sequence[str], Sequence[int], int, Path], list[Run]]
-"""From methods, seeds, steps and the model's folder to runs."""
+"""(methods, seeds, steps, model folder) -> runs."""
 Table = Callable[[Sequence[Row], Sequence[str]], Iterable[str]]
-"""From rows and methods to lines of Markdown."""
+"""(rows, methods) -> lines of Markdown."""
 
 
 def run_study(
@@ -26,16 +26,16 @@ def run_study(
     collect: Collect,
     table: Table,
 ) -> None:
-    """Run what is still to be run, and write ``results.jsonl`` and ``results.md``.
+    """Run the missing cells, then write ``results.jsonl`` and ``results.md``.
 
     Args:
-        about: The study in a line.
-        folder: Where the results stand.
-        model: The folder of the model that ``prepare`` has taught.
-        methods: By name.
-        grid: The runs.
-        collect: What to keep of a run.
-        table: How to show them.
+        about: One-line description of the study.
+        folder: Folder of the results.
+        model: Default folder of the model that ``prepare`` trained.
+        methods: Names of the methods.
+        grid: Builds the runs.
+        collect: Reads a run's columns from its folder.
+        table: Formats the rows.
     """
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
@@ -55,22 +55,22 @@ def run_study(
     args.results.with_suffix(".md").write_text(text, encoding="utf-8")
 
 
-def gaps(
+def format_gaps(
     rows: Sequence[Row], ours: str, others: Sequence[str], metric: str, draws: int
 ) -> Iterator[str]:
-    """A line for each method that was run: by how many points ours is ahead in Avg@k.
+    """Yield one line per method that was run: the lead of ``ours`` in points of Avg@k.
 
     Args:
-        rows: Of all runs.
-        ours: A method; nothing is said if it was not run.
-        others: What to compare it with.
-        metric: What Avg@k is called in the line.
-        draws: Bootstrap samples an interval.
+        rows: Rows of all runs.
+        ours: A method; without runs of it there are no lines.
+        others: Methods to compare it with.
+        metric: Name of Avg@k in the line.
+        draws: Bootstrap samples per interval.
     """
     for other in others:
-        pair = (named(rows, ours), named(rows, other))
+        pair = (select_runs(rows, ours), select_runs(rows, other))
         if all(pair):
-            first, second = (answers(runs, "avg") for runs in pair)
+            first, second = (select_answers(runs, "avg") for runs in pair)
             gap = difference(first, second, draws=draws).text()
             yield f"{ours} minus {other}, {metric} in points: {gap}."
             yield ""

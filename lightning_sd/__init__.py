@@ -20,7 +20,7 @@ _HOMES = {
         "SampleTable",
     ),
     "lightning_sd.contexts": (
-        "BinaryReward",
+        "NoContext",
         "CleanInput",
         "ContrastiveHints",
         "CritiqueReflector",
@@ -68,12 +68,11 @@ _HOMES = {
     "lightning_sd.models": ("LoRA", "LoadedModel", "ModelSource", "PretrainedModel"),
     "lightning_sd.modules": ("SelfDistillModule", "SupervisedModule"),
     "lightning_sd.objectives": (
-        "AtSampled",
+        "LogprobObjective",
         "ContrastiveDistillation",
         "ContrastivePolicy",
         "Distillation",
         "EchoDistill",
-        "LigerDistillation",
         "Mixture",
         "Objective",
         "PolicyGradient",
@@ -82,7 +81,7 @@ _HOMES = {
         "SignAnchoredPolicy",
         "TokenWeight",
     ),
-    "lightning_sd.objectives.inputs": ("Signals",),
+    "lightning_sd.objectives.inputs": ("ObjectiveInputs",),
     "lightning_sd.rollout": ("Completion", "Sampler", "TransformersSampler"),
     "lightning_sd.tasks": (
         "DatasetTask",

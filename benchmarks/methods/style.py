@@ -82,7 +82,8 @@ def wrong_advantages(
 ) -> list[Tensor]:
     """Return log p_wrong - log p_student, ``[tokens, WRONG]`` per rollout; NaN: hint missing."""
     found = [
-        module.advantages(rollouts, [select_contrast(v, k) for v in views]) for k in range(WRONG)
+        module.compute_advantages(rollouts, [select_contrast(v, k) for v in views])
+        for k in range(WRONG)
     ]
     tables = []
     for i, rollout in enumerate(rollouts):

@@ -3,7 +3,7 @@
     python -m benchmarks.step_time.loss_only --how ours --kind js --vocab 152000 --tokens 1024
     python -m benchmarks.step_time.loss_only --check
 
-``ours`` is :func:`lightning_sd.objectives.reduce.objective_loss`, ``dense`` log-softmax of full
+``ours`` is :func:`lightning_sd.objectives.reduce.compute_loss`, ``dense`` log-softmax of full
 logits with autograd, ``sdpo`` the dense loss of TRL's SDPOTrainer, ``chunked`` TRL's
 ChunkedDivergenceFunction. Memory is the peak growth of the process, with gradients and without
 inputs.
@@ -53,14 +53,16 @@ class Inputs:
 
 
 def ours(kind: Any, x: Inputs) -> Tensor:
-    from lightning_sd.objectives import Distillation, Tokens
-    from lightning_sd.objectives.reduce import objective_loss
+    from lightning_sd.objectives import Distillation, TokenInputs
+    from lightning_sd.objectives.reduce import compute_loss
     from lightning_sd.scoring import Head, Scores
 
     student = Scores(x.hidden, Head(x.head))
     teacher = Scores(x.teacher_hidden, Head(x.teacher_head))
     lengths = [len(x.ids)]
-    return objective_loss(Distillation(kind=kind), student, teacher, Tokens(x.ids), lengths).total
+    return compute_loss(
+        Distillation(kind=kind), student, teacher, TokenInputs(x.ids), lengths
+    ).total
 
 
 def dense(kind: str, x: Inputs) -> Tensor:

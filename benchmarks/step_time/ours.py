@@ -167,7 +167,7 @@ def instrument(module: SelfDistillModule, clock: Clock, seen: dict[str, int]) ->
     found: Any = module
     found.sample = clock.wrap(module.sample, "rollout")
     found._taught = clock.wrap(module._taught, "teacher")
-    module_file.objective_loss = clock.wrap(module_file.objective_loss, "loss")
+    module_file.compute_loss = clock.wrap(module_file.compute_loss, "loss")
     ready = module.on_student_ready
 
     def watch_scorer() -> None:

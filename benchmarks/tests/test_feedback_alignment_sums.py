@@ -73,7 +73,7 @@ def test_the_expression_is_the_gyms_own():
 def test_the_teacher_is_shown_how_the_same_examples_are_read(context):
     attempt = RIGHT.replace(" = ", "=", 1)
     rollout = Rollout(QUESTION, (), attempt, 0, critique=TASK.repair(QUESTION, attempt))
-    told = attempt if context.needs else QUESTION.reference
+    told = attempt if context.required_evidence else QUESTION.reference
     turns = context.views([rollout])[0].messages
     assert [turn["role"] for turn in turns] == ["system", *["user", "assistant"] * 4, "user"]
     assert turns[0] == QUESTION.messages[0]
@@ -84,7 +84,7 @@ def test_the_teacher_is_shown_how_the_same_examples_are_read(context):
         assert user["content"].startswith(f"{shot}\nHere is a ")
         assert answer["content"] == solution(shot)
         # Its context is as right as the answer, and a reference is told in other words.
-        assert (answer["content"] in user["content"]) == bool(context.needs)
+        assert (answer["content"] in user["content"]) == bool(context.required_evidence)
         assert f"<answer>{sum(map(int, shot.split(' + ')))}</answer>" in user["content"]
 
 

@@ -56,13 +56,13 @@ class Trainer(pl.Trainer):
         wanted = [c for c in self.callbacks if not isinstance(c, PredictionWriter)]
         self.callbacks: list[Any] = [*wanted, PredictionWriter(out)]
         before = datamodule.predict_split
-        datamodule.predict_split, model.predict_needs = "train", frozenset({"critique"})
+        datamodule.predict_split, model.extra_evidence = "train", frozenset({"critique"})
         try:
             self.predict(
                 model, datamodule=datamodule, ckpt_path=ckpt_path, return_predictions=False
             )
         finally:
-            datamodule.predict_split, model.predict_needs = before, frozenset()
+            datamodule.predict_split, model.extra_evidence = before, frozenset()
         rank_zero_info(f"Attempts and critiques stand in {Path(out)}.")
 
     def probe(

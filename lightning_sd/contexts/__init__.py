@@ -1,10 +1,11 @@
 """Teacher contexts: what the self-teacher sees. One file a method."""
 
-from lightning_sd.contexts.base import HostsTeacherContext, TeacherContext
+from lightning_sd.contexts.base import TeacherContext
 from lightning_sd.contexts.clean_input import CleanInput
 from lightning_sd.contexts.contrastive import ContrastiveHints
 from lightning_sd.contexts.demonstration import Demonstration
-from lightning_sd.contexts.none import BinaryReward
+from lightning_sd.contexts.host import ContextHost
+from lightning_sd.contexts.none import NoContext
 from lightning_sd.contexts.reference import ReferenceSolution
 from lightning_sd.contexts.reference_rubric import ReferenceRubric
 from lightning_sd.contexts.reflection import (
@@ -20,15 +21,15 @@ from lightning_sd.contexts.sibling import SiblingDemonstration
 from lightning_sd.contexts.step_aligned import StepAlignedCritique
 
 __all__ = [
-    "BinaryReward",
     "CleanInput",
+    "ContextHost",
     "ContrastiveHints",
     "CritiqueReflector",
     "Demonstration",
-    "HostsTeacherContext",
     "InsightCurator",
     "LMCurator",
     "LMReflector",
+    "NoContext",
     "ReferenceRubric",
     "ReferenceSolution",
     "Reflection",

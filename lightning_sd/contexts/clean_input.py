@@ -8,7 +8,6 @@ from typing import Any
 
 from lightning_sd.contexts.base import TeacherContext
 from lightning_sd.rollout.transformers_sampler import TransformersSampler
-from lightning_sd.teachers.frozen import FrozenTeacher
 from lightning_sd.types import Message, Question, Rollout, TeacherView
 
 
@@ -62,15 +61,17 @@ class CleanInput(TeacherContext):
         found: dict[int, TeacherView | None] = {}
         for rollout in rollouts:
             if rollout.group not in found:
-                found[rollout.group] = self._view(rollout)
+                found[rollout.group] = self._write_view(rollout)
         return [found[rollout.group] for rollout in rollouts]
 
-    def prepare(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
+    def prepare_batch(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
         """Add the teacher's text of each question that has a clean prompt."""
         if not self.teacher_text:
             return list(rollouts)
         first = {rollout.group: rollout for rollout in reversed(rollouts)}
-        seen = [first[group] for group in sorted(first) if self._view(first[group]) is not None]
+        seen = [
+            first[group] for group in sorted(first) if self._write_view(first[group]) is not None
+        ]
         written = self._written([rollout.question for rollout in seen])
         added = [
             replace(
@@ -89,7 +90,7 @@ class CleanInput(TeacherContext):
         return [*rollouts, *added]
 
     def _written(self, questions: Sequence[Question]) -> list[tuple[list[int], bool]]:
-        if not isinstance(getattr(self._host, "teacher", None), FrozenTeacher):
+        if self.frozen_teacher_fingerprint() is None:
             self._texts = {}
         missing = {q.id: q for q in questions if q.id not in self._texts}
         if missing:

@@ -41,7 +41,7 @@ class ContrastiveHints(TeacherContext):
     """
 
     template = CONTRASTIVE
-    shortened: ClassVar[tuple[str, ...]] = ("hint",)
+    cut_fields: ClassVar[tuple[str, ...]] = ("hint",)
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class ContrastiveHints(TeacherContext):
         ]
         return [_shown(s) for s in _drawn(rollout, wrong, self.wrong_hints)]
 
-    def _view(self, rollout: Rollout) -> TeacherView | None:
+    def _write_view(self, rollout: Rollout) -> TeacherView | None:
         right = self.fields(rollout)
         wrong = self.wrong_fields(rollout) if right is not None else []
         if right is None or not wrong:
@@ -98,9 +98,9 @@ class ContrastiveHints(TeacherContext):
         self, rollout: Rollout, fields: Mapping[str, str]
     ) -> tuple[tuple[Message, ...], int] | None:
         """A prompt within the limit, and the tokens its hint lost; None: nothing of it is left."""
-        over, cut = self._over(rollout, fields), 0
+        over, cut = self._count_excess(rollout, fields), 0
         if over > 0:
-            text, cut, over = self._shorten(rollout, fields, "hint", over)
+            text, cut, over = self._cut_field(rollout, fields, "hint", over)
             fields = {**fields, "hint": text}
         if over > 0 or not fields["hint"]:
             return None

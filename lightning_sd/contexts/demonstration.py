@@ -18,7 +18,7 @@ class Demonstration(TeacherContext):
     """
 
     template = DEMONSTRATION
-    shortened: ClassVar[tuple[str, ...]] = ("demonstration",)
+    cut_fields: ClassVar[tuple[str, ...]] = ("demonstration",)
 
     def fields(self, rollout: Rollout) -> Mapping[str, str] | None:
         """The demonstration, if the data have one."""

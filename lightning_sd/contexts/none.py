@@ -1,4 +1,4 @@
-"""No teacher at all: the reward alone trains (GRPO)."""
+"""No teacher: the reward alone trains (GRPO)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from lightning_sd.contexts.base import TeacherContext
 from lightning_sd.types import Rollout
 
 
-class BinaryReward(TeacherContext):
-    """Nobody sees anything; use it with ``PolicyGradient``, which reads the verifier's reward."""
+class NoContext(TeacherContext):
+    """Give no view of any rollout; used with ``PolicyGradient``, which reads the reward alone."""
 
-    gives: ClassVar[bool] = False
+    gives_views: ClassVar[bool] = False
     template = "{question}"
 
     def fields(self, rollout: Rollout) -> Mapping[str, str] | None:
-        """None for every rollout."""
+        """Return None for every rollout."""
         return None

@@ -14,7 +14,7 @@ class ReferenceSolution(TeacherContext):
     """The teacher sees the worked reference solution, the same for every attempt (OPSD, RefSol)."""
 
     template = REFERENCE
-    shortened: ClassVar[tuple[str, ...]] = ("reference",)
+    cut_fields: ClassVar[tuple[str, ...]] = ("reference",)
 
     def fields(self, rollout: Rollout) -> Mapping[str, str] | None:
         """The question's reference solution, if the data have one."""

@@ -20,7 +20,7 @@ class ReferenceRubric(TeacherContext):
     """
 
     template = DESIGN_WITH_RUBRIC
-    shortened: ClassVar[tuple[str, ...]] = ("rubric",)
+    cut_fields: ClassVar[tuple[str, ...]] = ("rubric",)
 
     def fields(self, rollout: Rollout) -> Mapping[str, str] | None:
         """The rubric as the JSON array that is to be written."""

@@ -12,10 +12,8 @@ from lightning_sd.contexts.rubrics.guard import LeakGuard
 from lightning_sd.contexts.rubrics.rubric import Rubric
 from lightning_sd.contexts.rubrics.sources import GroundTruthRubric, RubricSource
 from lightning_sd.contexts.rubrics.wording import ANALYSE, ANSWER, CONDITIONED
-from lightning_sd.models.fingerprint import fingerprint_module
 from lightning_sd.rollout.base import Sampler
 from lightning_sd.rollout.transformers_sampler import TransformersSampler
-from lightning_sd.teachers.frozen import FrozenTeacher
 from lightning_sd.text.thinking import extract_response
 from lightning_sd.types import Message, Question, Rollout, TeacherView
 
@@ -53,7 +51,7 @@ class RubricConditioned(TeacherContext):
     """
 
     template = CONDITIONED
-    shortened: ClassVar[tuple[str, ...]] = ("analysis", "reference", "rubric")
+    cut_fields: ClassVar[tuple[str, ...]] = ("analysis", "reference", "rubric")
 
     def __init__(
         self,
@@ -88,14 +86,11 @@ class RubricConditioned(TeacherContext):
         self.memory = Analyses(self.sampler, analyses)
         self._found: dict[str, Rubric | None] = {}
         self._shown: dict[str, str] = {}
-        self._weights: str | None = None
 
-    def prepare(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
+    def prepare_batch(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
         """Count citations, and have the analyses of this batch written."""
         cited = sum(bool(self.guard.cited(rollout)) for rollout in rollouts)
-        count = getattr(self._host, "count", None)
-        if count is not None:
-            count("leaks", cited, len(rollouts))
+        self.log_mean("leaks", cited, len(rollouts))
         if self.reason_first:
             asked = [q for q in self._look_up(rollouts) if self._found[q.id] is not None]
             self._shown = self._analyses(asked)
@@ -178,10 +173,4 @@ class RubricConditioned(TeacherContext):
 
     def _frozen_weights(self) -> str | None:
         """Fingerprint of the weights that write, if they stay as they are."""
-        host: Any = self._host
-        if self.writer == "student" or not isinstance(host.teacher, FrozenTeacher):
-            return None
-        if self._weights is None:
-            with host.teacher.weights(host.student):
-                self._weights = fingerprint_module(host.student)
-        return self._weights
+        return None if self.writer == "student" else self.frozen_teacher_fingerprint()

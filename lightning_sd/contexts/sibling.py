@@ -45,7 +45,7 @@ class SiblingDemonstration(TeacherContext):
     """
 
     template = SIBLING
-    shortened: ClassVar[tuple[str, ...]] = ("attempt", "feedback", "solution")
+    cut_fields: ClassVar[tuple[str, ...]] = ("attempt", "feedback", "solution")
 
     def __init__(
         self,

@@ -17,9 +17,9 @@ class StepAlignedCritique(TeacherContext):
     only the critic sees. A rollout whose critique was refused has no teacher.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"critique"})
+    required_evidence: ClassVar[frozenset[str]] = frozenset({"critique"})
     template = STEP_ALIGNED
-    shortened: ClassVar[tuple[str, ...]] = ("critique",)
+    cut_fields: ClassVar[tuple[str, ...]] = ("critique",)
 
     def fields(self, rollout: Rollout) -> Mapping[str, str] | None:
         """The critique's text, unless there is none that may be used."""

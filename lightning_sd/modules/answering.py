@@ -1,4 +1,4 @@
-"""Sampling answers from a student and judging them: what training and evaluation share."""
+"""Sample answers from a student and judge them, for training and evaluation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from lightning_sd.metrics import answer_metrics, update_answers
 from lightning_sd.models import ModelSource
 from lightning_sd.models.chat import encode_prompt
-from lightning_sd.modules.evidence import evidence_source
+from lightning_sd.modules.evidence import get_evidence_source
 from lightning_sd.modules.student import OptimizerCallable, SchedulerCallable, StudentModule
 from lightning_sd.rollout import Sampler
 from lightning_sd.rollout.seeding import make_batch_generator
@@ -16,16 +16,16 @@ from lightning_sd.types import Message, Question, Rollout, StepOutput, link_sibl
 
 
 class AnsweringModule(StudentModule):
-    """A student that answers questions, judged by the trainer's data module.
+    """A student that answers questions, which the trainer's data module judges.
 
     Args:
-        model: Where the student comes from; a name stands for ``PretrainedModel(name)``.
+        model: A model source, or the name of a pretrained model.
         eval_sampler: Draws answers in validation and test.
-        eval_samples: Answers a question there (k of Avg@k).
-        optimizer: From parameters to an optimizer.
-        scheduler: From the optimizer to a schedule.
-        seed: Of sampling; None: the seed of ``seed_everything``, or 0.
-        template_kwargs: For the chat template of the student's prompt.
+        eval_samples: Answers per question in validation and test (k of Avg@k).
+        optimizer: Function from parameters to an optimizer.
+        scheduler: Function from the optimizer to a schedule.
+        seed: Seed of sampling. Default: the seed of ``seed_everything``, or 0.
+        template_kwargs: Arguments of the chat template for the student's prompt.
     """
 
     def __init__(
@@ -47,21 +47,21 @@ class AnsweringModule(StudentModule):
     def encode(
         self, messages: Sequence[Message], template_kwargs: Mapping[str, Any] | None = None
     ) -> list[int]:
-        """Prompt tokens of chat messages; by default with the student's template settings."""
+        """Encode chat messages as a prompt; by default with the student's template arguments."""
         chosen = self.template_kwargs if template_kwargs is None else template_kwargs
         return encode_prompt(self.tokenizer, messages, chosen)
 
     def sample(
         self, questions: Sequence[Question], sampler: Sampler, samples: int, stage: str, index: int
     ) -> list[Rollout]:
-        """Let the student answer.
+        """Sample the student's answers.
 
         Args:
             questions: A batch.
-            sampler: With what settings.
-            samples: Answers a question.
-            stage: With ``index`` and the rank it decides the random numbers, so that a resumed
-                run draws what the unbroken one would have, and ranks draw different ones.
+            sampler: How to sample.
+            samples: Answers per question.
+            stage: Together with ``index`` and the rank it determines the random numbers: a resumed
+                run draws what the unbroken run drew, and each rank draws its own.
             index: Number of the batch in its stage.
 
         Returns:
@@ -86,22 +86,22 @@ class AnsweringModule(StudentModule):
             for completion in completions
         ]
 
-    def gather(self, rollouts: Sequence[Rollout], needs: frozenset[str]) -> list[Rollout]:
-        """Add the evidence: verdicts, what the context asks for, and the siblings."""
-        return link_siblings(evidence_source(self.trainer).evidence(rollouts, needs))
+    def gather_evidence(self, rollouts: Sequence[Rollout], needs: frozenset[str]) -> list[Rollout]:
+        """Add the evidence: verdicts, the evidence named by ``needs``, and siblings."""
+        return link_siblings(get_evidence_source(self.trainer).evidence(rollouts, needs))
 
     def validation_step(self, batch: Iterable[Question], batch_idx: int) -> dict[str, Any]:
-        """Sample k answers a question and count the right ones."""
+        """Sample k answers per question and judge them."""
         return self._evaluate(batch, batch_idx)
 
     def test_step(self, batch: Iterable[Question], batch_idx: int) -> dict[str, Any]:
-        """The same on the test questions."""
+        """Sample k answers per test question and judge them."""
         return self._evaluate(batch, batch_idx)
 
     def answer(self, batch: Iterable[Question], index: int, stage: str) -> list[Rollout]:
-        """Sample ``eval_samples`` judged answers a question, the same for the same weights."""
+        """Sample ``eval_samples`` judged answers per question; equal weights give equal answers."""
         rollouts = self.sample(list(batch), self.eval_sampler, self.eval_samples, stage, index)
-        return self.gather(rollouts, frozenset())
+        return self.gather_evidence(rollouts, frozenset())
 
     def _evaluate(self, batch: Iterable[Question], index: int) -> dict[str, Any]:
         rollouts = self.answer(batch, index, "eval")
@@ -110,11 +110,11 @@ class AnsweringModule(StudentModule):
         return {"step": StepOutput(rollouts, none, none)}
 
     def on_validation_epoch_end(self) -> None:
-        """Log Avg@k, Pass@k, Maj@k and length of the validation questions."""
+        """Log Avg@k, Pass@k, Maj@k, reward and length over the validation questions."""
         self._log_answers("val")
 
     def on_test_epoch_end(self) -> None:
-        """Log them of the test questions."""
+        """Log the same over the test questions."""
         self._log_answers("test")
 
     def _log_answers(self, stage: str) -> None:

@@ -1,4 +1,4 @@
-"""Whether the parts of a method fit together, asked before anything is sampled."""
+"""Check that the parts of a method fit together, before anything is sampled."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ SHARDED = ("FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy")
 def check_strategy(strategy: object) -> None:
     """Refuse strategies that shard the weights.
 
-    Ranks that sample until their own longest answer ends would wait for each other for ever, and
-    teachers could not swap weights that no rank holds whole.
+    Ranks that sample until their own longest answer ends would wait for each other forever, and
+    teachers could not swap parameters that no rank holds whole.
 
     Args:
-        strategy: The trainer's.
+        strategy: The trainer's strategy.
 
     Raises:
-        ValueError: It shards.
+        ValueError: The strategy shards.
     """
     name = type(strategy).__name__
     if name in SHARDED:
@@ -32,25 +32,25 @@ def check_strategy(strategy: object) -> None:
 def check_composition(
     objective: Objective, context: TeacherContext | None, sampler: Sampler, attempts: str
 ) -> None:
-    """Refuse compositions that could not train as they read.
+    """Refuse compositions that could not train as configured.
 
     Args:
         objective: How the signal becomes a loss.
         context: What the teacher sees.
-        sampler: Who draws the rollouts.
+        sampler: What draws the rollouts.
         attempts: ``sampled`` or ``stored``.
 
     Raises:
-        ValueError: A teacher is needed and none is given, or probabilities of the sampling policy
-            are needed and none are to be had.
+        ValueError: The objective needs a teacher and the context gives none, or it needs
+            log-probabilities of the sampling policy that are not available.
     """
-    if objective.uses_teacher and not getattr(context, "gives", False):
+    if objective.inputs.uses_teacher and not getattr(context, "gives_views", False):
         raise ValueError(
             f"objective {type(objective).__name__} needs a teacher, but teacher_context is "
             f"{type(context).__name__}. Choose one that gives a view, such as StepAlignedCritique, "
             "or the objective PolicyGradient."
         )
-    if not objective.needs_old_logprobs:
+    if "old_logprobs" not in objective.inputs.statistics:
         return
     if attempts == "stored":
         raise ValueError(
@@ -61,5 +61,5 @@ def check_composition(
     if tempered != objective.temperature:
         raise ValueError(
             "objective.importance_clip compares the policy with the one that sampled, so "
-            f"objective.temperature={objective.temperature} must be the sampler's ({tempered})."
+            f"objective.temperature={objective.temperature} must equal the sampler's ({tempered})."
         )

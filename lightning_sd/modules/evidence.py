@@ -1,4 +1,4 @@
-"""Who judges and criticises rollouts: the trainer's data module, behind a small protocol."""
+"""The protocol by which a module asks its data module to judge and criticize rollouts."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from lightning_sd.types import Rollout
 
 @runtime_checkable
 class EvidenceSource(Protocol):
-    """What a data module offers beside its loaders, so that rollouts can be judged."""
+    """What a data module offers in addition to its loaders, so that rollouts can be judged."""
 
     def check(self, needs: frozenset[str]) -> None:
-        """Raise now if some of the evidence can't be had (no critic for ``critique``)."""
+        """Raise if some of the evidence is not available, such as ``critique`` without a critic."""
         ...
 
     def evidence(self, rollouts: Sequence[Rollout], needs: frozenset[str]) -> list[Rollout]:
-        """The same rollouts, in order, with ``verdict`` and whatever ``needs`` names filled in."""
+        """Return the rollouts in order, with ``verdict`` and the evidence named by ``needs``."""
         ...
 
     def counters(self) -> Mapping[str, float]:
-        """Numbers to log since the last call, such as cache hits."""
+        """Return numbers to log since the last call, such as cache hits."""
         ...
 
 
-def evidence_source(trainer: Any) -> EvidenceSource:
-    """The trainer's data module.
+def get_evidence_source(trainer: Any) -> EvidenceSource:
+    """Return the trainer's data module.
 
     Raises:
-        TypeError: There is none, or it can't judge rollouts.
+        TypeError: There is none, or it cannot judge rollouts.
     """
     source = getattr(trainer, "datamodule", None)
     if not isinstance(source, EvidenceSource):

@@ -1,4 +1,4 @@
-"""Judging and criticising one part of a batch while the next part is sampled."""
+"""Judge and criticize one part of a batch while the next part is sampled."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ Evidence = Callable[[Sequence[Rollout]], Sequence[Rollout]]
 def gather_while_sampling(
     sample: Sample, evidence: Evidence, questions: Sequence[Question], parts: int
 ) -> list[Rollout]:
-    """Sample a batch in parts, and gather the evidence about each part meanwhile.
+    """Sample a batch in parts, and gather the evidence about each part in a second thread.
 
-    It pays where evidence is waited for rather than computed: a critic on a server or on a GPU of
-    its own, a verifier that runs programs. It stays on-policy, for the weights do not change within
-    a batch.
+    It pays where evidence is waited for rather than computed on the same device: a critic on a
+    server or another GPU, a verifier that runs programs. It stays on-policy, because the parameters
+    do not change within a batch.
 
     Args:
-        sample: Lets the student answer some questions; rollouts number their ``group`` from 0. Runs
-            in this thread.
-        evidence: Judges and criticises rollouts. Runs in one thread of its own, one part after the
-            other; only one more part may wait for it, then sampling waits.
+        sample: Samples rollouts of some questions, with ``group`` counted from 0. Runs in this
+            thread.
+        evidence: Judges and criticizes rollouts. Runs in one other thread, one part after the
+            other; at most one more part waits for it, then sampling waits.
         questions: A batch.
-        parts: Into how many even parts it is cut; 1: first sample all, then gather, no thread.
+        parts: Number of equal parts. 1: sample all, then gather, without a thread.
 
     Returns:
-        The rollouts with their evidence in the order of ``questions``, ``group`` counting through
-        the whole batch.
+        The rollouts with their evidence in the order of ``questions``; ``group`` counts over the
+        whole batch.
 
     Raises:
         ValueError: ``parts`` is below 1.
-        Exception: Whatever ``sample`` or ``evidence`` raised. No further part is begun then; the
-            part that the critic is at is finished first, so what it writes is not lost.
+        Exception: Any exception of ``sample`` or ``evidence``. No further part is started; the part
+            that the critic works on is finished first, so its critiques are not lost.
 
     Example:
         >>> from lightning_sd.types import Question
@@ -56,7 +56,7 @@ def gather_while_sampling(
     if len(spans) < 2:
         return list(evidence(sample(questions)))
     gathered: list[Future[Sequence[Rollout]]] = []
-    with _one_thread() as worker:
+    with _start_worker() as worker:
         for first, end in spans:
             sampled = sample(questions[first:end])
             rollouts = [replace(rollout, group=rollout.group + first) for rollout in sampled]
@@ -65,11 +65,11 @@ def gather_while_sampling(
             last = gathered[-1] if gathered else None
             if last is not None and last.done():
                 last.result()
-            gathered.append(worker.submit(_after, last, evidence, rollouts))
+            gathered.append(worker.submit(_run_after, last, evidence, rollouts))
         return [rollout for future in gathered for rollout in future.result()]
 
 
-def _after(
+def _run_after(
     last: Future[Sequence[Rollout]] | None, evidence: Evidence, rollouts: Sequence[Rollout]
 ) -> Sequence[Rollout]:
     if last is not None:
@@ -78,8 +78,8 @@ def _after(
 
 
 @contextmanager
-def _one_thread() -> Iterator[ThreadPoolExecutor]:
-    # The current GPU is a matter of each thread: a new one would be on the first.
+def _start_worker() -> Iterator[ThreadPoolExecutor]:
+    # Each thread has its own current GPU; a new thread would use the first one.
     device = torch.cuda.current_device() if torch.cuda.is_initialized() else None
     pool = ThreadPoolExecutor(1, "evidence", _use_device, (device,))
     try:

@@ -1,11 +1,11 @@
-"""Exact means over an optimizer step, whatever the micro-batches and ranks hold.
+"""Exact means over an optimizer step, for any split into micro-batches and ranks.
 
-Lightning divides each micro-batch's loss by ``accumulate_grad_batches`` and DDP averages gradients
-over ranks: a mean of means, in which a token of a short micro-batch weighs more than one of a long
-one. Modules that inherit :class:`GlobalMean` return *sums* from ``training_step``, count what they
-summed over, and have the gradients divided by the global count just before the optimizer reads
-them (after unscaling and before clipping). Callbacks' own ``on_before_optimizer_step`` runs earlier
-still and sees the sum.
+Lightning divides each micro-batch's loss by ``accumulate_grad_batches``, and DDP averages gradients
+over ranks. The result is a mean of means, in which a token of a short micro-batch counts more than
+a token of a long one. Modules that inherit :class:`GlobalMean` return *sums* from
+``training_step`` and count the summed items. Just before the optimizer step (after unscaling,
+before clipping) the gradients are divided by the global count. ``on_before_optimizer_step`` of
+callbacks runs earlier and sees the sum.
 """
 
 from __future__ import annotations
@@ -26,15 +26,19 @@ class GlobalMean(LightningModule):
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, Tensor] = {}
 
-    def count(self, name: str, total: Tensor | float, number: float) -> None:
-        """Add to the running mean that is logged as ``name`` at the optimizer step.
+    def on_train_start(self) -> None:
+        """Drop means that were added outside of training, such as in predict."""
+        self._sums, self._counts = {}, {}
 
-        ``loss`` is the one that also normalises the gradients.
+    def log_mean(self, name: str, total: Tensor | float, number: float) -> None:
+        """Add to the mean that is logged as ``train/name`` at the next optimizer step.
+
+        The mean named ``loss`` also normalizes the gradients.
 
         Args:
-            name: What it is.
-            total: A sum over ``number`` items, on this rank and micro-batch.
-            number: How many.
+            name: Name of the mean.
+            total: Sum over ``number`` items, on this rank and micro-batch.
+            number: Number of items.
         """
         value = torch.as_tensor(total, dtype=torch.float64, device="cpu").detach()
         self._sums[name] = self._sums.get(name, torch.zeros((), dtype=torch.float64)) + value
@@ -42,7 +46,7 @@ class GlobalMean(LightningModule):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Turn the accumulated gradient of the sum into the gradient of the global mean."""
-        means, loss_count = self._reduce()
+        means, loss_count = self._reduce_over_ranks()
         self._sums, self._counts = {}, {}
         if loss_count > 0:
             factor = self.trainer.accumulate_grad_batches * self.trainer.world_size / loss_count
@@ -51,14 +55,14 @@ class GlobalMean(LightningModule):
             ]
             if grads:
                 torch._foreach_mul_(grads, factor)
-        self.log_means(means)
+        self.publish_means(means)
 
-    def log_means(self, means: Mapping[str, float]) -> None:
-        """Log the means of one optimizer step; override it to show others on the progress bar."""
+    def publish_means(self, means: Mapping[str, float]) -> None:
+        """Log the means of one optimizer step; override it to change the progress bar."""
         for name, value in means.items():
             self.log(f"train/{name}", value, prog_bar=name == "loss", rank_zero_only=False)
 
-    def _reduce(self) -> tuple[dict[str, float], float]:
+    def _reduce_over_ranks(self) -> tuple[dict[str, float], float]:
         names = sorted(self._sums)
         both = (
             torch.stack(
@@ -71,7 +75,7 @@ class GlobalMean(LightningModule):
             else torch.zeros(2, 0, dtype=torch.float64)
         )
         if self.trainer.world_size > 1:
-            # Ranks may have counted different things (a rare warning on one of them): agree first.
+            # Ranks may have logged different names, so they agree on the names first.
             gathered: list[list[str]] = [[] for _ in range(self.trainer.world_size)]
             torch.distributed.all_gather_object(gathered, names)
             union = sorted({name for rank in gathered for name in rank})

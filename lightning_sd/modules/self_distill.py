@@ -1,8 +1,4 @@
-"""The training step, readable top to bottom.
-
-sample G rollouts a question -> gather evidence -> write what the teacher sees
--> score the same tokens under student and teacher -> reduce to a loss
-"""
+"""The self-distillation module. Its training step reads from top to bottom."""
 
 from __future__ import annotations
 
@@ -18,30 +14,45 @@ from torch import Tensor
 from lightning_sd._serialize import build, describe_arguments
 from lightning_sd.contexts.base import TeacherContext
 from lightning_sd.models import ModelSource
+from lightning_sd.models.fingerprint import fingerprint_module
 from lightning_sd.models.trainable import list_trainable
 from lightning_sd.modules.answering import AnsweringModule
 from lightning_sd.modules.checks import check_composition, check_strategy
-from lightning_sd.modules.evidence import evidence_source
+from lightning_sd.modules.evidence import get_evidence_source
 from lightning_sd.modules.evidence_overlap import gather_while_sampling
-from lightning_sd.modules.step_report import step_means, step_output
+from lightning_sd.modules.rollout_scorer import RolloutScorer
+from lightning_sd.modules.step_report import report_step
 from lightning_sd.modules.student import OptimizerCallable, SchedulerCallable
-from lightning_sd.objectives import Distillation, Objective
-from lightning_sd.objectives.gather import Scored, gather_signals
-from lightning_sd.objectives.reduce import LossOutput, objective_loss
+from lightning_sd.objectives import (
+    Distillation,
+    LossOutput,
+    Objective,
+    StepState,
+    TokenInputs,
+    TokenLoss,
+    compute_loss,
+)
+from lightning_sd.objectives.gather import gather_inputs
+from lightning_sd.objectives.scored import ScoredRollouts
 from lightning_sd.rollout import Completion, Sampler, TransformersSampler, encode_stored_attempts
 from lightning_sd.rollout.seeding import make_batch_generator
-from lightning_sd.scoring import LogitsSource, Scorer
-from lightning_sd.scoring.statistics import token_facts
-from lightning_sd.teachers import FrozenTeacher, TeacherWeights, both_scores, teacher_scores
-from lightning_sd.types import (
-    Message,
-    Question,
-    Rollout,
-    StepOutput,
-    TeacherView,
-    link_siblings,
-    select_contrast,
+from lightning_sd.scoring import Scorer
+from lightning_sd.teachers import FrozenTeacher, TeacherWeights
+from lightning_sd.types import Message, Question, Rollout, StepOutput, TeacherView, link_siblings
+
+SETTINGS = (
+    "objective",
+    "teacher",
+    "sampler",
+    "samples",
+    "eval_sampler",
+    "eval_samples",
+    "attempts",
+    "overlap",
+    "seed",
+    "template_kwargs",
 )
+"""Arguments that a checkpoint records beside the model source."""
 
 NO_SIGNAL = (
     "A batch had nothing to learn from: no rollout with a teacher, every token masked, or equal "
@@ -52,33 +63,37 @@ NO_SIGNAL = (
 class SelfDistillModule(AnsweringModule):
     """Self-distillation of a language model on its own rollouts.
 
-    A method is a composition: a :class:`~lightning_sd.contexts.TeacherContext` among the trainer's
-    callbacks (what the teacher sees), ``teacher`` (whose weights it has) and ``objective`` (how the
-    signal becomes a loss). Questions, verdicts and critiques come from the trainer's data module
-    (:class:`~lightning_sd.data.CritiqueDataModule` or any with the same ``evidence`` method).
+    A method is a composition of a :class:`~lightning_sd.contexts.TeacherContext` among the
+    trainer's callbacks (what the teacher sees), ``teacher`` (which parameters it has) and
+    ``objective`` (how the signal becomes a loss). Questions, verdicts and critiques come from the
+    trainer's data module (:class:`~lightning_sd.data.CritiqueDataModule`, or any
+    :class:`~lightning_sd.modules.evidence.EvidenceSource`).
 
     Args:
-        model: A source such as :class:`~lightning_sd.models.PretrainedModel`; a name means
-            ``PretrainedModel(name)``, a module in memory comes as ``LoadedModel``.
+        model: A source such as :class:`~lightning_sd.models.PretrainedModel`, or its name. A
+            module in memory is given as :class:`~lightning_sd.models.LoadedModel`.
         objective: Default: forward KL over the whole vocabulary.
         teacher: Default: the frozen initial policy.
         sampler: Draws the rollouts. Default: up to 256 tokens at temperature 1.
-        samples: Rollouts a question (G).
-        eval_sampler: Draws answers in validation, test and predict; default: ``sampler``.
-        eval_samples: Answers a question there (k of Avg@k).
-        optimizer: From parameters to an optimizer. Default: AdamW, learning rate 1e-5.
-        scheduler: From the optimizer to a schedule, stepped once an optimizer step.
-        attempts: ``sampled``: train on fresh rollouts (on-policy). ``stored``: on the attempts that
-            stand with the questions (offline), one rollout a question.
-        overlap: Sample a batch in this many parts; while one is sampled, the critic has the one
-            before. It pays with a critic on a server; 1: first sample all, then ask.
-        seed: Of sampling; default: the seed of ``seed_everything``, or 0.
-        template_kwargs: For the chat template of the student's prompt, such as Qwen3's
-            ``{enable_thinking: false}``; the context has its own for the teacher's.
+        samples: Rollouts per question (G).
+        eval_sampler: Draws answers in validation, test and predict. Default: ``sampler``.
+        eval_samples: Answers per question in validation, test and predict (k of Avg@k).
+        optimizer: Function from parameters to an optimizer. Default: AdamW, learning rate 1e-5.
+        scheduler: Function from the optimizer to a schedule that steps once per optimizer step.
+        attempts: ``sampled`` trains on fresh rollouts (on-policy). ``stored`` trains on the
+            attempts in the data (offline), one rollout per question.
+        overlap: Number of parts in which a batch is sampled; the critic works on one part while
+            the next is sampled. It pays with a critic on a server. 1: sample all, then ask.
+        seed: Seed of sampling. Default: the seed of ``seed_everything``, or 0.
+        template_kwargs: Arguments of the chat template for the student's prompt, such as Qwen3's
+            ``{enable_thinking: false}``; the context has its own for the teacher's prompt.
 
     Raises:
-        ValueError: Fewer than one sample, or an unknown kind of attempts.
+        ValueError: ``samples``, ``eval_samples`` or ``overlap`` below 1, an unknown kind of
+            attempts, or an objective that declares an unknown input.
     """
+
+    rollout_scorer: RolloutScorer
 
     def __init__(
         self,
@@ -106,43 +121,31 @@ class SelfDistillModule(AnsweringModule):
             seed=seed,
             template_kwargs=template_kwargs,
         )
-        for name, value in (
-            ("samples", samples),
-            ("eval_samples", eval_samples),
-            ("overlap", overlap),
-        ):
+        for name, value in {
+            "samples": samples,
+            "eval_samples": eval_samples,
+            "overlap": overlap,
+        }.items():
             if value < 1:
                 raise ValueError(f"{name}={value}: must be at least 1.")
         if attempts not in ("sampled", "stored"):
             raise ValueError(f"attempts={attempts!r}: choose sampled or stored.")
         self.objective: Objective = build(objective) or Distillation()
+        self.inputs = self.objective.inputs
         self.teacher: TeacherWeights = build(teacher) or FrozenTeacher()
         self.sampler: Sampler = sampler
         self.samples, self.attempts, self.overlap = samples, attempts, overlap
         self.teacher_context: TeacherContext | None = None
-        self.predict_needs: frozenset[str] = frozenset()
-        self.save_hyperparameters(
-            describe_arguments(
-                {
-                    "model": self.source,
-                    "objective": self.objective,
-                    "teacher": self.teacher,
-                    "sampler": self.sampler,
-                    "samples": samples,
-                    "eval_sampler": self.eval_sampler,
-                    "eval_samples": eval_samples,
-                    "attempts": attempts,
-                    "overlap": overlap,
-                    "seed": seed,
-                    "template_kwargs": self.template_kwargs,
-                }
-            )
-        )
+        self.extra_evidence: frozenset[str] = frozenset()
+        self._teacher_fingerprint: str | None = None
+        settings = {name: getattr(self, name) for name in SETTINGS}
+        self.save_hyperparameters(describe_arguments({"model": self.source, **settings}))
 
     def on_student_ready(self) -> None:
-        """The student is loaded and still as it came: the teacher may take its copy."""
-        self.scorer = Scorer(self.student)
+        """Let the teacher copy the student, which is loaded and not trained yet."""
+        scorer = Scorer(self.student)
         self.teacher.setup(self.student)
+        self.rollout_scorer = RolloutScorer(self.student, self.teacher, scorer, self.encode)
 
     def setup(self, stage: str) -> None:
         """Check what can be checked before anything is sampled."""
@@ -150,33 +153,30 @@ class SelfDistillModule(AnsweringModule):
             check_strategy(self.trainer.strategy)
             check_composition(self.objective, self.teacher_context, self.sampler, self.attempts)
         if stage in ("fit", "predict"):
-            evidence_source(self.trainer).check(self.needs)
+            get_evidence_source(self.trainer).check(self.required_evidence)
 
     @property
-    def needs(self) -> frozenset[str]:
-        """Evidence that the context asks for beside the verdicts."""
-        return frozenset() if self.teacher_context is None else self.teacher_context.needs
+    def required_evidence(self) -> frozenset[str]:
+        """Evidence that the context asks for in addition to the verdicts."""
+        context = self.teacher_context
+        return frozenset() if context is None else context.required_evidence
 
     def training_step(self, batch: Iterable[Question], batch_idx: int) -> dict[str, Any]:
-        """One micro-batch: questions in, summed loss out."""
-        rollouts = self._prepared(link_siblings(self._gathered(list(batch))))
-        views = self.views(rollouts)
-        loss, active = self.loss(rollouts, views)
-        if loss.silent:
-            rank_zero_warn(NO_SIGNAL)
-        step = step_output(rollouts, views, active, loss.advantages)
-        means = step_means(step, loss, uses_teacher=self.objective.uses_teacher)
-        for name, (total, number) in means.items():
-            self.count(name, total, number)
-        for name, value in evidence_source(self.trainer).counters().items():
-            self.count(name, value, 1)
-        return {"loss": loss.total, "step": step}
+        """Turn one micro-batch of questions into a summed loss."""
+        rollouts = self.gather_rollouts(list(batch))
+        rollouts = self.prepare_context(rollouts)
+        views = self.write_views(rollouts)
+        scored = self.rollout_scorer.score(rollouts, views, self.inputs)
+        tokens = self.make_token_inputs(scored)
+        loss = self.compute_loss(scored, tokens)
+        return {"loss": loss.total, "step": self.log_step(scored, loss)}
 
-    def _gathered(self, questions: Sequence[Question]) -> list[Rollout]:
-        """This batch's rollouts with their evidence."""
-        evidence = evidence_source(self.trainer).evidence
+    def gather_rollouts(self, questions: Sequence[Question]) -> list[Rollout]:
+        """Sample rollouts, and gather the evidence about them: verdicts, critiques, siblings."""
+        evidence = get_evidence_source(self.trainer).evidence
         if self.attempts == "stored":
-            return evidence(encode_stored_attempts(questions, self.tokenizer), self.needs)
+            stored = encode_stored_attempts(questions, self.tokenizer)
+            return link_siblings(evidence(stored, self.required_evidence))
         index, parts = self.trainer.fit_loop.total_batch_idx, itertools.count()
 
         def sample(some: Sequence[Question]) -> list[Rollout]:
@@ -185,115 +185,51 @@ class SelfDistillModule(AnsweringModule):
             return self.sample(some, self.sampler, self.samples, stage, index)
 
         def judge(rollouts: Sequence[Rollout]) -> list[Rollout]:
-            return evidence(rollouts, self.needs)
+            return evidence(rollouts, self.required_evidence)
 
-        return gather_while_sampling(sample, judge, questions, self.overlap)
+        return link_siblings(gather_while_sampling(sample, judge, questions, self.overlap))
 
-    def _prepared(self, rollouts: list[Rollout]) -> list[Rollout]:
-        """Let the context renew what it remembers, write texts, and add completions."""
-        return rollouts if self.teacher_context is None else self.teacher_context.prepare(rollouts)
+    def prepare_context(self, rollouts: list[Rollout]) -> list[Rollout]:
+        """Let the context update its memory, write texts, and add completions."""
+        context = self.teacher_context
+        return rollouts if context is None else context.prepare_batch(rollouts)
 
-    def views(self, rollouts: Sequence[Rollout]) -> list[TeacherView | None]:
+    def write_views(self, rollouts: Sequence[Rollout]) -> list[TeacherView | None]:
         """Let the context write what the teacher sees of each rollout."""
-        if self.teacher_context is None:
-            return [None] * len(rollouts)
-        return self.teacher_context.views(rollouts)
+        context = self.teacher_context
+        return [None] * len(rollouts) if context is None else context.views(rollouts)
 
-    def loss(
-        self, rollouts: Sequence[Rollout], views: Sequence[TeacherView | None]
-    ) -> tuple[LossOutput, list[int]]:
-        """Score rollouts under teacher and student, and reduce to what the objective makes of it.
+    def make_token_inputs(self, scored: ScoredRollouts) -> TokenInputs:
+        """Gather the objective's inputs, and let it say what the loss reads of each token."""
+        inputs = gather_inputs(self.objective, scored, self.device)
+        state = StepState(self.trainer.global_step, self.tokenizer, self._sum_over_ranks)
+        return self.objective.apply_token_weights(inputs, state)
 
-        Args:
-            rollouts: A micro-batch; those without a view are left out if the objective needs one.
-            views: Theirs.
+    def compute_loss(self, scored: ScoredRollouts, tokens: TokenInputs) -> LossOutput:
+        """Compute the loss of a micro-batch, as a sum with its count."""
+        if scored.student is None:
+            return self._make_zero_loss()
+        target = None
+        if scored.teacher is not None and self.inputs.teacher_logits:
+            target = self.objective.build_target(scored.teacher, scored.contrasts)
+        return compute_loss(self.objective, scored.student, target, tokens, scored.lengths)
 
-        Returns:
-            The loss, and the numbers of the rollouts that took part.
-        """
-        objective = self.objective
-        active = [i for i, view in enumerate(views) if view or not objective.needs_teacher]
-        seen, completions = [views[i] for i in active], [rollouts[i].ids for i in active]
-        teacher = self._taught(seen, completions) if objective.uses_teacher else None
-        contrasts = self._contrasts(seen, completions) if "contrasts" in objective.reads else []
-        prompts = [self.encode(rollouts[i].question.messages) for i in active]
-        student = self.scorer.score(prompts, completions) if any(map(len, completions)) else None
-        signals = gather_signals(
-            objective,
-            rollouts,
-            views,
-            active,
-            Scored(student, teacher, contrasts),
-            device=self.device,
-            step=self.trainer.global_step,
-            tokenizer=self.tokenizer,
-            total=self._total,
-        )
-        tokens = objective.prepare(signals)
-        if student is None:
-            return self._no_loss(), active
-        target = None if teacher is None else objective.target(teacher, contrasts)
-        lengths = [len(ids) for ids in completions]
-        return objective_loss(objective, student, target, tokens, lengths), active
+    def log_step(self, scored: ScoredRollouts, loss: LossOutput) -> StepOutput:
+        """Log the means of a micro-batch, and return what callbacks read of it."""
+        if loss.silent:
+            rank_zero_warn(NO_SIGNAL)
+        report = report_step(scored, loss, self.inputs)
+        for name, (total, number) in report.means.items():
+            self.log_mean(name, total, number)
+        for name, value in get_evidence_source(self.trainer).counters().items():
+            self.log_mean(name, value, 1)
+        return report.output
 
-    def _seen(self, view: TeacherView | None) -> list[int] | None:
-        return self.encode(view.messages, view.template_kwargs) if view else None
-
-    def _taught(
-        self, views: Sequence[TeacherView | None], completions: Sequence[Sequence[int]]
-    ) -> LogitsSource | None:
-        prompts = [self._seen(view) for view in views]
-        return teacher_scores(self.teacher, self.student, self.scorer, prompts, completions)
-
-    def _contrasts(
-        self, views: Sequence[TeacherView | None], completions: Sequence[Sequence[int]]
-    ) -> list[LogitsSource]:
-        """Scores under the k-th contrasting view of each rollout, for each k."""
-        number = max((len(view.contrasts) for view in views if view), default=0)
-        found = (
-            self._taught([select_contrast(v, k) for v in views], completions) for k in range(number)
-        )
-        return [scores for scores in found if scores is not None]
-
-    def _total(self, value: Tensor) -> Tensor:
-        """Sum over ranks."""
-        if self.trainer.world_size == 1:
-            return value
-        total = value.detach().to(self.device, copy=True)
-        torch.distributed.all_reduce(total)
-        return total.to(value.device)
-
-    def advantages(
+    def compute_advantages(
         self, rollouts: Sequence[Rollout], views: Sequence[TeacherView | None]
     ) -> list[tuple[float, ...] | None]:
-        """Log p_T(y_t) - log p_S(y_t) of each token, at temperature 1.
-
-        Args:
-            rollouts: Any.
-            views: What the teacher sees of each.
-
-        Returns:
-            One a rollout; None where there is no view or no token.
-        """
-        active = [i for i, view in enumerate(views) if view is not None and rollouts[i].ids]
-        found: list[tuple[float, ...] | None] = [None] * len(rollouts)
-        completions = [rollouts[i].ids for i in active]
-        if not active:
-            return found
-        student, teacher = both_scores(
-            self.teacher,
-            self.student,
-            self.scorer,
-            [self.encode(rollouts[i].question.messages) for i in active],
-            [self._seen(views[i]) or [] for i in active],
-            completions,
-        )
-        ids = torch.tensor([i for row in completions for i in row], device=self.device)
-        gap = token_facts(teacher, ids, 1.0)[0] - token_facts(student, ids, 1.0)[0]
-        lengths = [len(row) for row in completions]
-        for i, part in zip(active, gap.split(lengths), strict=True):
-            found[i] = tuple(part.tolist())
-        return found
+        """Compute log p_T(y_t) - log p_S(y_t) of each token; see :class:`RolloutScorer`."""
+        return self.rollout_scorer.compute_advantages(rollouts, views)
 
     @torch.no_grad()
     def write(
@@ -304,14 +240,14 @@ class SelfDistillModule(AnsweringModule):
         teacher: bool = False,
         template_kwargs: Mapping[str, Any] | None = None,
     ) -> list[Completion]:
-        """One text for each prompt, for contexts that need more than what stands with the data.
+        """Generate one text per prompt, for contexts that need text that the data do not hold.
 
         Args:
-            prompts: Chat messages, ending with a user's turn.
-            sampler: With what settings. Prompts of one batch of training draw the same random
-                numbers in each call, so that a resumed run writes what the unbroken one did.
-            teacher: With the teacher's weights instead of the student's.
-            template_kwargs: For the chat template; None: the student's.
+            prompts: Chat messages, each ending with a user turn.
+            sampler: How to sample. Prompts of one training batch draw the same random numbers in
+                each call, so a resumed run writes what the unbroken run wrote.
+            teacher: Use the teacher's parameters instead of the student's.
+            template_kwargs: Arguments of the chat template. Default: the student's.
         """
         encoded = [self.encode(messages, template_kwargs) for messages in prompts]
         trainer = self.trainer
@@ -321,43 +257,55 @@ class SelfDistillModule(AnsweringModule):
             else trainer.fit_loop.total_batch_idx
         )
         generator = make_batch_generator(self.seed, "write", index, self.global_rank, self.device)
-        with self.teacher.weights(self.student) if teacher else nullcontext():
+        with self.teacher.swap_in(self.student) if teacher else nullcontext():
             return sampler.sample(
-                self.student,
-                encoded,
-                samples=1,
-                stop_ids=self.stop_ids,
-                generator=generator,
+                self.student, encoded, samples=1, stop_ids=self.stop_ids, generator=generator
             )
 
-    def _no_loss(self) -> LossOutput:
-        """Nothing to learn from: a zero that still reaches every weight, as DDP needs."""
-        zero = torch.stack([p.sum() * 0.0 for _, p in list_trainable(self.student)])
-        none = torch.zeros(0, device=self.device)
-        return LossOutput(zero.sum(), 0.0, none, none, none, none, silent=True)
+    def frozen_teacher_fingerprint(self) -> str | None:
+        """Identify the teacher's parameters if they never change; None if they may."""
+        if not self.teacher.writes_frozen:
+            return None
+        if self._teacher_fingerprint is None:
+            with self.teacher.swap_in(self.student):
+                self._teacher_fingerprint = fingerprint_module(self.student)
+        return self._teacher_fingerprint
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Step, then let the teacher follow (before any checkpoint of this step is written)."""
+        """Step, then let the teacher follow, before a checkpoint of this step is written."""
         super().optimizer_step(*args, **kwargs)
         self.teacher.after_step(self.student)
 
     @torch.no_grad()
     def predict_step(self, batch: Iterable[Question], batch_idx: int) -> StepOutput:
-        """Answers with their evidence, the teacher's view, and the advantage of each token."""
-        rollouts = self.sample(
+        """Return answers with their evidence, the teacher's views, and per-token advantages."""
+        answers = self.sample(
             list(batch), self.eval_sampler, self.eval_samples, "predict", batch_idx
         )
-        judged = self.gather(rollouts, self.needs | self.predict_needs)
-        # What a context adds to train on is no answer of the student's.
-        rollouts = [r for r in self._prepared(judged) if r.origin == "student"]
-        views = self.views(rollouts)
-        return StepOutput(rollouts, views, self.advantages(rollouts, views))
+        judged = self.gather_evidence(answers, self.required_evidence | self.extra_evidence)
+        # Completions that a context adds for training are not answers of the student.
+        rollouts = [r for r in self.prepare_context(judged) if r.origin == "student"]
+        views = self.write_views(rollouts)
+        return StepOutput(rollouts, views, self.compute_advantages(rollouts, views))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the teacher with the student, and frozen weights out."""
+        """Save the teacher, and leave out frozen parameters."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["teacher"] = self.teacher.state_dict()
 
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
-        """Take the teacher back."""
+        """Restore the teacher."""
         self.teacher.load_state_dict(checkpoint["teacher"])
+
+    def _sum_over_ranks(self, value: Tensor) -> Tensor:
+        if self.trainer.world_size == 1:
+            return value
+        total = value.detach().to(self.device, copy=True)
+        torch.distributed.all_reduce(total)
+        return total.to(value.device)
+
+    def _make_zero_loss(self) -> LossOutput:
+        """Return a loss of 0 that still reaches every trainable parameter, as DDP needs."""
+        zero = torch.stack([p.sum() * 0.0 for _, p in list_trainable(self.student)]).sum()
+        none = torch.zeros(0, device=self.device)
+        return LossOutput(zero, 0.0, TokenLoss(none, none, none), silent=True)

@@ -1,69 +1,74 @@
-"""What a training step has to say: the means that are logged, and the object for callbacks."""
+"""Report a training step: the means that are logged, and an object for callbacks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import NamedTuple
 
 from torch import Tensor
 
-from lightning_sd.objectives.reduce import LossOutput
-from lightning_sd.types import Rollout, StepOutput, TeacherView
+from lightning_sd.objectives import InputSpec, LossOutput
+from lightning_sd.objectives.scored import ScoredRollouts
+from lightning_sd.types import StepOutput
 
 Means = dict[str, tuple[Tensor | float, float]]
+"""Name to (sum, number of items)."""
 
 
-def step_means(step: StepOutput, loss: LossOutput, *, uses_teacher: bool) -> Means:
-    """Sums and counts of a micro-batch.
+class StepReport(NamedTuple):
+    """What a micro-batch reports."""
+
+    output: StepOutput
+    """Rollouts, views and advantages, for callbacks."""
+    means: Means
+    """Sums and counts of what is logged."""
+
+
+def report_step(scored: ScoredRollouts, loss: LossOutput, spec: InputSpec) -> StepReport:
+    """Summarize a micro-batch.
+
+    The means are: ``loss``; ``silent``, the share of micro-batches without anything to learn;
+    ``reward``, ``length`` (tokens) and ``cut_off`` (share) per rollout of the student; ``entropy``,
+    ``advantage`` and ``advantage_abs`` per token, in nats; and, with a teacher, ``has_teacher``
+    (share of rollouts) and ``context_cut`` (tokens cut per teacher prompt).
 
     Args:
-        step: All of it, judged, with advantages where a teacher scored.
-        loss: Of those that took part.
-        uses_teacher: Whether the objective reads the views.
-
-    Returns:
-        Name to (sum, number of items): loss; reward, length in tokens and share cut off a rollout;
-        entropy, advantage and its absolute value a token in nats; share of rollouts with a teacher,
-        and tokens cut from its context; share of micro-batches with nothing to learn from.
+        scored: The micro-batch.
+        loss: Its loss.
+        spec: What the objective reads.
     """
-    own = [r for r in step.rollouts if r.origin == "student"]
-    number = len(own)
+    own = [rollout for rollout in scored.rollouts if rollout.origin == "student"]
     means: Means = {
         "loss": (loss.total, loss.count),
         "silent": (float(loss.silent), 1),
-        "reward": (sum(r.verdict.reward for r in own if r.verdict), number),
-        "length": (sum(len(r.ids) for r in own), number),
-        "cut_off": (sum(not r.finished for r in own), number),
-        "entropy": (loss.entropy.sum(), len(loss.entropy)),
+        "reward": (sum(r.verdict.reward for r in own if r.verdict), len(own)),
+        "length": (sum(len(r.ids) for r in own), len(own)),
+        "cut_off": (sum(not r.finished for r in own), len(own)),
+        "entropy": (loss.tokens.entropy.sum(), len(loss.tokens.entropy)),
     }
-    if uses_teacher:
-        seen = [view for view in step.views if view is not None]
-        means["has_teacher"] = (len(seen), len(step.rollouts))
-        means["context_cut"] = (sum(sum(view.cut.values()) for view in seen), len(seen))
-    advantages = [a for row in step.advantages if row is not None for a in row]
-    if advantages:
-        means["advantage"] = (sum(advantages), len(advantages))
-        means["advantage_abs"] = (sum(map(abs, advantages)), len(advantages))
-    return means
+    if spec.uses_teacher:
+        views = [view for view in scored.views if view is not None]
+        means["has_teacher"] = (len(views), len(scored.rollouts))
+        means["context_cut"] = (sum(sum(view.cut.values()) for view in views), len(views))
+    per_rollout = split_advantages(scored, loss.advantages)
+    values = [value for row in per_rollout if row is not None for value in row]
+    if values:
+        means["advantage"] = (sum(values), len(values))
+        means["advantage_abs"] = (sum(map(abs, values)), len(values))
+    return StepReport(StepOutput(scored.rollouts, scored.views, per_rollout), means)
 
 
-def step_output(
-    rollouts: Sequence[Rollout],
-    views: Sequence[TeacherView | None],
-    active: Sequence[int],
-    packed: Tensor | None,
-) -> StepOutput:
-    """Hand each rollout its part of the packed advantages.
+def split_advantages(
+    scored: ScoredRollouts, packed: Tensor | None
+) -> list[tuple[float, ...] | None]:
+    """Give each rollout its part of the packed advantages; None for rollouts without a view.
 
     Args:
-        rollouts: A batch.
-        views: What the teacher saw of each.
-        active: Which rollouts were scored, in the order of ``packed``.
-        packed: ``[tokens]``, or None if no teacher scored anything.
+        scored: The micro-batch.
+        packed: ``[tokens]`` of the active rollouts; None if no teacher scored any token.
     """
-    advantages: list[tuple[float, ...] | None] = [None] * len(rollouts)
-    lengths = [len(rollouts[i].ids) for i in active]
-    if packed is not None and len(packed) == sum(lengths):
-        for i, part in zip(active, packed.split(lengths), strict=True):
-            if views[i] is not None:  # else zeros stood in for the teacher's scores
-                advantages[i] = tuple(part.tolist())
-    return StepOutput(rollouts, views, advantages)
+    result: list[tuple[float, ...] | None] = [None] * len(scored.rollouts)
+    if packed is not None and len(packed) == sum(scored.lengths):
+        for i, part in zip(scored.active, packed.split(scored.lengths), strict=True):
+            if scored.views[i] is not None:  # else zeros stood in for the teacher's scores
+                result[i] = tuple(part.tolist())
+    return result

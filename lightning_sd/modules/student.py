@@ -1,4 +1,4 @@
-"""What every module that trains a language model shares: loading, optimizer, lean checkpoints."""
+"""Load a student, build its optimizer, and keep frozen parameters out of checkpoints."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ SchedulerCallable = Callable[[Optimizer], LRScheduler]
 
 
 class StudentModule(GlobalMean):
-    """A student that is loaded when training is set up, and saved without its frozen weights.
+    """A module with one student, which is loaded in ``configure_model``.
 
     Args:
-        model: Where the student comes from; a name stands for ``PretrainedModel(name)``.
-        optimizer: From parameters to an optimizer; None: AdamW with learning rate 1e-5.
-        scheduler: From the optimizer to a schedule, stepped once an optimizer step.
+        model: A model source, or the name of a pretrained model.
+        optimizer: Function from parameters to an optimizer. Default: AdamW, learning rate 1e-5.
+        scheduler: Function from the optimizer to a schedule that steps once per optimizer step.
 
     Raises:
-        TypeError: ``model`` is neither a source nor a name.
+        TypeError: ``model`` is neither a model source nor a name.
     """
 
     student: nn.Module
@@ -52,7 +52,7 @@ class StudentModule(GlobalMean):
         self.tokenizer: Any = None
 
     def configure_model(self) -> None:
-        """Load the student, once, however often Lightning asks."""
+        """Load the student; a second call does nothing."""
         if hasattr(self, "student"):
             return
         student, self.tokenizer = self.source.load()
@@ -61,14 +61,14 @@ class StudentModule(GlobalMean):
         self.on_student_ready()
 
     def on_student_ready(self) -> None:
-        """Hook: the student is loaded, and no checkpoint has been read yet."""
+        """Run after the student is loaded and before a checkpoint is read."""
 
     def configure_optimizers(self) -> Any:
-        """Build the optimizer over the trainable weights, and its schedule."""
+        """Build the optimizer over the trainable parameters, and its schedule."""
         parameters = [parameter for _, parameter in list_trainable(self.student)]
         if not parameters:
             raise ValueError(
-                "model: nothing is trainable. A quantized model trains through `lora` only."
+                "model: no parameter is trainable. A quantized model trains through `lora` only."
             )
         optimizer = (
             torch.optim.AdamW(parameters, lr=1e-5)
@@ -81,28 +81,28 @@ class StudentModule(GlobalMean):
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave out weights that are not trained: their source gives them back."""
-        kept = self._kept()
+        """Leave out parameters that are not trained; the model source loads them again."""
+        kept = self._list_saved()
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name: state[name] for name in state if name in kept}
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
-        """Load weights; those that are not trained may be missing, trained ones may not.
+        """Load parameters; untrained ones may be missing, trained ones may not.
 
         Raises:
-            RuntimeError: Trained weights are missing, or there are weights without a place.
+            RuntimeError: Trained parameters are missing, or the checkpoint holds unknown ones.
         """
         result = super().load_state_dict(state_dict, strict=False, assign=assign)
-        missing = [name for name in result.missing_keys if name in self._kept()]
+        missing = [name for name in result.missing_keys if name in self._list_saved()]
         if strict and (missing or result.unexpected_keys):
             raise RuntimeError(
-                "The checkpoint does not fit this model (other LoRA settings or another model?): "
+                "The checkpoint does not fit this model (another model or other LoRA settings?): "
                 f"missing {missing[:3]}, unexpected {result.unexpected_keys[:3]}."
             )
         return result
 
-    def _kept(self) -> set[str]:
+    def _list_saved(self) -> set[str]:
         names = {name for name, _ in list_trainable(self)}
         return names | {name for name, _ in self.named_buffers()}

@@ -23,8 +23,7 @@ class SupervisedModule(StudentModule):
     whole optimizer step, however it is cut into micro-batches and ranks.
 
     Args:
-        model: A source such as :class:`~lightning_sd.models.PretrainedModel`; a name means
-            ``PretrainedModel(name)``, a module in memory comes as ``LoadedModel``.
+        model: A model source, or the name of a pretrained model.
         optimizer: From parameters to an optimizer. Default: AdamW, learning rate 1e-5.
         scheduler: From the optimizer to a schedule, stepped once an optimizer step.
 
@@ -86,9 +85,9 @@ class SupervisedModule(StudentModule):
         return nn.functional.cross_entropy(logits.float(), ids, reduction="sum"), len(ids)
 
     def training_step(self, batch: QuestionBatch, batch_idx: int) -> Tensor:
-        """Return the micro-batch's summed loss, which :class:`GlobalMean` averages."""
+        """Return the sum over the micro-batch, which :class:`GlobalMean` averages."""
         total, tokens = self.loss(list(batch))
-        self.count("loss", total, tokens)
+        self.log_mean("loss", total, tokens)
         return total
 
     def validation_step(self, batch: QuestionBatch, batch_idx: int) -> None:

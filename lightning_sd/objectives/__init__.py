@@ -1,18 +1,20 @@
-"""How the signal becomes a loss: small settings objects over :mod:`lightning_sd.functional`."""
+"""Objectives: how the teacher's signal becomes a loss."""
 
 from lightning_sd.objectives.anchored import SignAnchoredPolicy
-from lightning_sd.objectives.at_sampled import AtSampled
-from lightning_sd.objectives.base import Objective, Reduction, TokenLoss, Tokens
+from lightning_sd.objectives.base import Objective, Reduction, TokenInputs, TokenLoss
 from lightning_sd.objectives.contrastive_distillation import ContrastiveDistillation
 from lightning_sd.objectives.contrastive_policy import ContrastivePolicy
 from lightning_sd.objectives.distillation import Distillation
 from lightning_sd.objectives.echo import EchoDistill
-from lightning_sd.objectives.liger import LigerDistillation
+from lightning_sd.objectives.inputs import ObjectiveInputs, StepState
+from lightning_sd.objectives.logprob_objective import LogprobObjective
 from lightning_sd.objectives.mixture import Mixture
 from lightning_sd.objectives.policy_gradient import PolicyGradient
+from lightning_sd.objectives.reduce import LossOutput, compute_loss
 from lightning_sd.objectives.routed import RoutedPolicy
 from lightning_sd.objectives.sampled_token import SampledToken
-from lightning_sd.objectives.weights import (
+from lightning_sd.objectives.spec import InputSpec
+from lightning_sd.objectives.token_weights import (
     AfterMarker,
     FinishedOnly,
     MixedGroups,
@@ -21,21 +23,23 @@ from lightning_sd.objectives.weights import (
     Rebalance,
     SkipFirst,
     TokenWeight,
-    Top,
+    TopTokens,
 )
 
 __all__ = [
     "AfterMarker",
-    "AtSampled",
     "ContrastiveDistillation",
     "ContrastivePolicy",
     "Distillation",
     "EchoDistill",
     "FinishedOnly",
-    "LigerDistillation",
+    "InputSpec",
+    "LogprobObjective",
+    "LossOutput",
     "MixedGroups",
     "Mixture",
     "Objective",
+    "ObjectiveInputs",
     "PassRate",
     "PolicyGradient",
     "Position",
@@ -45,8 +49,10 @@ __all__ = [
     "SampledToken",
     "SignAnchoredPolicy",
     "SkipFirst",
+    "StepState",
+    "TokenInputs",
     "TokenLoss",
     "TokenWeight",
-    "Tokens",
-    "Top",
+    "TopTokens",
+    "compute_loss",
 ]

@@ -1,26 +1,25 @@
-"""Policy gradients: a teacher shapes their size token by token, the verifier keeps the sign."""
+"""Policy gradients that a teacher scales token by token, while the verifier keeps the sign."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from lightning_sd.functional.contrastive import contrastive_evidence, evidence_weight
-from lightning_sd.objectives.base import Tokens, check_above_zero
-from lightning_sd.objectives.inputs import Signals
+from lightning_sd.objectives.base import TokenInputs, check_positive
+from lightning_sd.objectives.inputs import ObjectiveInputs, StepState
 from lightning_sd.objectives.policy_gradient import PolicyGradient
-from lightning_sd.scoring import LogitsSource
+from lightning_sd.objectives.spec import InputSpec
 
 
 @dataclass(frozen=True)
 class AnchoredPolicy(PolicyGradient):
-    """What RLSD and RLCSD share: a policy gradient on rollouts that a teacher has seen.
+    """A policy gradient on rollouts that have a teacher view; the base of RLSD and RLCSD.
 
     Group advantages compare all rollouts; those without a teacher's view are then left out.
-    The teacher speaks through the signals alone, so no logits of it are formed in the loss.
+    The teacher acts through the advantages alone, so the loss reads none of its logits.
     """
 
     def __post_init__(self) -> None:
@@ -32,31 +31,25 @@ class AnchoredPolicy(PolicyGradient):
             )
 
     @property
-    def needs_teacher(self) -> bool:
-        """Always."""
-        return True
+    def inputs(self) -> InputSpec:
+        """The teacher's log-probabilities of the sampled tokens, and no logits."""
+        return super().inputs.add("teacher_logprobs", teacher="required", teacher_logits=False)
 
-    def target(
-        self, teacher: LogitsSource, contrasts: Sequence[LogitsSource]
-    ) -> LogitsSource | None:
-        """None: its log-probabilities of the sampled tokens were all that was wanted."""
-        return None
-
-    def contrast_evidence(self, signals: Signals) -> Tensor:
-        """``[N]``, log p_c - log mean_k p_w^k; NaN where a rollout has no wrong hint.
+    def compare_hints(self, inputs: ObjectiveInputs) -> Tensor:
+        """Return log p_c - log mean_k p_w^k, ``[N]``; NaN where a rollout has no wrong hint.
 
         Raises:
-            ValueError: There are tokens and no contrasting views at all.
+            ValueError: There are tokens but no contrasting views.
         """
-        if signals.teacher_logprobs is None or signals.contrast_logprobs is None:
-            if len(signals.ids):
+        if inputs.teacher_logprobs is None or inputs.contrast_logprobs is None:
+            if len(inputs.ids):
                 raise ValueError(
                     f"objective {type(self).__name__} compares a right hint with wrong ones, and "
                     "teacher_context gave no wrong ones: choose ContrastiveHints, or another "
                     "whose views have contrasts."
                 )
-            return signals.rewards.new_zeros(0, device=signals.ids.device)
-        return contrastive_evidence(signals.teacher_logprobs, signals.contrast_logprobs)
+            return inputs.rewards.new_zeros(0, device=inputs.ids.device)
+        return contrastive_evidence(inputs.teacher_logprobs, inputs.contrast_logprobs)
 
 
 @dataclass(frozen=True)
@@ -65,7 +58,7 @@ class SignAnchoredPolicy(AnchoredPolicy):
 
     ``A * ((1 - lam) + lam * clip(exp(sign(A) * (log p_T - log p_S)), 1 - clip, 1 + clip))``,
     without gradient through the weight. With ``contrast`` it is RLCSD's plug-in: log p_c - log mean
-    p_w stands in for log p_T - log p_S.
+    p_w replaces log p_T - log p_S.
     """
 
     lam: float = 0.5
@@ -75,44 +68,45 @@ class SignAnchoredPolicy(AnchoredPolicy):
     weight_clip: float = 0.2
     """The weight is kept within 1 - this and 1 + this."""
     contrast: bool = False
-    """Compare the right hint with wrong ones (context ``ContrastiveHints``) not the student."""
+    """Compare the right hint with wrong ones (context ``ContrastiveHints``), not with the
+    student."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("lam", "weight_clip"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)}: must be from 0 to 1.")
-        check_above_zero(self, "decay_steps")
+        check_positive(self, "decay_steps")
 
     @property
-    def reads(self) -> frozenset[str]:
-        """The teacher's view, and what it is compared with."""
-        return super().reads | {"teacher", "contrasts" if self.contrast else "student"}
+    def inputs(self) -> InputSpec:
+        """The teacher's log-probabilities, and those that they are compared with."""
+        return super().inputs.add("contrast_logprobs" if self.contrast else "student_logprobs")
 
-    def share(self, step: int) -> float:
-        """``lam`` after so many optimizer steps.
+    def teacher_share(self, step: int) -> float:
+        """Return ``lam`` after a number of optimizer steps.
 
         Example:
-            >>> [SignAnchoredPolicy().share(step) for step in (0, 25, 50, 60)]
+            >>> [SignAnchoredPolicy().teacher_share(step) for step in (0, 25, 50, 60)]
             [0.5, 0.25, 0.0, 0.0]
         """
         return self.lam * (1 - min(step / self.decay_steps, 1.0)) if self.decay_steps else self.lam
 
-    def evidence(self, signals: Signals) -> Tensor:
-        """``[N]``, in nats; NaN where there is none."""
+    def compute_evidence(self, inputs: ObjectiveInputs) -> Tensor:
+        """Return the evidence in nats, ``[N]``; NaN for tokens without evidence."""
         if self.contrast:
-            return self.contrast_evidence(signals)
-        if signals.teacher_logprobs is None or signals.student_logprobs is None:
-            return signals.rewards.new_zeros(0, device=signals.ids.device)
-        return signals.teacher_logprobs - signals.student_logprobs
+            return self.compare_hints(inputs)
+        if inputs.teacher_logprobs is None or inputs.student_logprobs is None:
+            return inputs.rewards.new_zeros(0, device=inputs.ids.device)
+        return inputs.teacher_logprobs - inputs.student_logprobs
 
-    def tokens(self, signals: Signals) -> Tokens:
-        """Group advantages, each token's scaled by its evidence."""
-        tokens = super().tokens(signals)
+    def make_token_inputs(self, inputs: ObjectiveInputs, state: StepState) -> TokenInputs:
+        """Scale each token's group advantage by its evidence."""
+        tokens = super().make_token_inputs(inputs, state)
         assert tokens.advantages is not None
-        evidence = self.evidence(signals)
+        evidence = self.compute_evidence(inputs)
         weight = evidence_weight(
-            tokens.advantages, evidence, lam=self.share(signals.step), clip=self.weight_clip
+            tokens.advantages, evidence, lam=self.teacher_share(state.step), clip=self.weight_clip
         )
         kept = ~torch.isnan(evidence)
         return replace(tokens, advantages=tokens.advantages * weight, kept=kept)

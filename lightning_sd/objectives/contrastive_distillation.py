@@ -1,4 +1,4 @@
-"""OPSD towards what a right hint says beyond a wrong one (RLCSD's plug-in on OPSD)."""
+"""OPSD towards the difference between a right hint and wrong ones (RLCSD's plug-in on OPSD)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from lightning_sd.functional.contrastive import contrastive_gate, contrastive_target
-from lightning_sd.objectives.base import TokenLoss, Tokens
+from lightning_sd.objectives.base import TokenInputs, TokenLoss
 from lightning_sd.objectives.distillation import Distillation
-from lightning_sd.objectives.inputs import Signals
+from lightning_sd.objectives.inputs import ObjectiveInputs, StepState
+from lightning_sd.objectives.spec import InputSpec
 from lightning_sd.scoring import LogitsSource, MixedScores, Scores
 
 
@@ -20,15 +21,15 @@ class ContrastiveDistillation(Distillation):
     """A divergence from ``q ~ p_c^(1 + alpha) / p_w^alpha``, weighted by the hints' disagreement.
 
     p_c is the teacher under the right hint, p_w the mean of its distributions under the wrong ones
-    (context ``ContrastiveHints``). Each token's loss is multiplied by KL / (KL + gate_tau) with the
-    disagreement KL = KL(p_c || p_w): where the hints agree, nothing is learned.
+    (context ``ContrastiveHints``). Each token's loss is multiplied by KL / (KL + gate_tau), where
+    KL = KL(p_c || p_w) is the hints' disagreement. Where the hints agree, nothing is learned.
 
     With ``top_k`` the target is formed over the whole vocabulary and compared on its top k, while
     the authors' code forms it on p_c's top k and a tail.
     """
 
     alpha: float = 0.5
-    """By how much the contrast is overstated; 0: plain distillation from p_c (with its gate)."""
+    """Strength of the contrast; 0: plain distillation from p_c (with its gate)."""
     floor: float = -30.0
     """Lower bound of log p_w."""
     gate_tau: float | None = 1.0
@@ -42,23 +43,23 @@ class ContrastiveDistillation(Distillation):
             raise ValueError(f"gate_tau={self.gate_tau}: must be above 0, or none for no gate.")
 
     @property
-    def reads(self) -> frozenset[str]:
-        """The wrong hints' views."""
-        return super().reads | {"contrasts"}
+    def inputs(self) -> InputSpec:
+        """The teacher's logits under the right hint and under the wrong ones."""
+        return super().inputs.add("contrast_logprobs")
 
-    def tokens(self, signals: Signals) -> Tokens:
-        """Tokens without any wrong hint are left out."""
-        tokens = super().tokens(signals)
-        wrong = signals.contrast_logprobs
+    def make_token_inputs(self, inputs: ObjectiveInputs, state: StepState) -> TokenInputs:
+        """Leave out tokens without any wrong hint."""
+        tokens = super().make_token_inputs(inputs, state)
+        wrong = inputs.contrast_logprobs
         return tokens if wrong is None else replace(tokens, kept=~wrong.isnan().all(-1))
 
-    def target(
+    def build_target(
         self, teacher: LogitsSource, contrasts: Sequence[LogitsSource]
-    ) -> LogitsSource | None:
-        """Log q, plus the log of the gate.
+    ) -> LogitsSource:
+        """Return log q plus the log of the gate.
 
-        Distributions do not change when a number is added to their logits, so the target carries
-        its token's weight as the log of its total mass.
+        Adding a number to logits does not change their distribution, so the target carries the
+        token's weight as the log of its total mass.
 
         Raises:
             ValueError: No contrasting views.
@@ -90,18 +91,18 @@ class ContrastiveDistillation(Distillation):
         return target + gate.clamp(min=torch.finfo(gate.dtype).tiny).log().unsqueeze(-1)
 
     def token_loss(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tokens
+        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: TokenInputs
     ) -> TokenLoss:
-        """The gated divergence at each token; see :class:`Objective`."""
+        """Return the gated divergence at each token; see :class:`Objective`."""
         assert teacher_logits is not None
         gate = self._gate(teacher_logits)
         result = super().token_loss(student_logits, teacher_logits, tokens)
         return replace(result, loss=result.loss * gate)
 
     def loss_and_grad_(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tokens
+        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: TokenInputs
     ) -> tuple[TokenLoss, Tensor]:
-        """With the gradient that the divergence forms anyway; see :class:`Objective`."""
+        """Return the gradient that the divergence forms anyway; see :class:`Objective`."""
         assert teacher_logits is not None
         gate = self._gate(teacher_logits)  # before the logits are overwritten
         result, factor = super().loss_and_grad_(student_logits, teacher_logits, tokens)

@@ -1,4 +1,4 @@
-"""EchoDistill: distillation on the teacher's own text, and a policy gradient beside it."""
+"""EchoDistill: distillation on the teacher's own text and a policy gradient on rollouts."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from lightning_sd.functional.divergence import DivergenceSpec, divergence
 from lightning_sd.functional.logprobs import sampled_logprobs, token_logprobs
 from lightning_sd.functional.policy import clipped_policy_loss
 from lightning_sd.functional.shaping import population_advantages, shaped_rewards
-from lightning_sd.objectives.base import Objective, TokenLoss, Tokens
-from lightning_sd.objectives.inputs import Signals
+from lightning_sd.objectives.base import Objective, TokenInputs, TokenLoss
+from lightning_sd.objectives.inputs import ObjectiveInputs, StepState
+from lightning_sd.objectives.spec import InputSpec
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,12 @@ class EchoDistill(Objective):
     KLd is the divergence of the student from the teacher on the teacher's own text, a mean over its
     tokens and then over questions; A_i are group advantages of the rewards with a bonus
     ``bonus * exp(-KLd)`` for right answers; and rho_i is the ratio of the probabilities that the
-    student and the teacher give to the *whole* sampled answer. The teacher plays the part of the
-    old policy, so rho is not 1 even before the first step.
+    student and the teacher give to the *whole* sampled answer. The teacher takes the place of the
+    old policy, so rho differs from 1 even before the first step.
 
-    Both averages are the objective's own, so ``reduction`` and ``weights`` stay as they are. With
-    ``accumulate_grad_batches`` above 1 they are averages over each micro-batch, joined in
-    proportion to its tokens.
+    Both averages are part of the objective, so ``reduction`` and ``token_weights`` keep their
+    defaults. With ``accumulate_grad_batches`` above 1 they are averages over each micro-batch,
+    joined in proportion to its tokens.
 
     Raises:
         ValueError: A setting out of range, or one of another objective's averages.
@@ -43,7 +44,7 @@ class EchoDistill(Objective):
     clip: float = 0.2
     """Of the ratio, both ways. Not published."""
     dual_clip: float | None = None
-    """Where A < 0 the ratio has no bound in the formula, and a teacher that is sure finds wrong
+    """Where A < 0 the formula does not bound the ratio, and a confident teacher may find wrong
     answers e^20 times less likely than the student does. With a bound c > 1 the surrogate of bad
     answers is at most c |A|, and beyond it they have no gradient (arXiv 1912.09729, eq. 5)."""
     policy: float = 1.0
@@ -55,10 +56,10 @@ class EchoDistill(Objective):
         super().__post_init__()
         if self.kind not in ("forward_kl", "reverse_kl"):
             raise ValueError(f"kind={self.kind!r}: choose forward_kl or reverse_kl.")
-        if self.reduction != "token" or self.weights:
+        if self.reduction != "token" or self.token_weights:
             raise ValueError(
-                f"reduction={self.reduction!r}, weights={self.weights!r}: EchoDistill averages by "
-                "itself; leave both at their defaults."
+                f"reduction={self.reduction!r}, token_weights={self.token_weights!r}: EchoDistill "
+                "has averages of its own; leave both at their defaults."
             )
         for name in ("bonus", "policy", "distill"):
             if getattr(self, name) < 0:
@@ -69,52 +70,52 @@ class EchoDistill(Objective):
             raise ValueError(f"dual_clip={self.dual_clip}: must be above 1 + clip, or none.")
 
     @property
-    def reads(self) -> frozenset[str]:
-        """Both sides' log-probabilities for the ratio, the divergence for the bonus."""
-        return frozenset({"student", "teacher", self.kind})
+    def inputs(self) -> InputSpec:
+        """Both models' log-probabilities for the ratio, and the divergence for the bonus."""
+        return super().inputs.add("student_logprobs", "teacher_logprobs", self.kind)
 
-    def tokens(self, signals: Signals) -> Tokens:
-        """Advantages and the ratio for sampled tokens, and each token's weight in its average.
+    def make_token_inputs(self, inputs: ObjectiveInputs, state: StepState) -> TokenInputs:
+        """Return advantages, the ratio of sampled tokens, and each token's weight in its average.
 
-        ``old_logprobs`` are such that a token's own ratio is that of its whole answer: then the
-        tokens' gradients add up to the sequence's. ``shares`` hold whether a token is the
-        teacher's, and one over the length of its text.
+        ``old_logprobs`` are chosen so that a token's ratio is that of its whole answer; the tokens'
+        gradients then add up to the sequence's. ``shares`` hold whether a token is the teacher's,
+        and one over the length of its text.
         """
-        own, texts = signals.sampled & signals.seen, ~signals.sampled & signals.seen
-        texts = texts & (signals.lengths > 0)
-        zeros = signals.ids.new_zeros(len(signals.ids), dtype=torch.float32)
-        student = zeros if signals.student_logprobs is None else signals.student_logprobs
-        teacher = zeros if signals.teacher_logprobs is None else signals.teacher_logprobs
-        kl = signals.forward_kl if self.kind == "forward_kl" else signals.reverse_kl
-        similarity = self._similarity(signals, zeros if kl is None else kl, texts)
-        rewards = signals.rewards.to(similarity.dtype)
+        own, texts = inputs.by_student & inputs.has_view, ~inputs.by_student & inputs.has_view
+        texts = texts & (inputs.lengths > 0)
+        zeros = inputs.ids.new_zeros(len(inputs.ids), dtype=torch.float32)
+        student = zeros if inputs.student_logprobs is None else inputs.student_logprobs
+        teacher = zeros if inputs.teacher_logprobs is None else inputs.teacher_logprobs
+        kl = inputs.forward_kl if self.kind == "forward_kl" else inputs.reverse_kl
+        similarity = self._compute_similarity(inputs, zeros if kl is None else kl, texts)
+        rewards = inputs.rewards.to(similarity.dtype)
         advantages = torch.zeros_like(similarity)
         shaped = shaped_rewards(rewards[own], similarity[own], bonus=self.bonus)
-        advantages[own] = population_advantages(shaped, signals.groups[own])
-        ratio = _per_row(signals, student - teacher)
-        lengths = signals.lengths.clamp(min=1).to(similarity.dtype)
-        number = torch.tensor([len(signals.ids), own.sum(), texts.sum()], dtype=torch.float64)
-        total, answers, written = signals.total(number).tolist()
+        advantages[own] = population_advantages(shaped, inputs.groups[own])
+        ratio = inputs.sum_over_tokens(student - teacher)
+        lengths = inputs.lengths.clamp(min=1).to(similarity.dtype)
+        number = torch.tensor([len(inputs.ids), own.sum(), texts.sum()], dtype=torch.float64)
+        total, answers, written = state.sum_over_ranks(number).tolist()
         scale = own.to(lengths) * (self.policy * total / max(answers, 1))
         scale += texts.to(lengths) / lengths * (self.distill * total / max(written, 1))
-        return Tokens(
-            signals.ids,
-            student - signals.of_rows(ratio),
-            signals.of_rows(advantages),
-            signals.of_rows(scale),
-            shares=signals.of_rows(torch.stack([texts.to(lengths), 1 / lengths], -1)),
+        return TokenInputs(
+            inputs.ids,
+            student - inputs.expand_to_tokens(ratio),
+            inputs.expand_to_tokens(advantages),
+            inputs.expand_to_tokens(scale),
+            shares=inputs.expand_to_tokens(torch.stack([texts.to(lengths), 1 / lengths], -1)),
         )
 
-    def _similarity(self, signals: Signals, kl: Tensor, texts: Tensor) -> Tensor:
-        """``[R]``: exp(-KLd) of each rollout's question; 0 where the teacher wrote nothing."""
-        mean = _per_row(signals, kl) / signals.lengths.clamp(min=1)
-        written = signals.group_mean(torch.ones_like(mean), among=texts)
-        return written * (-signals.group_mean(mean, among=texts)).exp()
+    def _compute_similarity(self, inputs: ObjectiveInputs, kl: Tensor, texts: Tensor) -> Tensor:
+        """Return exp(-KLd) of each rollout's question, ``[R]``; 0 without a teacher's text."""
+        mean = inputs.sum_over_tokens(kl) / inputs.lengths.clamp(min=1)
+        written = inputs.average_over_groups(torch.ones_like(mean), among=texts)
+        return written * (-inputs.average_over_groups(mean, among=texts)).exp()
 
     def token_loss(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tokens
+        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: TokenInputs
     ) -> TokenLoss:
-        """The surrogate at sampled tokens, the divergence at the teacher's; see ``Objective``."""
+        """Return the surrogate at sampled tokens and the divergence at the teacher's tokens."""
         assert teacher_logits is not None
         assert tokens.old_logprobs is not None
         assert tokens.advantages is not None
@@ -139,10 +140,4 @@ class EchoDistill(Objective):
             spec = DivergenceSpec(kind=self.kind)
             kl = divergence(student_logits[text], teacher_logits[text], tokens.ids[text], spec)
             loss = loss.index_put((text,), kl.value.to(loss))
-        return TokenLoss(loss, logprobs.detach(), teacher, entropy)
-
-
-def _per_row(signals: Signals, values: Tensor) -> Tensor:
-    """Sum over each rollout's tokens: ``[N]`` to ``[R]``, on the CPU."""
-    sums = values.new_zeros(len(signals.groups))
-    return sums.index_add(0, signals.rows, values).cpu()
+        return TokenLoss(loss, logprobs.detach(), entropy, teacher)

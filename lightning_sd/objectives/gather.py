@@ -1,20 +1,18 @@
-"""Gather an objective's signals: what it may read of a micro-batch before the gradient."""
+"""Gather what an objective may read of a micro-batch before the gradient."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from lightning_sd.functional.divergence import DivergenceSpec
-from lightning_sd.objectives import Objective
-from lightning_sd.objectives.inputs import Signals
-from lightning_sd.scoring import LogitsSource, Scores
-from lightning_sd.scoring.statistics import token_facts, whole_divergence
+from lightning_sd.objectives.base import Objective
+from lightning_sd.objectives.inputs import ObjectiveInputs
+from lightning_sd.objectives.scored import ScoredRollouts
+from lightning_sd.scoring.statistics import compute_divergence, compute_token_statistics
 from lightning_sd.types import Rollout, TeacherView, select_contrast
 
 DIVERGENCES = {
@@ -23,131 +21,120 @@ DIVERGENCES = {
 }
 
 
-@dataclass(frozen=True)
-class Scored:
-    """The tokens of the rollouts that take part, packed, under everybody who scores them."""
-
-    student: Scores | None
-    """None if there is no token."""
-    teacher: LogitsSource | None
-    """Zeros where there is no view; None: no teacher at all."""
-    contrasts: Sequence[LogitsSource] = ()
-    """Of the k-th contrasting view; zeros where a rollout has fewer."""
-
-
 @torch.no_grad()
-def gather_signals(
-    objective: Objective,
-    rollouts: Sequence[Rollout],
-    views: Sequence[TeacherView | None],
-    active: Sequence[int],
-    scored: Scored,
-    *,
-    device: torch.device,
-    step: int,
-    tokenizer: Any,
-    total: Callable[[Tensor], Tensor],
-) -> Signals:
-    """What is known of the rollouts, and whatever else the objective ``reads``.
+def gather_inputs(
+    objective: Objective, scored: ScoredRollouts, device: torch.device
+) -> ObjectiveInputs:
+    """Collect facts of all rollouts, the active tokens, and the statistics that are declared.
 
     Args:
-        objective: Who asks.
-        rollouts: All of the micro-batch: advantages compare a rollout with its siblings.
-        views: The teacher's, one a rollout or None.
-        active: Numbers of the rollouts that take part.
-        scored: Their tokens.
-        device: Of the tokens.
-        step: Optimizer steps taken.
-        tokenizer: The student's.
-        total: Sums over ranks.
+        objective: Its ``inputs`` name the statistics.
+        scored: The micro-batch.
+        device: Device of the token tensors; tensors with one entry per rollout are on the CPU.
     """
-    tokens = token_signals([rollouts[i].ids for i in active], active, device)
-    number = [len(rollouts[i].ids) for i in active]
-    lengths = torch.tensor(number, dtype=torch.long, device=device)
-
-    def spread_out(flags: Sequence[bool]) -> Tensor:
-        """One flag a rollout that takes part to one a token."""
-        return torch.tensor(flags, dtype=torch.bool, device=device).repeat_interleave(lengths)
-
-    unseen = spread_out([views[i] is None for i in active])
-    missing = [
-        spread_out([select_contrast(views[i], k) is None for i in active])
-        for k in range(len(scored.contrasts))
-    ]
-    optional = read_signals(objective, scored, tokens["ids"], unseen, missing)
-    if objective.needs_old_logprobs:
-        old = [v for i in active for v in rollouts[i].logprobs or [math.nan] * len(rollouts[i].ids)]
-        optional["old_logprobs"] = torch.tensor(old, dtype=torch.float32, device=device)
-    return Signals(
-        **row_signals(rollouts, views),
-        **tokens,
-        **optional,
-        step=step,
-        tokenizer=tokenizer,
-        total=total,
+    tokens = pack_tokens(scored.completions, scored.active, device)
+    statistics = compute_statistics(objective, scored, tokens["ids"])
+    if "old_logprobs" in objective.inputs.statistics:
+        statistics["old_logprobs"] = pack_old_logprobs(scored, device)
+    return ObjectiveInputs(
+        **describe_rollouts(scored.rollouts, scored.views), **tokens, **statistics
     )
 
 
-def token_signals(
+def describe_rollouts(
+    rollouts: Sequence[Rollout], views: Sequence[TeacherView | None]
+) -> dict[str, Tensor]:
+    """Return the inputs that have one entry per rollout, on the CPU."""
+    rewards = [r.verdict.reward if r.verdict else 0.0 for r in rollouts]
+    flags = {
+        "correct": [bool(r.verdict and r.verdict.correct) for r in rollouts],
+        "finished": [r.finished for r in rollouts],
+        "by_student": [r.origin == "student" for r in rollouts],
+        "has_view": [view is not None for view in views],
+    }
+    return {
+        # The dtype is named: `bf16-true` sets the default dtype to bfloat16.
+        "rewards": torch.tensor(rewards, dtype=torch.float32),
+        "groups": torch.tensor([r.group for r in rollouts], dtype=torch.long),
+        "lengths": torch.tensor([len(r.ids) for r in rollouts], dtype=torch.long),
+        **{name: torch.tensor(flag, dtype=torch.bool) for name, flag in flags.items()},
+    }
+
+
+def pack_tokens(
     completions: Sequence[Sequence[int]], active: Sequence[int], device: torch.device
 ) -> dict[str, Tensor]:
-    """The part of the signals that stands with every token: ids, rollout and place."""
+    """Return id, rollout and position of each token, packed.
+
+    Args:
+        completions: Token ids of the active rollouts.
+        active: Index of each of them in the micro-batch.
+        device: Device of the result.
+    """
     ids = [token for completion in completions for token in completion]
     rows = [i for i, completion in zip(active, completions, strict=True) for _ in completion]
-    positions = [place for completion in completions for place in range(len(completion))]
+    positions = [position for completion in completions for position in range(len(completion))]
     columns = {"ids": ids, "rows": rows, "positions": positions}
     return {n: torch.tensor(c, dtype=torch.long, device=device) for n, c in columns.items()}
 
 
-def read_signals(
-    objective: Objective, scored: Scored, ids: Tensor, unseen: Tensor, missing: Sequence[Tensor]
+def pack_old_logprobs(scored: ScoredRollouts, device: torch.device) -> Tensor:
+    """Return the log-probabilities under the sampling policy, ``[N]``; NaN where none came."""
+    values: list[float] = []
+    for i in scored.active:
+        rollout = scored.rollouts[i]
+        values += rollout.logprobs or [math.nan] * len(rollout.ids)
+    return torch.tensor(values, dtype=torch.float32, device=device)
+
+
+def compute_statistics(
+    objective: Objective, scored: ScoredRollouts, ids: Tensor
 ) -> dict[str, Tensor]:
-    """The part that the objective ``reads``, each for one product with the head or two.
+    """Compute the declared per-token statistics, ``[N]`` each (``contrast_logprobs``: ``[N, K]``).
+
+    Zeros stand in for the scores of rollouts without a view, which make a distribution all the
+    same; their statistics are therefore set to 0, and to NaN for contrasting views.
 
     Args:
-        objective: Who asks.
-        scored: The tokens.
-        ids: ``[N]``.
-        unseen: ``[N]``, bool: zeros stood in for the teacher's scores, which make a distribution
-            all the same.
-        missing: For each contrasting view the same.
+        objective: Its ``inputs`` name the statistics.
+        scored: The micro-batch.
+        ids: ``[N]``, the active tokens.
     """
-    found: dict[str, Tensor] = {}
-    reads, at = objective.reads, objective.temperature
+    wanted, temperature = objective.inputs.statistics, objective.temperature
     student, teacher = scored.student, scored.teacher
-    if student is not None and reads & {"student", *DIVERGENCES}:
-        found["student_logprobs"], found["student_entropy"] = token_facts(student, ids, at)
-    if teacher is not None and "teacher" in reads:
-        logprobs, entropy = token_facts(teacher, ids, at)
-        found["teacher_logprobs"] = logprobs.masked_fill(unseen, 0.0)
-        found["teacher_entropy"] = entropy.masked_fill(unseen, 0.0)
+    no_view = _mark_missing(scored, ids.device)
+    result: dict[str, Tensor] = {}
+    for who, scores in (("student", student), ("teacher", teacher)):
+        names = {f"{who}_logprobs", f"{who}_entropy"} & wanted
+        if scores is None or not names:
+            continue
+        logprobs, entropy = compute_token_statistics(
+            scores, ids, temperature, entropy=f"{who}_entropy" in names
+        )
+        result[f"{who}_logprobs"] = logprobs
+        if entropy is not None:
+            result[f"{who}_entropy"] = entropy
     if student is not None and teacher is not None:
-        for name in reads & DIVERGENCES.keys():
-            kl = whole_divergence(student, teacher, ids, at, DIVERGENCES[name])
-            found[name] = kl.masked_fill(unseen, 0.0)
-    if scored.contrasts and "contrasts" in reads:
-        columns = [
-            token_facts(scores, ids, at)[0].masked_fill(absent, torch.nan)
-            for scores, absent in zip(scored.contrasts, missing, strict=True)
-        ]
-        found["contrast_logprobs"] = torch.stack(columns, -1)
-    return found
+        for name in wanted & DIVERGENCES.keys():
+            result[name] = compute_divergence(student, teacher, ids, temperature, DIVERGENCES[name])
+    for name in result.keys() - {"student_logprobs", "student_entropy"}:
+        result[name] = result[name].masked_fill(no_view, 0.0)
+    if scored.contrasts and objective.inputs.reads_contrasts:
+        result["contrast_logprobs"] = _score_contrasts(scored, ids, temperature)
+    return result
 
 
-def row_signals(
-    rollouts: Sequence[Rollout], views: Sequence[TeacherView | None]
-) -> dict[str, Tensor]:
-    """The part of the signals that has one entry a rollout; on the CPU."""
-    rewards = [r.verdict.reward if r.verdict else 0.0 for r in rollouts]
-    return {
-        # By name: `bf16-true` sets the default dtype to bfloat16.
-        "rewards": torch.tensor(rewards, dtype=torch.float32),
-        "groups": torch.tensor([r.group for r in rollouts], dtype=torch.long),
-        "correct": torch.tensor(
-            [bool(r.verdict and r.verdict.correct) for r in rollouts], dtype=torch.bool
-        ),
-        "finished": torch.tensor([r.finished for r in rollouts], dtype=torch.bool),
-        "lengths": torch.tensor([len(r.ids) for r in rollouts], dtype=torch.long),
-        "sampled": torch.tensor([r.origin == "student" for r in rollouts], dtype=torch.bool),
-        "seen": torch.tensor([view is not None for view in views], dtype=torch.bool),
-    }
+def _score_contrasts(scored: ScoredRollouts, ids: Tensor, temperature: float) -> Tensor:
+    columns = []
+    for k, scores in enumerate(scored.contrasts):
+        logprobs, _ = compute_token_statistics(scores, ids, temperature)
+        columns.append(logprobs.masked_fill(_mark_missing(scored, ids.device, k), torch.nan))
+    return torch.stack(columns, -1)
+
+
+def _mark_missing(scored: ScoredRollouts, device: torch.device, k: int | None = None) -> Tensor:
+    """Mark tokens of rollouts without a view, or without a k-th contrasting view: ``[N]``."""
+    views = [scored.views[i] for i in scored.active]
+    missing = [(view if k is None else select_contrast(view, k)) is None for view in views]
+    flags = torch.tensor(missing, dtype=torch.bool, device=device)
+    return flags.repeat_interleave(torch.tensor(scored.lengths, dtype=torch.long, device=device))

@@ -8,24 +8,24 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from lightning_sd.objectives.base import Objective, TokenLoss, Tokens
-from lightning_sd.objectives.inputs import Signals
+from lightning_sd.objectives.base import Objective, TokenInputs, TokenLoss
+from lightning_sd.objectives.inputs import ObjectiveInputs, StepState
+from lightning_sd.objectives.spec import InputSpec, merge_specs
 
 
 @dataclass(frozen=True)
 class Mixture(Objective):
-    """A weighted sum of objectives, over one and the same average.
+    """A weighted sum of objectives under one average.
 
     SDPO's hybrid, A = lam A_GRPO + (1 - lam) A_SDPO, is ``PolicyGradient`` and ``SampledToken`` (or
     a reverse KL, whose gradient is the same in expectation) with coefficients lam and 1 - lam:
-    policy gradients are linear in the advantage. Rollouts without a teacher have a policy gradient
-    only, and count all the same. What a term leaves out or scales is left out or scaled of its own
-    share.
+    policy gradients are linear in the advantage. Rollouts without a teacher view get the policy
+    gradient alone, and are counted too. A term's masks and scales apply to its own share only.
 
     Raises:
         ValueError: Coefficients and terms differ in number; a term sets what only the mixture may
-            set (reduction, temperature, chunk, weights), is a mixture itself, or forms a target of
-            its own.
+            set (reduction, temperature, chunk_tokens, token_weights), is a mixture itself, or
+            builds a target of its own.
     """
 
     terms: Sequence[Objective] = ()
@@ -41,7 +41,7 @@ class Mixture(Objective):
                 "or more terms and a coefficient for each."
             )
         for term in self.terms:
-            if isinstance(term, Mixture) or type(term).target is not Objective.target:
+            if isinstance(term, Mixture) or type(term).build_target is not Objective.build_target:
                 raise ValueError(
                     f"terms: {type(term).__name__} can't be one of them: a mixture has one target "
                     "for all its terms, and no mixtures inside."
@@ -54,53 +54,42 @@ class Mixture(Objective):
                     )
 
     @property
-    def needs_teacher(self) -> bool:
-        """If every term does."""
-        return all(term.needs_teacher for term in self.terms)
+    def inputs(self) -> InputSpec:
+        """What the terms and the token weights read."""
+        merged = merge_specs([term.inputs for term in self.terms])
+        return merged.add(*super().inputs.statistics)
 
-    @property
-    def uses_teacher(self) -> bool:
-        """If any term does."""
-        return any(term.uses_teacher for term in self.terms)
-
-    @property
-    def needs_old_logprobs(self) -> bool:
-        """If any term does."""
-        return any(term.needs_old_logprobs for term in self.terms)
-
-    @property
-    def reads(self) -> frozenset[str]:
-        """What the terms and the weights read."""
-        return super().reads.union(*(term.reads for term in self.terms))
-
-    def tokens(self, signals: Signals) -> Tokens:
-        """Whatever the terms want to read, and each term's share of each token."""
-        parts = [term.tokens(signals) for term in self.terms]
-        seen = signals.of_rows(signals.seen)
+    def make_token_inputs(self, inputs: ObjectiveInputs, state: StepState) -> TokenInputs:
+        """Return the terms' advantages, and each term's share of each token."""
+        parts = [term.make_token_inputs(inputs, state) for term in self.terms]
+        has_view = inputs.expand_to_tokens(inputs.has_view)
         shares, advantages = [], []
         for term, part, coefficient in zip(self.terms, parts, self.coefficients, strict=True):
-            share = coefficient * (seen if term.needs_teacher else torch.ones_like(seen)).float()
+            share = (
+                coefficient
+                * (has_view if _requires_teacher(term) else torch.ones_like(has_view)).float()
+            )
             for factor in (part.kept, part.scale):
                 share = share if factor is None else share * factor
             shares.append(share)
             none = torch.zeros_like(share)
             advantages.append(none if part.advantages is None else part.advantages)
         given = any(part.advantages is not None for part in parts)
-        return Tokens(
-            signals.ids,
-            signals.old_logprobs,
+        return TokenInputs(
+            inputs.ids,
+            inputs.old_logprobs,
             torch.stack(advantages, -1) if given else None,
             shares=torch.stack(shares, -1),
         )
 
     def token_loss(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tokens
+        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: TokenInputs
     ) -> TokenLoss:
-        """The weighted sum; see :class:`Objective`."""
+        """Return the weighted sum; see :class:`Objective`."""
         assert tokens.shares is not None
         results = []
         for i, (term, share) in enumerate(zip(self.terms, tokens.shares.unbind(-1), strict=True)):
-            if teacher_logits is not None or not term.needs_teacher:
+            if teacher_logits is not None or not _requires_teacher(term):
                 given = None if tokens.advantages is None else tokens.advantages[:, i]
                 own = replace(tokens, advantages=given, shares=None)
                 results.append((term.token_loss(student_logits, teacher_logits, own), share))
@@ -111,3 +100,7 @@ class Mixture(Objective):
             loss=torch.stack(losses).sum(0),
             teacher_logprobs=teachers[0] if teachers else None,
         )
+
+
+def _requires_teacher(term: Objective) -> bool:
+    return term.inputs.teacher == "required"

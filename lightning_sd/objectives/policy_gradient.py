@@ -15,37 +15,38 @@ from lightning_sd.functional.policy import (
     k3,
     overlong_penalty,
 )
-from lightning_sd.objectives.at_sampled import AtSampled
-from lightning_sd.objectives.base import Tokens, check_above_zero
-from lightning_sd.objectives.inputs import Signals
+from lightning_sd.objectives.base import TokenInputs, check_positive
+from lightning_sd.objectives.inputs import ObjectiveInputs, StepState
+from lightning_sd.objectives.logprob_objective import LogprobObjective
+from lightning_sd.objectives.spec import InputSpec
 
 
 @dataclass(frozen=True)
-class PolicyGradient(AtSampled):
+class PolicyGradient(LogprobObjective):
     """Clipped policy gradient on group advantages (GRPO and its relatives).
 
     ``SelfDistillModule`` trains on each rollout once, before the policy that sampled it has moved:
-    there the ratio is exactly 1 and the clips do not act. They do where rollouts are used again.
+    the ratio is then exactly 1 and the clips do not act. They act where rollouts are used again.
 
-    GRPO: as it stands, ``reduction: sequence``. Dr. GRPO: ``scale: none``, ``reduction: constant``.
-    DAPO: ``clip_high: 0.28``, ``overlong_limit`` and ``overlong_margin``, the weights
+    GRPO: the defaults with ``reduction: sequence``. Dr. GRPO: ``scale: none`` and
+    ``reduction: constant``. DAPO: ``clip_high: 0.28``, ``overlong_limit`` and ``overlong_margin``, the token weights
     ``MixedGroups`` (groups are dropped, not sampled again) and ``FinishedOnly``.
     """
 
     clip_low: float = 0.2
-    """The ratio to the sampling policy is clipped below at 1 - this."""
+    """The ratio to the sampling policy is clipped below at 1 - this (GRPO: 0.2)."""
     clip_high: float = 0.2
-    """and above at 1 + this (DAPO: 0.28)."""
+    """The ratio is clipped above at 1 + this (DAPO: 0.28)."""
     scale: Literal["std", "none"] = "std"
     """Divide the advantage by the group's standard deviation (GRPO), or not (Dr. GRPO)."""
     kl: float = 0.0
     """Weight of KL(student || reference policy), estimated at the sampled token (k3). The teacher
-    is the reference policy: take the context ``SameQuestion`` and ``FrozenTeacher``."""
+    is the reference policy: use the context ``SameQuestion`` and ``FrozenTeacher``."""
     importance_clip: float | None = None
     """Weight tokens by min(p_S / p_old, this), for samplers that are another engine (SDPO: 2)."""
     overlong_limit: int | None = None
-    """Longest completion without any penalty plus ``overlong_margin``; None: no penalty. From
-    limit - margin to limit the reward falls by up to 1, beyond it by 1 (DAPO, eq. 13)."""
+    """Completion length, in tokens, from which the reward is lowered by 1; between limit - margin
+    and limit it is lowered in proportion (DAPO, eq. 13). None: no penalty."""
     overlong_margin: int = 0
 
     def __post_init__(self) -> None:
@@ -59,7 +60,7 @@ class PolicyGradient(AtSampled):
             )
         if self.kl < 0:
             raise ValueError(f"kl={self.kl}: must not be negative.")
-        check_above_zero(self, "importance_clip", "overlong_limit")
+        check_positive(self, "importance_clip", "overlong_limit")
         if self.overlong_margin < 0 or self.overlong_margin > (self.overlong_limit or 0):
             raise ValueError(
                 f"overlong_margin={self.overlong_margin}: from 0 to overlong_limit "
@@ -67,34 +68,31 @@ class PolicyGradient(AtSampled):
             )
 
     @property
-    def needs_teacher(self) -> bool:
-        """Only as the reference policy of the KL term."""
-        return self.kl > 0
+    def inputs(self) -> InputSpec:
+        """The teacher as the reference policy of the KL term, and old log-probabilities."""
+        uses = {"teacher": "required" if self.kl else "unused", "teacher_logits": self.kl > 0}
+        names = ["old_logprobs"] if self.importance_clip else []
+        return super().inputs.add(*names, **uses)
 
-    @property
-    def needs_old_logprobs(self) -> bool:
-        """If tokens are to be weighted by them."""
-        return self.importance_clip is not None
-
-    def advantages(self, rewards: Tensor, groups: Tensor) -> Tensor:
-        """Group advantages; see :func:`~lightning_sd.functional.group_advantages`."""
+    def compute_advantages(self, rewards: Tensor, groups: Tensor) -> Tensor:
+        """Return group advantages; see :func:`~lightning_sd.functional.group_advantages`."""
         return group_advantages(rewards, groups, scale=self.scale)
 
-    def tokens(self, signals: Signals) -> Tokens:
-        """Each token has its rollout's advantage."""
-        rewards = signals.rewards
+    def make_token_inputs(self, inputs: ObjectiveInputs, state: StepState) -> TokenInputs:
+        """Give each token its rollout's advantage."""
+        rewards = inputs.rewards
         if self.overlong_limit is not None:
             limits = {"limit": self.overlong_limit, "margin": self.overlong_margin}
-            rewards = rewards + overlong_penalty(signals.lengths, **limits)
-        # A teacher's text that a context brought in is nobody's sibling.
-        own, advantages = signals.sampled, torch.zeros_like(rewards)
-        advantages[own] = self.advantages(rewards[own], signals.groups[own])
-        return Tokens(signals.ids, signals.old_logprobs, signals.of_rows(advantages))
+            rewards = rewards + overlong_penalty(inputs.lengths, **limits)
+        # A teacher's text that a context added is no sibling of the student's rollouts.
+        own, advantages = inputs.by_student, torch.zeros_like(rewards)
+        advantages[own] = self.compute_advantages(rewards[own], inputs.groups[own])
+        return TokenInputs(inputs.ids, inputs.old_logprobs, inputs.expand_to_tokens(advantages))
 
-    def of_logprobs(
-        self, logprobs: Tensor, teacher_logprobs: Tensor | None, tokens: Tokens
+    def logprob_loss(
+        self, logprobs: Tensor, teacher_logprobs: Tensor | None, tokens: TokenInputs
     ) -> Tensor:
-        """The surrogate at each token; see :class:`AtSampled`."""
+        """Return the surrogate at each token; see :class:`LogprobObjective`."""
         assert tokens.advantages is not None
         old = logprobs.detach()
         if tokens.old_logprobs is not None:

@@ -1,4 +1,4 @@
-"""From scores to the loss of a micro-batch, and what each of its tokens had to say."""
+"""From scores to the loss of a micro-batch, one vocabulary chunk at a time."""
 
 from __future__ import annotations
 
@@ -10,95 +10,77 @@ from torch import Tensor
 
 from lightning_sd.functional.chunked import chunked_loss
 from lightning_sd.functional.linear import default_chunk, linear_loss
-from lightning_sd.objectives import Objective, TokenLoss, Tokens
+from lightning_sd.objectives.base import Objective, TokenInputs, TokenLoss
 from lightning_sd.scoring import Head, LogitsSource, Scores
-from lightning_sd.scoring.scaled import ScaledLogits, row_blocks
+from lightning_sd.scoring.scaled import ScaledLogits, split_rows
 
 
 @dataclass(frozen=True)
 class LossOutput:
-    """A summed loss, what it was summed over, and its tokens."""
+    """The loss of a micro-batch."""
 
     total: Tensor
-    """Sum over tokens (or of sequence means), a scalar with a graph."""
+    """Sum over tokens (or over sequence means), a scalar with a graph."""
     count: float
-    """Tokens (or sequences) in the sum; the global mean divides by all ranks' counts."""
-    token_loss: Tensor
-    """``[tokens]``, no gradient; likewise the following."""
-    student_logprobs: Tensor
-    teacher_logprobs: Tensor | None
-    entropy: Tensor
+    """Tokens (or sequences) in the sum. The global mean divides by the count of all ranks."""
+    tokens: TokenLoss
+    """Per-token values, without gradient."""
     silent: bool = False
-    """Whether nothing could be learned: no token, all of them masked, or no advantage."""
+    """Whether nothing can be learned: no token, every token masked, or no advantage."""
 
     @property
     def advantages(self) -> Tensor | None:
-        """``[tokens]``: log p_T(y) - log p_S(y) of the sampled tokens; None without a teacher."""
-        if self.teacher_logprobs is None:
+        """Log p_T(y) - log p_S(y) of the sampled tokens, ``[tokens]``; None without a teacher."""
+        if self.tokens.teacher_logprobs is None:
             return None
-        return self.teacher_logprobs - self.student_logprobs
+        return self.tokens.teacher_logprobs - self.tokens.student_logprobs
 
 
-def objective_loss(
+def compute_loss(
     objective: Objective,
     student: Scores,
     teacher: LogitsSource | None,
-    tokens: Tokens,
+    tokens: TokenInputs,
     lengths: Sequence[int],
 ) -> LossOutput:
-    """Apply an objective to scored completions, one vocabulary chunk at a time.
+    """Apply an objective to scored completions.
 
     Args:
         objective: What a token costs.
         student: Packed scores of ``sum(lengths)`` tokens.
-        teacher: The same tokens under the teacher; None if the objective reads none.
-        tokens: Ids and whatever else, packed in the same order.
+        teacher: Scores of the same tokens under the teacher; None if the objective reads none.
+        tokens: What the loss reads of each token, packed in the same order.
         lengths: Tokens of each completion; empty completions count for nothing.
 
-    Returns:
-        The loss as a sum with its count, and per-token values.
-
     Raises:
-        ValueError: Student, teacher and tokens are of different lengths.
+        ValueError: Student, teacher and tokens have different lengths.
     """
-    number = sum(lengths)
-    sizes = {len(student), len(tokens.ids), number}
+    sizes = {len(student), len(tokens.ids), sum(lengths)}
     if teacher is not None:
         sizes.add(len(teacher))
     if len(sizes) > 1:
         raise ValueError(f"student, teacher, tokens and lengths cover different tokens: {sizes}.")
-    weights, count = token_weights(objective, tokens, lengths, like=student.hidden)
-    fused = None if teacher is None else objective.fused(student, teacher)
-    if fused is not None:
-        unknown = weights[:0]
-        return LossOutput(fused, count, unknown, unknown, None, unknown, silent=not number)
+    weights, count = weigh_tokens(objective, tokens, lengths, like=student.hidden)
     head = student.head
     if head is not None and head.softcap is None:
-        total, kept = _by_linear(objective, student, head, teacher, tokens, weights)
+        total, columns = _sum_by_linear_head(objective, student, head, teacher, tokens, weights)
     else:
-        total, kept = _by_autograd(objective, student, teacher, tokens, weights)
-    columns = kept.unbind(-1)
-    return LossOutput(
-        total,
-        count,
-        columns[0],
-        columns[1],
-        columns[3] if len(columns) > 3 else None,
-        columns[2],
-        silent=_silent(tokens, weights, has_teacher=teacher is not None),
-    )
+        total, columns = _sum_by_autograd(objective, student, teacher, tokens, weights)
+    silent = _is_silent(tokens, weights, has_teacher=teacher is not None)
+    return LossOutput(total, count, TokenLoss.from_columns(columns), silent)
 
 
-def token_weights(
-    objective: Objective, tokens: Tokens, lengths: Sequence[int], *, like: Tensor
+def weigh_tokens(
+    objective: Objective, tokens: TokenInputs, lengths: Sequence[int], *, like: Tensor
 ) -> tuple[Tensor, float]:
-    """By what each token's loss enters the sum, and by what the sum is to be divided.
+    """Return the per-token loss weights and the count that normalizes the sum.
 
     Args:
         objective: Its ``reduction`` says how it averages.
-        tokens: Those that are not ``kept`` have weight 0 and are not counted; ``scale`` multiplies.
+        tokens: Tokens that are not ``kept`` have weight 0 and are not counted; ``scale`` is a
+            factor of the weight.
         lengths: Tokens of each completion.
-        like: Decides device and precision.
+        like: A tensor whose device and precision the result has.
 
     Returns:
         ``[tokens]``, and the number of tokens or completions on this rank and micro-batch.
@@ -119,56 +101,57 @@ def token_weights(
     return scaled / per_row.clamp(min=1)[rows], counted
 
 
-def _silent(tokens: Tokens, weights: Tensor, *, has_teacher: bool) -> bool:
+def _is_silent(tokens: TokenInputs, weights: Tensor, *, has_teacher: bool) -> bool:
     if not weights.any():
         return True
     advantages = tokens.advantages
     return advantages is not None and not has_teacher and not advantages[weights != 0].any()
 
 
-def _by_linear(
+def _sum_by_linear_head(
     objective: Objective,
     student: Scores,
     head: Head,
     teacher: LogitsSource | None,
-    tokens: Tokens,
+    tokens: TokenInputs,
     weights: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """The head is a linear map: no graph over the vocabulary."""
-    at = 1 / objective.temperature
-    teacher_logits = None if teacher is None else ScaledLogits(teacher, at)
+    """Sum the loss where the head is a linear map: no graph over the vocabulary is needed."""
+    inverse = 1 / objective.temperature
+    teacher_logits = None if teacher is None else ScaledLogits(teacher, inverse)
 
     def step(logits: Tensor, part: slice) -> tuple[Tensor, Tensor, Tensor]:
         other = None if teacher_logits is None else teacher_logits(part)
-        chosen, results, factors = tokens.part(part), [], []
-        for rows in row_blocks(logits):
+        chunk = tokens.select(part)
+        results, factors = [], []
+        for rows in split_rows(logits):
             result, factor = objective.loss_and_grad_(
-                logits[rows], None if other is None else other[rows], chosen.part(rows)
+                logits[rows], None if other is None else other[rows], chunk.select(rows)
             )
-            results.append(result)
+            results.append(result.to_columns())
             factors.append(factor)
-        kept = torch.cat([_columns(result) for result in results])
-        losses = torch.cat([result.loss for result in results])
-        return losses * weights[part], torch.cat(factors) * weights[part], kept
+        columns = torch.cat(results)
+        losses = TokenLoss.from_columns(columns).loss
+        return losses * weights[part], torch.cat(factors) * weights[part], columns
 
     return linear_loss(
         student.hidden,
         head.weight,
         head.bias,
         step,
-        scale=head.scale * at,
+        scale=head.scale * inverse,
         chunk=objective.chunk_tokens,
     )
 
 
-def _by_autograd(
+def _sum_by_autograd(
     objective: Objective,
     student: Scores,
     teacher: LogitsSource | None,
-    tokens: Tokens,
+    tokens: TokenInputs,
     weights: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Any head, or logits from the model itself."""
+    """Sum the loss for any head, or for logits from the model itself."""
     teacher_scores = None if teacher is None else ScaledLogits(teacher, 1 / objective.temperature)
 
     def loss(logits: Tensor, part: slice) -> tuple[Tensor, Tensor]:
@@ -176,22 +159,14 @@ def _by_autograd(
             teacher_logits = None if teacher_scores is None else teacher_scores(part)
         if objective.temperature != 1.0:
             logits = logits / objective.temperature
-        result = objective.token_loss(logits, teacher_logits, tokens.part(part))
-        return (result.loss * weights[part]).sum(), _columns(result)
+        result = objective.token_loss(logits, teacher_logits, tokens.select(part))
+        return (result.loss * weights[part]).sum(), result.to_columns()
 
     head = student.head
-    vocab = student.hidden.shape[-1] if head is None else head.weight.shape[0]
     return chunked_loss(
         student.hidden,
         head if head is not None else lambda logits: logits,
         head.list_trainable() if head is not None else [],
         loss,
-        chunk=objective.chunk_tokens or default_chunk(vocab),
+        chunk=objective.chunk_tokens or default_chunk(student.vocab_size),
     )
-
-
-def _columns(result: TokenLoss) -> Tensor:
-    columns = [result.loss.detach(), result.student_logprobs, result.entropy]
-    if result.teacher_logprobs is not None:
-        columns.append(result.teacher_logprobs)
-    return torch.stack(columns, -1)

@@ -1,4 +1,4 @@
-"""SRPO: right rollouts are rewarded, wrong ones corrected."""
+"""SRPO: successful rollouts get a policy gradient, failed ones a distillation."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ import torch
 from torch import Tensor
 
 from lightning_sd.functional.contrastive import entropy_weights
-from lightning_sd.objectives.base import Tokens
+from lightning_sd.objectives.base import TokenInputs
 from lightning_sd.objectives.distillation import Distillation
-from lightning_sd.objectives.inputs import Signals
+from lightning_sd.objectives.inputs import ObjectiveInputs, StepState
 from lightning_sd.objectives.mixture import Mixture
 from lightning_sd.objectives.policy_gradient import PolicyGradient
+from lightning_sd.objectives.spec import InputSpec
 
 
 @dataclass(frozen=True)
 class RoutedPolicy(Mixture):
     """SRPO (arXiv 2604.02288): each rollout goes to a policy gradient or to a distillation.
 
-    Those that did well go to the first of ``terms``, those that did not and have a teacher's view
-    to the second, those that did not and have none back to the first. Distilled tokens are
-    weighted by exp(-``entropy_beta`` H), H the teacher's entropy, with mean 1 over all of them
-    (those of all ranks, but of one micro-batch). One average over all tokens.
+    Successful rollouts go to the first of ``terms``. Failed rollouts go to the second if they have
+    a teacher view, else to the first. Distilled tokens are weighted by exp(-``entropy_beta`` H),
+    where H is the teacher's entropy; these weights have mean 1 over the distilled tokens of the
+    micro-batch on all ranks. One average is taken over all tokens.
 
     ``terms`` default to GRPO and to SDPO's divergence: Jensen-Shannon over the student's 100 most
     likely tokens and a tail.
@@ -34,10 +35,10 @@ class RoutedPolicy(Mixture):
     """
 
     entropy_beta: float = 1.0
-    """How much less an unsure teacher weighs; 0: all tokens weigh the same."""
+    """How much less an uncertain teacher counts; 0: all tokens have equal weight."""
     route: Literal["advantage", "correct"] = "advantage"
-    """What counts as doing well: an advantage above 0 (RLCSD's code), or the verifier's word (the
-    paper). They differ where all answers to a question are right: the first distils those too."""
+    """What counts as success: an advantage above 0 (RLCSD's code), or the verifier's verdict (the
+    paper). They differ where all answers to a question are right: the first distills those too."""
 
     def __post_init__(self) -> None:
         if not self.terms and not self.coefficients:
@@ -45,7 +46,7 @@ class RoutedPolicy(Mixture):
             object.__setattr__(self, "terms", terms)
             object.__setattr__(self, "coefficients", (1.0, 1.0))
         super().__post_init__()
-        if [term.needs_teacher for term in self.terms] != [False, True]:
+        if [term.inputs.teacher for term in self.terms] != ["unused", "required"]:
             raise ValueError(
                 f"terms={[type(term).__name__ for term in self.terms]}: give a PolicyGradient "
                 "without KL and then an objective that needs a teacher, such as Distillation."
@@ -56,33 +57,37 @@ class RoutedPolicy(Mixture):
             raise ValueError(f"route={self.route!r}: choose advantage or correct.")
 
     @property
-    def reads(self) -> frozenset[str]:
-        """The teacher's entropy, and what the terms and weights read."""
-        return super().reads | {"teacher"}
+    def inputs(self) -> InputSpec:
+        """The teacher's entropy, and what the terms and token weights read."""
+        return super().inputs.add("teacher_entropy")
 
-    def distilled(self, signals: Signals, advantages: Tensor) -> Tensor:
-        """Which tokens go to the distillation.
+    def choose_distilled(self, inputs: ObjectiveInputs, advantages: Tensor) -> Tensor:
+        """Choose the tokens that go to the distillation.
 
         Args:
-            signals: Of the micro-batch.
+            inputs: The micro-batch.
             advantages: ``[N]``.
 
         Returns:
             ``[N]``, bool.
         """
-        well = advantages > 0 if self.route == "advantage" else signals.of_rows(signals.correct)
-        return ~well & signals.of_rows(signals.seen)
+        well = (
+            advantages > 0 if self.route == "advantage" else inputs.expand_to_tokens(inputs.correct)
+        )
+        return ~well & inputs.expand_to_tokens(inputs.has_view)
 
-    def prepare(self, signals: Signals) -> Tokens:
-        """The terms' tokens with the weights on them, each routed to one of the terms."""
-        tokens = super().prepare(signals)
+    def apply_token_weights(self, inputs: ObjectiveInputs, state: StepState) -> TokenInputs:
+        """Apply the token weights, and route each token to one of the terms."""
+        tokens = super().apply_token_weights(inputs, state)
         assert tokens.advantages is not None
         assert tokens.shares is not None
-        chosen = self.distilled(signals, tokens.advantages[:, 0])
-        entropy = signals.teacher_entropy
-        if entropy is None:  # nobody was seen, or there is no token
+        chosen = self.choose_distilled(inputs, tokens.advantages[:, 0])
+        entropy = inputs.teacher_entropy
+        if entropy is None:  # no rollout has a view, or there is no token
             entropy = torch.zeros_like(tokens.advantages[:, 0])
         counted = chosen if tokens.kept is None else chosen & tokens.kept
-        weights = entropy_weights(entropy, counted, beta=self.entropy_beta, total=signals.total)
+        weights = entropy_weights(
+            entropy, counted, beta=self.entropy_beta, total=state.sum_over_ranks
+        )
         routes = torch.stack([(~chosen).to(weights.dtype), weights], -1)
         return replace(tokens, shares=tokens.shares * routes)

@@ -25,6 +25,11 @@ class MixedScores:
         """Return the number of tokens."""
         return len(self.parts[0])
 
+    @property
+    def vocab_size(self) -> int:
+        """Number of logits per token."""
+        return self.parts[0].vocab_size
+
 
 LogitsSource = Scores | MixedScores
 

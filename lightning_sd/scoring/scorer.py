@@ -35,6 +35,11 @@ class Scores:
         """Return the number of tokens."""
         return len(self.hidden)
 
+    @property
+    def vocab_size(self) -> int:
+        """Number of logits per token."""
+        return self.hidden.shape[-1] if self.head is None else self.head.weight.shape[0]
+
     def logits(self, chunk: slice = slice(None)) -> Tensor:
         """Compute the logits of a slice of the tokens, ``[chunk, vocab]``."""
         return self.hidden[chunk] if self.head is None else self.head(self.hidden[chunk])

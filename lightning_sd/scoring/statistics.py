@@ -9,59 +9,72 @@ from torch import Tensor
 
 from lightning_sd.functional.divergence import DivergenceSpec, divergence
 from lightning_sd.functional.linear import default_chunk
-from lightning_sd.functional.logprobs import sampled_logprobs
-from lightning_sd.scoring.mixed import LogitsSource, MixedScores
-from lightning_sd.scoring.scaled import ScaledLogits, row_blocks
+from lightning_sd.functional.logprobs import sampled_logprobs, token_logprobs
+from lightning_sd.scoring.mixed import LogitsSource
+from lightning_sd.scoring.scaled import ScaledLogits, split_rows
 
 
-def token_facts(scores: LogitsSource, ids: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Log-probability of each token, and the entropy there, without a graph.
+@torch.no_grad()
+def compute_token_statistics(
+    scores: LogitsSource, ids: Tensor, temperature: float = 1.0, *, entropy: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """Compute the log-probability of each token, and the entropy of its distribution.
 
     Args:
-        scores: Of N tokens.
-        ids: ``[N]``.
-        temperature: Of the logits.
+        scores: Scores of N tokens.
+        ids: ``[N]``, the tokens.
+        temperature: The logits are divided by it.
+        entropy: Whether the entropy is wanted; it costs another pass over the logits.
 
     Returns:
-        Both ``[N]``, float32 or wider.
+        Log-probabilities and entropy in nats (or None), ``[N]`` each, float32 or wider.
     """
     logits = ScaledLogits(scores, 1 / temperature)
 
-    def facts(part: slice) -> Tensor:
-        found = logits(part)
-        blocks = [
-            torch.stack(sampled_logprobs(found[rows], ids[part][rows]), -1)
-            for rows in row_blocks(found)
-        ]
+    def compute(part: slice) -> Tensor:
+        chunk = logits(part)
+        blocks = []
+        for rows in split_rows(chunk):
+            block, chosen = chunk[rows], ids[part][rows]
+            values = (
+                sampled_logprobs(block, chosen) if entropy else (token_logprobs(block, chosen),)
+            )
+            blocks.append(torch.stack(values, -1))
         return torch.cat(blocks)
 
-    both = _by_chunks(facts, scores)
-    return both[:, 0], both[:, 1]
+    columns = _map_chunks(compute, scores).unbind(-1)
+    return columns[0], columns[1] if entropy else None
 
 
-def whole_divergence(
+@torch.no_grad()
+def compute_divergence(
     student: LogitsSource,
     teacher: LogitsSource,
     ids: Tensor,
     temperature: float,
     spec: DivergenceSpec,
 ) -> Tensor:
-    """The divergence at each token, ``[N]``, without a graph."""
-    ours, theirs = (ScaledLogits(scores, 1 / temperature) for scores in (student, teacher))
+    """Compute the divergence between student and teacher at each token.
 
-    def value(part: slice) -> Tensor:
-        return divergence(ours(part), theirs(part), ids[part], spec).value
+    Args:
+        student: Scores of N tokens.
+        teacher: Scores of the same tokens.
+        ids: ``[N]``, the tokens.
+        temperature: All logits are divided by it.
+        spec: Which divergence.
 
-    return _by_chunks(value, student)
+    Returns:
+        ``[N]``, in nats.
+    """
+    student_logits, teacher_logits = (ScaledLogits(s, 1 / temperature) for s in (student, teacher))
+
+    def compute(part: slice) -> Tensor:
+        return divergence(student_logits(part), teacher_logits(part), ids[part], spec).value
+
+    return _map_chunks(compute, student)
 
 
-def _by_chunks(function: Callable[[slice], Tensor], scores: LogitsSource) -> Tensor:
-    size = default_chunk(_vocab(scores))
+def _map_chunks(function: Callable[[slice], Tensor], scores: LogitsSource) -> Tensor:
+    size = default_chunk(scores.vocab_size)
     parts = [slice(s, min(s + size, len(scores))) for s in range(0, max(len(scores), 1), size)]
     return torch.cat([function(part) for part in parts])
-
-
-def _vocab(scores: LogitsSource) -> int:
-    while isinstance(scores, MixedScores):
-        scores = scores.parts[0]
-    return scores.hidden.shape[-1] if scores.head is None else scores.head.weight.shape[0]

@@ -1,9 +1,9 @@
-"""Whose weights the self-teacher has.
+"""The base class of teachers: which parameters the self-teacher has.
 
-A teacher is no second model. It is the student's own module with other tensors in it: those of its
-adapters or trainable weights are swapped for a shadow while the teacher scores, and put back. Only
-trainable tensors have a shadow, in float32, outside ``parameters()``, so that optimizers, DDP and
-the checkpoint of the student never see it.
+A teacher is not a second model. It is the student's own module with other values in its trainable
+parameters: they are swapped for a shadow copy while the teacher scores, and swapped back. The
+shadow is in float32 and outside ``parameters()``, so optimizers, DDP and the student's checkpoint
+never see it.
 """
 
 from __future__ import annotations
@@ -11,43 +11,48 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
 
 class TeacherWeights(ABC):
-    """Which weights score the teacher's view. One instance serves one student."""
+    """The parameters that score the teacher's view. One instance serves one student."""
+
+    writes_frozen: ClassVar[bool] = False
+    """Whether the parameters in which the teacher writes texts never change."""
 
     def setup(self, student: nn.Module) -> None:  # noqa: B027 - the live teacher keeps nothing
-        """Called once, with the initial student, before a checkpoint is loaded into it."""
+        """Prepare the teacher; called once with the initial student."""
 
     @abstractmethod
-    def weights(self, student: nn.Module) -> Any:
-        """A context manager inside which the student's module holds the teacher's weights."""
+    def swap_in(self, student: nn.Module) -> Any:
+        """Return a context manager in which the student's module holds the teacher's parameters."""
 
-    def parts(self, student: nn.Module) -> Sequence[tuple[float, Any]]:
-        """Policies of which the teacher is the geometric mean: (exponent, context manager) each.
+    def list_policies(self, student: nn.Module) -> Sequence[tuple[float, Any]]:
+        """List the policies of which the teacher is the geometric mean.
 
-        One with exponent 1, unless a teacher mixes several.
+        Returns:
+            An exponent and a context manager per policy; one policy with exponent 1, unless the
+            teacher mixes several.
         """
-        return [(1.0, self.weights(student))]
+        return [(1.0, self.swap_in(student))]
 
     def after_step(self, student: nn.Module) -> None:  # noqa: B027 - frozen and live never move
-        """Called after each optimizer step."""
+        """Follow the student; called after each optimizer step."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must hold so that resuming gives the same teacher."""
+        """Return what a checkpoint must hold so that a resumed run has the same teacher."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027 - as above
-        """Take back what :meth:`state_dict` gave."""
+        """Restore what :meth:`state_dict` returned."""
 
 
 class LiveTeacher(TeacherWeights):
-    """The student's current weights, without gradient."""
+    """The student's current parameters, without gradient."""
 
     @contextmanager
-    def weights(self, student: nn.Module) -> Iterator[None]:
-        """Leaves the student as it is."""
+    def swap_in(self, student: nn.Module) -> Iterator[None]:
+        """Leave the student as it is."""
         yield

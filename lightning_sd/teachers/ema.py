@@ -1,4 +1,4 @@
-"""An average of the student's past as teacher."""
+"""A moving average of the student as teacher."""
 
 from __future__ import annotations
 
@@ -11,20 +11,26 @@ from torch import nn
 
 from lightning_sd.models.trainable import list_trainable
 from lightning_sd.teachers.base import TeacherWeights
-from lightning_sd.teachers.shadow import Shadow, make_shadow, restored, shadow_state, swapped
+from lightning_sd.teachers.shadow import (
+    Shadow,
+    make_shadow,
+    pack_shadow,
+    restore_shadow,
+    swap_parameters,
+)
 
 
 class EMATeacher(TeacherWeights):
     """Exponential moving average: after each optimizer step ``t <- (1 - rate) t + rate s``.
 
-    The average runs over the weights themselves and starts at the student's (SDPO: rate 0.05 or
-    0.01; SDFT: 0.01; RESD: 0.0001). With LoRA it averages the adapters, from their initial values.
+    The average is over the parameters and starts at the initial student (SDPO: rate 0.05 or 0.01;
+    SDFT: 0.01; RESD: 0.0001). With LoRA it is over the adapters.
 
     Args:
-        rate: Share of the student taken over a step, above 0 and at most 1.
+        rate: Share of the student in each update, above 0 and at most 1.
 
     Raises:
-        ValueError: Rate out of range.
+        ValueError: A rate out of range.
     """
 
     def __init__(self, rate: float = 0.01) -> None:
@@ -34,30 +40,30 @@ class EMATeacher(TeacherWeights):
         self._shadow: Shadow = {}
 
     def setup(self, student: nn.Module) -> None:
-        """Start the average at the student."""
+        """Start the average at the initial student."""
         self._shadow = make_shadow(student)
 
     @contextmanager
-    def weights(self, student: nn.Module) -> Iterator[None]:
-        """The student's module with the averaged weights."""
-        with swapped(student, self._shadow):
+    def swap_in(self, student: nn.Module) -> Iterator[None]:
+        """Swap in the averaged parameters."""
+        with swap_parameters(student, self._shadow):
             yield
 
     @torch.no_grad()
     def after_step(self, student: nn.Module) -> None:
-        """Move the average towards the student."""
+        """Move the average toward the student."""
         for name, parameter in list_trainable(student):
             shadow = self._shadow[name] = self._shadow[name].to(parameter.device)
             shadow.lerp_(parameter.detach().to(shadow.dtype), self.rate)
 
     def state_dict(self) -> dict[str, Any]:
-        """The average itself."""
-        return shadow_state(self._shadow)
+        """Return the average."""
+        return pack_shadow(self._shadow)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take the average back.
+        """Restore the average.
 
         Raises:
-            ValueError: It belongs to another set of trainable weights.
+            ValueError: It belongs to another set of trainable parameters.
         """
-        self._shadow = restored(state, self._shadow, "EMA")
+        self._shadow = restore_shadow(state, self._shadow, "EMA")

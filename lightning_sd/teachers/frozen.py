@@ -4,63 +4,66 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
 from lightning_sd.models.trainable import list_trainable
 from lightning_sd.teachers.base import TeacherWeights
-from lightning_sd.teachers.shadow import Shadow, fingerprint, make_shadow, swapped
+from lightning_sd.teachers.shadow import Shadow, fingerprint, make_shadow, swap_parameters
 
 
 class FrozenTeacher(TeacherWeights):
-    """The initial policy. With LoRA: the model with its adapter off, so no copy is held.
+    """The initial policy.
 
-    Adapters that already change something are part of the policy, so these are copied.
+    With LoRA it is the model with its adapter switched off, so no copy is held. Adapters that
+    already change the model are part of the initial policy and are copied.
 
-    The copy is not written to checkpoints. It is made anew from the model source, and a
-    fingerprint in the checkpoint tells whether that source still gives the same weights.
+    Checkpoints do not hold the copy. It is made again from the model source, and a fingerprint in
+    the checkpoint shows whether the source still gives the same parameters.
     """
+
+    writes_frozen: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._shadow: Shadow | None = None
 
     def setup(self, student: nn.Module) -> None:
-        """Copy the trainable weights, unless switching the adapter off gives them back."""
-        self._shadow = None if _adapters_off_is_initial(student) else make_shadow(student)
+        """Copy the trainable parameters, unless switching the adapter off restores them."""
+        self._shadow = None if _is_initial_without_adapters(student) else make_shadow(student)
 
     @contextmanager
-    def weights(self, student: Any) -> Iterator[None]:
-        """The student's module as it was before training."""
+    def swap_in(self, student: Any) -> Iterator[None]:
+        """Swap in the initial parameters."""
         if self._shadow is None:
             with student.disable_adapter():
                 yield
         else:
-            with swapped(student, self._shadow):
+            with swap_parameters(student, self._shadow):
                 yield
 
     def state_dict(self) -> dict[str, Any]:
-        """The fingerprint of the copy, if there is one."""
+        """Return the fingerprint of the copy, if there is one."""
         return {} if self._shadow is None else {"fingerprint": fingerprint(self._shadow)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Check that the model source gave the weights with which training began.
+        """Check that the model source gave the parameters with which training began.
 
         Raises:
-            ValueError: It did not: the teacher would be another one than before.
+            ValueError: It did not, so the teacher would differ from the one before.
         """
         if self._shadow is not None and state.get("fingerprint") != fingerprint(self._shadow):
             raise ValueError(
                 "teacher: FrozenTeacher is the initial policy, but the model source now gives "
-                "other weights than those with which this checkpoint's training began. Point "
-                "`model` at the original weights; the checkpoint's are loaded over them."
+                "other parameters than those with which this checkpoint's training began. Set "
+                "`model` to the original weights; the checkpoint's are loaded over them."
             )
 
 
-def _adapters_off_is_initial(student: nn.Module) -> bool:
-    """Whether only adapters train, and they change nothing yet.
+def _is_initial_without_adapters(student: nn.Module) -> bool:
+    """Tell whether only adapters train and they do not change the model yet.
 
-    Not so with adapters that were trained before, or start off zero (PiSSA and the like).
+    Adapters that were trained before, or that do not start at zero (PiSSA), do change it.
     """
     parameters = list_trainable(student)
     return (

@@ -1,4 +1,4 @@
-"""Completions under the teacher."""
+"""Score completions under the teacher."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from lightning_sd.teachers.base import LiveTeacher, TeacherWeights
 
 
 @torch.no_grad()
-def teacher_scores(
+def score_teacher(
     teacher: TeacherWeights,
     student: nn.Module,
     scorer: Scorer,
     prompts: Sequence[Ids | None],
     completions: Sequence[Ids],
 ) -> LogitsSource | None:
-    """Score completions with the teacher's weights, from the teacher's prompts.
+    """Score completions with the teacher's parameters, after the teacher's prompts.
 
     Args:
-        teacher: Whose weights.
-        student: The module that takes them on.
-        scorer: Of that module.
-        prompts: One a row; None: the row is not scored, zeros stand in for it.
-        completions: One a row.
+        teacher: The teacher.
+        student: The module into which its parameters are swapped.
+        scorer: Scorer of that module.
+        prompts: Prompt ids per row; None: the row is not scored and its scores are zeros.
+        completions: Completion ids per row.
 
     Returns:
-        Of ``sum(lengths)`` tokens; None if no row has a prompt and a token.
+        Scores of ``sum(lengths)`` tokens; None if no row has a prompt and a token.
     """
     present = [prompt is not None for prompt in prompts]
     chosen = [prompt for prompt in prompts if prompt is not None]
@@ -46,7 +46,7 @@ def teacher_scores(
         return None
     lengths = [len(ids) for ids in completions]
     coefficients, parts = [], []
-    for coefficient, weights in teacher.parts(student):
+    for coefficient, weights in teacher.list_policies(student):
         with weights:
             parts.append(insert_missing_rows(scorer.score(chosen, texts), present, lengths))
         coefficients.append(coefficient)
@@ -56,7 +56,7 @@ def teacher_scores(
 
 
 @torch.no_grad()
-def both_scores(
+def score_both(
     teacher: TeacherWeights,
     student: nn.Module,
     scorer: Scorer,
@@ -64,20 +64,25 @@ def both_scores(
     teacher_prompts: Sequence[Ids],
     completions: Sequence[Ids],
 ) -> tuple[LogitsSource, LogitsSource]:
-    """Student's and teacher's scores without gradient; in one batch where the weights are the same.
+    """Score completions under student and teacher without gradient.
+
+    A live teacher has the student's parameters, so both are scored in one batch.
 
     Args:
-        teacher: Whose weights.
-        student: The module that takes them on.
-        scorer: Of that module.
-        student_prompts: One a row.
-        teacher_prompts: Likewise.
-        completions: Likewise; at least one token in all.
+        teacher: The teacher.
+        student: The module into which its parameters are swapped.
+        scorer: Scorer of that module.
+        student_prompts: Prompt ids per row.
+        teacher_prompts: Prompt ids per row.
+        completions: Completion ids per row, with at least one token in all.
+
+    Returns:
+        Scores of the student and of the teacher.
     """
     if isinstance(teacher, LiveTeacher):
         both = scorer.score([*student_prompts, *teacher_prompts], [*completions, *completions])
         own, other = both.hidden.chunk(2)
         return Scores(own, both.head), Scores(other, both.head)
-    found = teacher_scores(teacher, student, scorer, teacher_prompts, completions)
+    found = score_teacher(teacher, student, scorer, teacher_prompts, completions)
     assert found is not None
     return scorer.score(student_prompts, completions), found

@@ -1,4 +1,4 @@
-"""Copies of the student's trainable weights, and swapping them in."""
+"""Copy a student's trainable parameters, and swap the copy in."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Shadow = dict[str, Tensor]
 
 
 def make_shadow(student: nn.Module) -> Shadow:
-    """Copy the trainable weights, in float32 or wider so that small updates do not round away."""
+    """Copy the trainable parameters, in float32 or wider so that small updates are not lost."""
     return {
         name: p.detach().to(torch.promote_types(p.dtype, torch.float32), copy=True)
         for name, p in list_trainable(student)
@@ -24,8 +24,8 @@ def make_shadow(student: nn.Module) -> Shadow:
 
 
 @contextmanager
-def swapped(student: nn.Module, shadow: Shadow) -> Iterator[None]:
-    """Point the student's parameters at the shadow's tensors, then back at their own."""
+def swap_parameters(student: nn.Module, shadow: Shadow) -> Iterator[None]:
+    """Point the student's parameters to the shadow's tensors, and afterwards back to their own."""
     own: list[tuple[nn.Parameter, Tensor]] = []
     try:
         for name, parameter in list_trainable(student):
@@ -33,13 +33,13 @@ def swapped(student: nn.Module, shadow: Shadow) -> Iterator[None]:
             parameter.data = shadow[name].to(parameter.device, parameter.dtype)
         yield
     finally:
-        # The very parameters that were swapped: whatever ran inside may have frozen some of them.
+        # Not `trainable(student)` again: code inside the context may have frozen some parameters.
         for parameter, data in own:
             parameter.data = data
 
 
 def fingerprint(shadow: Shadow, *, sampled: int = 4096) -> str:
-    """Hash of names, shapes and an even sample of the values of each tensor."""
+    """Hash names, shapes and an evenly spaced sample of the values of each tensor."""
     digest = hashlib.sha256()
     for name in sorted(shadow):
         flat = shadow[name].detach().reshape(-1)
@@ -49,29 +49,29 @@ def fingerprint(shadow: Shadow, *, sampled: int = 4096) -> str:
     return digest.hexdigest()
 
 
-def shadow_state(shadow: Shadow) -> dict[str, Any]:
-    """The shadow, as a checkpoint holds it."""
+def pack_shadow(shadow: Shadow) -> dict[str, Any]:
+    """Return the shadow as a checkpoint holds it."""
     return {"shadow": {name: tensor.detach().cpu() for name, tensor in shadow.items()}}
 
 
-def restored(state: dict[str, Any], shadow: Shadow, kind: str) -> Shadow:
-    """Take a shadow back from a checkpoint.
+def restore_shadow(state: dict[str, Any], shadow: Shadow, kind: str) -> Shadow:
+    """Restore a shadow from a checkpoint.
 
     Args:
-        state: What :func:`shadow_state` gave.
-        shadow: The one that it replaces.
-        kind: What the checkpoint's is called, for the error.
+        state: What :func:`pack_shadow` returned.
+        shadow: The shadow that it replaces.
+        kind: Name of the teacher in the error message.
 
     Raises:
-        ValueError: It belongs to another set of trainable weights.
+        ValueError: The checkpoint's shadow covers another set of trainable parameters.
     """
     found = {name: tensor.shape for name, tensor in state.get("shadow", {}).items()}
     wanted = {name: tensor.shape for name, tensor in shadow.items()}
     if found != wanted:
         odd = sorted({name for name, _ in found.items() ^ wanted.items()})[:3]
         raise ValueError(
-            f"teacher: the checkpoint's {kind} covers other weights than the student trains "
-            f"(for example {odd}). Use the model, the LoRA settings and the kind of teacher "
-            "with which it was written."
+            f"teacher: the checkpoint's {kind} covers other parameters than the student trains "
+            f"(for example {odd}). Use the model, the LoRA settings and the teacher with which "
+            "the checkpoint was written."
         )
     return {name: tensor.clone() for name, tensor in state["shadow"].items()}

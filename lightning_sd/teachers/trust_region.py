@@ -1,4 +1,4 @@
-"""A teacher that leaves the initial policy only a little way behind."""
+"""A teacher that stays close to the initial policy."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from lightning_sd.teachers.frozen import FrozenTeacher
 class TrustRegionTeacher(FrozenTeacher):
     """log q proportional to (1 - rate) log p_initial + rate log p_current (SDPO, rate 0.01).
 
-    Both policies see the teacher's view, so it costs two forward passes. Where the teacher is to
-    write a text instead of scoring one, the initial policy alone writes it.
+    Both policies see the teacher's view, so scoring costs two forward passes. Texts are written by
+    the initial policy alone.
 
     Args:
         rate: Weight of the current policy, above 0 and below 1.
 
     Raises:
-        ValueError: Rate out of range.
+        ValueError: A rate out of range.
     """
 
     def __init__(self, rate: float = 0.01) -> None:
@@ -32,6 +32,6 @@ class TrustRegionTeacher(FrozenTeacher):
         self.rate = rate
         super().__init__()
 
-    def parts(self, student: nn.Module) -> Sequence[tuple[float, Any]]:
-        """The initial policy and the current one."""
-        return [(1 - self.rate, self.weights(student)), (self.rate, nullcontext())]
+    def list_policies(self, student: nn.Module) -> Sequence[tuple[float, Any]]:
+        """List the initial policy and the current one."""
+        return [(1 - self.rate, self.swap_in(student)), (self.rate, nullcontext())]

@@ -30,7 +30,7 @@ from lightning_sd import TeacherContext
 
 class AnswerHint(TeacherContext):
     template = "{question}\\nThe answer is {answer}."
-    shortened = ("answer",)
+    cut_fields = ("answer",)
 
     def fields(self, rollout):
         return {"answer": rollout.question.answer}

@@ -24,6 +24,9 @@ class Host:
         self.tokenizer = SimpleNamespace(decode=lambda ids, **_: " ".join(map(str, ids)))
         self.asked: list[Any] = []
 
+    def frozen_teacher_fingerprint(self) -> str | None:
+        return "one" if self.teacher.writes_frozen else None
+
     def write(
         self, prompts: Any, *, sampler: Any, teacher: bool, template_kwargs: Any = None
     ) -> list[Completion]:
@@ -88,7 +91,7 @@ def test_a_question_without_clean_parts_has_no_teacher_and_no_text() -> None:
     bare = replace(first, extra={})
     context, host = hosted()
     batch = rollouts(bare, second)
-    found = context.prepare(batch)
+    found = context.prepare_batch(batch)
     assert found[:4] == batch
     assert [r.group for r in found[4:]] == [1]
     assert [view is None for view in context.views(found)] == [True, True, False, False, False]
@@ -97,7 +100,7 @@ def test_a_question_without_clean_parts_has_no_teacher_and_no_text() -> None:
 
 def test_the_teacher_s_text_is_nobody_s_answer() -> None:
     context, _ = hosted()
-    found = context.prepare(rollouts(*TASK.questions("train")[:2]))
+    found = context.prepare_batch(rollouts(*TASK.questions("train")[:2]))
     texts = found[4:]
     assert [r.group for r in texts] == [0, 1]
     for text in texts:
@@ -112,26 +115,26 @@ def test_the_teacher_s_text_is_nobody_s_answer() -> None:
 def test_a_frozen_teacher_writes_once_a_question_also_after_resuming() -> None:
     first, second, third = TASK.questions("train")[:3]
     context, host = hosted()
-    before = context.prepare(rollouts(first, second))
-    context.prepare(rollouts(second, third))
+    before = context.prepare_batch(rollouts(first, second))
+    context.prepare_batch(rollouts(second, third))
     assert len(host.asked) == 3
     again, other = hosted()
     again.load_state_dict(context.state_dict())
-    assert again.prepare(rollouts(first, second))[4:] == before[4:]
+    assert again.prepare_batch(rollouts(first, second))[4:] == before[4:]
     assert other.asked == []
 
 
 def test_a_teacher_that_moves_writes_anew() -> None:
     context, host = hosted(LiveTeacher())
     for _ in range(2):
-        context.prepare(rollouts(TASK.questions("train")[0]))
+        context.prepare_batch(rollouts(TASK.questions("train")[0]))
     assert len(host.asked) == 2
 
 
 def test_without_text_the_batch_stays_as_it_is() -> None:
     context, host = hosted(teacher_text=False)
     batch = rollouts(TASK.questions("train")[0])
-    assert context.prepare(batch) == batch
+    assert context.prepare_batch(batch) == batch
     assert host.asked == []
 
 

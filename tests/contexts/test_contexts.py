@@ -8,8 +8,7 @@ import lightning.pytorch as pl
 import pytest
 
 from lightning_sd.contexts import (
-    BinaryReward,
-    HostsTeacherContext,
+    NoContext,
     ReferenceSolution,
     StepAlignedCritique,
     TeacherContext,
@@ -37,7 +36,7 @@ class TwoHints(TeacherContext):
     """Two fields, of which the second is given up first."""
 
     template = "{question}|{first}|{second}|end"
-    shortened: ClassVar[tuple[str, ...]] = ("second", "first")
+    cut_fields: ClassVar[tuple[str, ...]] = ("second", "first")
 
     def fields(self, rollout: Rollout) -> Mapping[str, str] | None:
         return {"first": "alpha " * 20, "second": "beta " * 20}
@@ -182,9 +181,9 @@ def test_the_reference_is_not_shown_beside_the_critique(tokenizer: Any) -> None:
 
 
 def test_binary_reward_never_gives_a_view(tokenizer: Any) -> None:
-    assert not BinaryReward.gives
-    assert ready(BinaryReward(), tokenizer).views([rollout(critique="x")] * 2) == [None, None]
-    assert ReferenceSolution.gives
+    assert not NoContext.gives_views
+    assert ready(NoContext(), tokenizer).views([rollout(critique="x")] * 2) == [None, None]
+    assert ReferenceSolution.gives_views
 
 
 def test_the_wording_may_be_replaced(tokenizer: Any) -> None:
@@ -196,8 +195,8 @@ def test_the_wording_may_be_replaced(tokenizer: Any) -> None:
 
 
 def test_only_the_step_aligned_context_needs_critiques() -> None:
-    assert StepAlignedCritique.needs == {"critique"}
-    assert ReferenceSolution.needs == BinaryReward.needs == frozenset()
+    assert StepAlignedCritique.required_evidence == {"critique"}
+    assert ReferenceSolution.required_evidence == NoContext.required_evidence == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -224,7 +223,6 @@ class Host(pl.LightningModule):
 
 def test_a_context_hands_itself_to_any_module_with_the_protocol(tokenizer: Any) -> None:
     host, context = Host(tokenizer), ReferenceSolution()
-    assert isinstance(host, HostsTeacherContext)
     for stage in ("fit", "validate"):
         context.setup(pl.Trainer(logger=False), host, stage)
     assert host.teacher_context is context

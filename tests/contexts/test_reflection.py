@@ -72,7 +72,7 @@ def test_a_failure_is_reflected_on_curated_and_shown(tokenizer: Any) -> None:
     context = ready(Reflection(LMReflector(), LMCurator()), tokenizer, [GOOD, LESSONS])
     context.playbook = Playbook().extended([Addition("others", "old lesson")])
     failed = rollout("7+5=3", feedback="step 1 is wrong")
-    (only,) = context.prepare([failed])
+    (only,) = context.prepare_batch([failed])
     reflect, curate = context._host.prompts  # type: ignore[union-attr]
     for piece in ("7+5", "7+5=3", "step 1 is wrong", "[p1] helpful=0 harmful=0 :: old lesson"):
         assert piece in reflect
@@ -120,7 +120,7 @@ def test_solution_is_ones_own_then_a_siblings_then_the_buffers(tokenizer: Any) -
     assert [f and f["solution"] for f in fields] == ["peer", "own", "peer"]
     assert context.fields(failed)["solution"] == "buffered"  # type: ignore[index]
     alone = ready(Reflection(own_success=False), tokenizer)
-    alone.prepare([own])
+    alone.prepare_batch([own])
     assert alone.buffer.newest("q") == "own"
     assert alone.fields(own) is None  # its own text does not count
 
@@ -151,7 +151,7 @@ def test_only_the_first_of_some_blocks(tokenizer: Any) -> None:
         Reflection(CritiqueReflector(), only_first_of=["solution", "reflection"]), tokenizer
     )
     failed = replace(rollout(), critique=Critique("<step_1>7+5=2</step_1>", "D"))
-    context.prepare([failed])
+    context.prepare_batch([failed])
     assert context.fields(failed)["reflection"] == "<step_1>7+5=2</step_1>"  # type: ignore[index]
     context.buffer.add("q", "solved")
     fields = context.fields(failed)
@@ -190,7 +190,7 @@ BAD = [
 def test_bad_reflections_are_refused_and_counted(tokenizer: Any, text: str) -> None:
     context = ready(Reflection(LMReflector(), LMCurator()), tokenizer, [text])
     failed = rollout()
-    context.prepare([failed])
+    context.prepare_batch([failed])
     assert shown(context, failed) is None
     assert context._means["reflections_refused"] == 1
     assert context._means["reflections"] == 0
@@ -201,7 +201,7 @@ def test_bad_reflections_are_refused_and_counted(tokenizer: Any, text: str) -> N
 def test_bad_curations_are_refused_and_counted(tokenizer: Any, text: str) -> None:
     context = ready(Reflection(LMReflector(), LMCurator()), tokenizer, [GOOD, text])
     failed = rollout()
-    context.prepare([failed])
+    context.prepare_batch([failed])
     assert shown(context, failed) is not None
     assert context._means["curations_refused"] == 1
     assert len(context.playbook) == 0
@@ -248,8 +248,8 @@ def test_the_rule_reflects_with_the_critique_and_learns_its_first_changed_step()
 
 def test_a_teachers_text_is_no_attempt(tokenizer: Any) -> None:
     context = ready(Reflection(LMReflector()), tokenizer)
-    context.prepare([replace(rollout("2", reward=1.0), origin="teacher")])
-    context.prepare([])
+    context.prepare_batch([replace(rollout("2", reward=1.0), origin="teacher")])
+    context.prepare_batch([])
     assert len(context.buffer) == 0
     assert context.playbook.update == 2
 
@@ -275,13 +275,13 @@ def test_bad_options_are_named(make: Any, message: str) -> None:
 
 
 def test_needs_are_the_reflectors() -> None:
-    assert Reflection().needs == frozenset()
-    assert Reflection(LMReflector()).needs == frozenset()
-    assert Reflection(CritiqueReflector()).needs == {"critique"}
+    assert Reflection().required_evidence == frozenset()
+    assert Reflection(LMReflector()).required_evidence == frozenset()
+    assert Reflection(CritiqueReflector()).required_evidence == {"critique"}
 
 
 def test_a_module_that_cannot_write_is_named(tokenizer: Any) -> None:
     context = Reflection(LMReflector())
     context._host = SimpleNamespace(tokenizer=tokenizer, teacher_context=None)
     with pytest.raises(TypeError, match="write"):
-        context.prepare([rollout()])
+        context.prepare_batch([rollout()])

@@ -36,7 +36,7 @@ from tests.stubs import LabData, equal, module, trainer, weights
 
 def resd(model: Any, tokenizer: Any, **kwargs: Any) -> Any:
     objective = Distillation(
-        kind="reverse_kl", top_k=20, ratio_low=0.2, importance_clip=2.0, weights=[Rebalance()]
+        kind="reverse_kl", top_k=20, ratio_low=0.2, importance_clip=2.0, token_weights=[Rebalance()]
     )
     settings = {
         "objective": objective,
@@ -146,7 +146,7 @@ def test_degenerate_batches_give_a_finite_loss_with_a_graph(
     make_llama: Any, tokenizer: Any, tmp_path: Path, name: str, reward: float, attempt: str | None
 ) -> None:
     """All right, all wrong, one rollout, only the end token, every context missing."""
-    objective = Distillation(kind="js", top_k=20, ratio_low=0.2, weights=[Rebalance()])
+    objective = Distillation(kind="js", top_k=20, ratio_low=0.2, token_weights=[Rebalance()])
     student = resd(
         make_llama(),
         tokenizer,
@@ -230,7 +230,7 @@ SCRIPT = textwrap.dedent(
     for step in range(4):
         # Rank 1 has a failure more, and in the last step rank 0 has nothing at all.
         rewards = [1.0, 0.0] if rank == 0 else [1.0, 0.0, 0.0]
-        context.prepare([] if step == 3 and rank == 0 else
+        context.prepare_batch([] if step == 3 and rank == 0 else
                         [rollout(10 * step + i, r) for i, r in enumerate(rewards)])
     out = {"state": context.state_dict(), "asked": curator.asked,
            "notes": sorted(note.text for note in context._notes.values())}

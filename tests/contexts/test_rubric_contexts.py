@@ -13,6 +13,7 @@ from lightning_sd.contexts.rubrics import Rubric
 from lightning_sd.contexts.rubrics.guard import LeakGuard
 from lightning_sd.contexts.rubrics.sources import RandomRubric
 from lightning_sd.lab import RubricTask
+from lightning_sd.models.fingerprint import fingerprint_module
 from lightning_sd.rollout.base import Completion, Sampler
 from lightning_sd.tasks import RubricWritingTask
 from lightning_sd.types import Rollout, Verdict
@@ -33,6 +34,12 @@ class Host:
         self.teacher.setup(model)
         self.asked, self.counted = [], {}
 
+    def frozen_teacher_fingerprint(self):
+        if not self.teacher.writes_frozen:
+            return None
+        with self.teacher.swap_in(self.student):
+            return fingerprint_module(self.student)
+
     def write(self, prompts, *, sampler, teacher, template_kwargs=None):
         self.asked += [(prompt, teacher) for prompt in prompts]
         start = len(self.asked) - len(prompts)
@@ -40,7 +47,7 @@ class Host:
         ids = [tuple(self.tokenizer(text).input_ids) for text in texts]
         return [Completion(i, row, (0.0,) * len(row), True) for i, row in enumerate(ids)]
 
-    def count(self, name, total, number):
+    def log_mean(self, name, total, number):
         self.counted[name] = (total, number)
 
 
@@ -63,7 +70,7 @@ def first_turn(n, request):
 
 def test_without_reasoning_one_turn(tokenizer, tiny_llama):
     context, host = hosted(tokenizer, tiny_llama, reason_first=False)
-    assert context.prepare(rollouts(0, 1)) == rollouts(0, 1)
+    assert context.prepare_batch(rollouts(0, 1)) == rollouts(0, 1)
     view = context.views(rollouts(0, 1))[1]
     assert view.messages == ({"role": "user", "content": first_turn(1, "ANSWER")},)
     assert host.asked == []
@@ -72,7 +79,7 @@ def test_without_reasoning_one_turn(tokenizer, tiny_llama):
 def test_reason_first_shows_the_analysis_as_the_models_own_turn(tokenizer, tiny_llama):
     context, host = hosted(tokenizer, tiny_llama)
     batch = rollouts(0, 0, 1)
-    context.prepare(batch)
+    context.prepare_batch(batch)
     views = context.views(batch)
     # One analysis a question, by the student, from the request alone.
     assert [prompt for prompt, _ in host.asked] == [
@@ -87,13 +94,13 @@ def test_reason_first_shows_the_analysis_as_the_models_own_turn(tokenizer, tiny_
     assert views[1] == views[0]
     assert views[2].messages[1]["content"] == "analysis 1"
     # The weights have changed: the next step asks again.
-    context.prepare(batch)
+    context.prepare_batch(batch)
     assert context.views(batch)[0].messages[1]["content"] == "analysis 2"
 
 
 def test_braces_in_a_rubric_and_an_analysis_are_left_alone(tokenizer, tiny_llama):
     context, _ = hosted(tokenizer, tiny_llama)
-    context.prepare(rollouts(0))
+    context.prepare_batch(rollouts(0))
     context._shown = {QUESTIONS[0].id: "{rubric} {"}
     assert context.views(rollouts(0))[0].messages[1]["content"] == "{rubric} {"
 
@@ -103,8 +110,8 @@ def test_a_frozen_teacher_writes_each_analysis_once(tokenizer, make_llama, tmp_p
     path = str(tmp_path / "analyses.jsonl") if kept else None
     options = {"writer": "teacher", "analyses": path}
     context, host = hosted(tokenizer, make_llama(), FrozenTeacher(), **options)
-    context.prepare(rollouts(0, 1))
-    context.prepare(rollouts(1, 2))
+    context.prepare_batch(rollouts(0, 1))
+    context.prepare_batch(rollouts(1, 2))
     assert len(host.asked) == 3
     assert all(teacher for _, teacher in host.asked)
     shown = [view.messages[1] for view in context.views(rollouts(1, 2))]
@@ -113,30 +120,30 @@ def test_a_frozen_teacher_writes_each_analysis_once(tokenizer, make_llama, tmp_p
     resumed.load_state_dict(context.state_dict())
     other, host = hosted(tokenizer, make_llama(), FrozenTeacher(), **options)
     for one in (resumed, other):
-        one.prepare(rollouts(1, 2))
+        one.prepare_batch(rollouts(1, 2))
     assert [view.messages[1] for view in resumed.views(rollouts(1, 2))] == shown
     assert again.asked == []
     assert len(host.asked) == (0 if kept else 2)
     # Other weights, another sampler or another rubric: another analysis.
     changed, host = hosted(tokenizer, make_llama(seed=1), FrozenTeacher(), **options)
-    changed.prepare(rollouts(1))
+    changed.prepare_batch(rollouts(1))
     assert len(host.asked) == 1
     changed, host = hosted(
         tokenizer, make_llama(), FrozenTeacher(), sampler=TransformersSampler(7), **options
     )
-    changed.prepare(rollouts(1))
+    changed.prepare_batch(rollouts(1))
     assert len(host.asked) == 1
     changed, host = hosted(
         tokenizer, make_llama(), FrozenTeacher(), rubrics=RandomRubric(), **options
     )
-    changed.prepare(rollouts(1, 2))
+    changed.prepare_batch(rollouts(1, 2))
     assert len(host.asked) == 2
 
 
 def test_a_teacher_that_moves_writes_anew(tokenizer, make_llama):
     context, host = hosted(tokenizer, make_llama(), LiveTeacher(), writer="teacher")
-    context.prepare(rollouts(0))
-    context.prepare(rollouts(0))
+    context.prepare_batch(rollouts(0))
+    context.prepare_batch(rollouts(0))
     assert len(host.asked) == 2
     assert context.state_dict() == {"analyses": {}}
 
@@ -145,7 +152,7 @@ def test_guard_counts_and_masks(tokenizer, tiny_llama):
     batch = [*rollouts(0), *rollouts(1, text="As the rubric says, it sings."), *rollouts(2)]
     for mask in (False, True):
         context, host = hosted(tokenizer, tiny_llama, guard=LeakGuard(mask=mask))
-        context.prepare(batch)
+        context.prepare_batch(batch)
         assert host.counted == {"leaks": (1, 3)}
         seen = [view is not None for view in context.views(batch)]
         assert seen == [True, not mask, True]
@@ -153,7 +160,7 @@ def test_guard_counts_and_masks(tokenizer, tiny_llama):
 
 def test_too_long_a_prompt_loses_analysis_then_reference_then_rubric(tokenizer, tiny_llama):
     context, _ = hosted(tokenizer, tiny_llama)
-    context.prepare(rollouts(0))
+    context.prepare_batch(rollouts(0))
     whole = context.views(rollouts(0))[0]
     from lightning_sd.models.chat import encode_prompt
 
@@ -175,7 +182,7 @@ def test_questions_without_rubric_have_no_teacher_and_no_analysis(tokenizer, tin
     bare = replace(QUESTIONS[0], extra={})
     batch = [replace(rollouts(0)[0], question=bare)]
     context, host = hosted(tokenizer, tiny_llama)
-    context.prepare(batch)
+    context.prepare_batch(batch)
     assert context.views(batch) == [None]
     assert host.asked == []
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_sd.functional.chunked import chunked_loss
-from lightning_sd.objectives import Distillation, PolicyGradient, SampledToken, Tokens
+from lightning_sd.objectives import Distillation, PolicyGradient, SampledToken, TokenInputs
 from lightning_sd.scoring import Head
 
 TOKENS, HIDDEN, VOCAB = 11, 5, 7
@@ -35,7 +35,7 @@ def loss_of(objective: Any, teacher: Tensor) -> Callable[[Tensor, slice], tuple[
     advantages = torch.linspace(-1, 1, TOKENS, dtype=torch.float64)
 
     def loss(logits: Tensor, part: slice) -> tuple[Tensor, Tensor]:
-        tokens = Tokens(ids, advantages=advantages).part(part)
+        tokens = TokenInputs(ids, advantages=advantages).part(part)
         result = objective.token_loss(logits, teacher[part], tokens)
         return result.loss.sum(), result.loss.detach().unsqueeze(-1)
 
@@ -130,7 +130,7 @@ def saved_for_backward(tokens: int, *, frozen: bool) -> int:
     teacher, ids = torch.randn(tokens, VOCAB), torch.zeros(tokens, dtype=torch.long)
 
     def loss(logits: Tensor, part: slice) -> tuple[Tensor, Tensor]:
-        result = Distillation().token_loss(logits, teacher[part], Tokens(ids).part(part))
+        result = Distillation().token_loss(logits, teacher[part], TokenInputs(ids).part(part))
         return result.loss.sum(), result.loss.detach().unsqueeze(-1)
 
     total, _ = chunked_loss(hidden, Head(weight), [] if frozen else [weight], loss, chunk=4)
@@ -235,7 +235,7 @@ def test_gradients_of_a_bfloat16_head_are_summed_in_float32() -> None:
 
     def loss(logits: Tensor, part: slice) -> tuple[Tensor, Tensor]:
         ids = torch.zeros(len(logits), dtype=torch.long)
-        result = Distillation().token_loss(logits, teacher[part], Tokens(ids))
+        result = Distillation().token_loss(logits, teacher[part], TokenInputs(ids))
         return result.loss.sum(), result.loss.detach().unsqueeze(-1)
 
     total, _ = chunked_loss(hidden, Head(weight), [weight], loss, chunk=1)

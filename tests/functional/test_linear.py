@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_sd.functional.linear import LogitsBuffer, linear_loss
-from lightning_sd.objectives import Distillation, Tokens
+from lightning_sd.objectives import Distillation, TokenInputs
 
 TOKENS, HIDDEN, VOCAB = 11, 5, 7
 Step = Callable[[Tensor, slice], tuple[Tensor, Tensor, Tensor]]
@@ -34,7 +34,7 @@ def step_of(x: dict[str, Tensor], objective: Any) -> Step:
 
     def step(logits: Tensor, part: slice) -> tuple[Tensor, Tensor, Tensor]:
         teacher = x["teacher"][part].to(logits.dtype, copy=True)
-        result, factor = objective.loss_and_grad_(logits, teacher, Tokens(ids).part(part))
+        result, factor = objective.loss_and_grad_(logits, teacher, TokenInputs(ids).part(part))
         weights = x["weights"][part]
         return result.loss * weights, factor * weights, result.loss.unsqueeze(-1)
 
@@ -45,7 +45,7 @@ def plain(x: dict[str, Tensor], objective: Any, scale: float, *, bias: bool) -> 
     """Whole logits and autograd."""
     logits = x["hidden"] @ x["weight"].T
     logits = scale * (logits + x["bias"] if bias else logits)
-    tokens = Tokens(torch.arange(TOKENS) % VOCAB)
+    tokens = TokenInputs(torch.arange(TOKENS) % VOCAB)
     losses = objective.token_loss(logits, x["teacher"], tokens).loss
     total = (losses * x["weights"]).sum()
     wanted = [x["hidden"], x["weight"], *([x["bias"]] if bias else [])]
@@ -138,7 +138,7 @@ def test_a_tied_head_adds_to_the_embedding_s_gradient() -> None:
             total, _ = linear_loss(x["hidden"], x["weight"], None, step, chunk=3)
         else:
             logits = x["hidden"] @ x["weight"].T
-            losses = Distillation().token_loss(logits, x["teacher"], Tokens(ids)).loss
+            losses = Distillation().token_loss(logits, x["teacher"], TokenInputs(ids)).loss
             total = (losses * x["weights"]).sum()
         found.append(torch.autograd.grad(total, embedding.weight)[0])
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-10)
@@ -197,7 +197,7 @@ def test_gradients_of_a_bfloat16_head_are_summed_in_float32() -> None:
     def step(logits: Tensor, part: slice) -> tuple[Tensor, Tensor, Tensor]:
         ids = torch.zeros(len(logits), dtype=torch.long)
         teacher = x["teacher"][part].clone()
-        result, factor = Distillation().loss_and_grad_(logits, teacher, Tokens(ids))
+        result, factor = Distillation().loss_and_grad_(logits, teacher, TokenInputs(ids))
         return result.loss, factor, result.loss.unsqueeze(-1)
 
     total, _ = linear_loss(hidden, weight, None, step, chunk=1)

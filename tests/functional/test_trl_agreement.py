@@ -16,12 +16,12 @@ from torch import Tensor
 
 from lightning_sd.contexts import SiblingDemonstration
 from lightning_sd.functional import group_advantages
-from lightning_sd.functional.logits import add_tail
+from lightning_sd.functional.divergence import add_tail
 from lightning_sd.objectives import Distillation, Objective, PolicyGradient, SampledToken, SkipFirst
-from lightning_sd.objectives.reduce import objective_loss
+from lightning_sd.objectives.reduce import compute_loss
 from lightning_sd.scoring import Scores
 from lightning_sd.types import Question, Rollout, Verdict, link_siblings
-from tests.reference.signals import make_signals
+from tests.reference.inputs import STATE, make_inputs
 
 pytest.importorskip("trl", minversion="1.16")
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
@@ -33,7 +33,7 @@ LONGEST, VOCAB = max(LENGTHS), 7
 MASK = torch.tensor([[t < n for t in range(LONGEST)] for n in LENGTHS])
 
 
-def inputs() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def draw() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(4)
     shape = (len(LENGTHS), LONGEST, VOCAB)
     student, teacher = 2 * torch.randn(2, *shape, generator=generator, dtype=torch.float64)
@@ -44,11 +44,13 @@ def inputs() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def ours(objective: Objective, **given: Any) -> Tensor:
-    student, teacher, ids, old = inputs()
-    signals = make_signals(LENGTHS, ids=ids[MASK], old_logprobs=old[MASK], **given)
+    student, teacher, ids, old = draw()
+    inputs = make_inputs(LENGTHS, ids=ids[MASK], old_logprobs=old[MASK], **given)
     scores = Scores(student[MASK], None)
-    other = Scores(teacher[MASK], None) if objective.uses_teacher else None
-    result = objective_loss(objective, scores, other, objective.prepare(signals), LENGTHS)
+    other = Scores(teacher[MASK], None) if objective.inputs.uses_teacher else None
+    result = compute_loss(
+        objective, scores, other, objective.apply_token_weights(inputs, STATE), LENGTHS
+    )
     (gradient,) = torch.autograd.grad(result.total / result.count, student)
     return torch.cat([(result.total / result.count).detach().reshape(1), gradient.flatten()])
 
@@ -59,7 +61,7 @@ def with_gradient(loss: Tensor, student: Tensor) -> Tensor:
 
 
 def peer_distillation(mode: str, alpha: float, mask: Tensor = MASK, **args: Any) -> Tensor:
-    student, teacher, ids, old = inputs()
+    student, teacher, ids, old = draw()
     chosen = {
         "distillation_mode": mode,
         "distillation_alpha": alpha,
@@ -121,12 +123,12 @@ def test_skipping_tokens_empties_rows_which_trl_still_counts() -> None:
     skipped = MASK & (torch.arange(LONGEST) >= 3)
     assert skipped.any(1).tolist() == [False, True, False, True]
     peer = peer_distillation("full_logits", 0.0, skipped)
-    actual = ours(Distillation(reduction="sequence", weights=[SkipFirst(3)]))
+    actual = ours(Distillation(reduction="sequence", token_weights=[SkipFirst(3)]))
     torch.testing.assert_close(actual, 2 * peer, rtol=0, atol=1e-9)
 
 
 def peer_policy(kind: str, advantages: Tensor) -> Tensor:
-    student, _, ids, old = inputs()
+    student, _, ids, old = draw()
     trainer = SimpleNamespace(
         importance_sampling_level="token",
         epsilon_low=0.2,
@@ -177,7 +179,7 @@ def test_policy_gradient_of_one_whole_batch(kind: str, settings: Any) -> None:
 
 
 def test_the_tail_is_the_same() -> None:
-    logprobs = inputs()[0].detach().log_softmax(-1).topk(3).values
+    logprobs = draw()[0].detach().log_softmax(-1).topk(3).values
     torch.testing.assert_close(add_tail(logprobs), loss_utils.add_tail_bucket(logprobs))
 
 

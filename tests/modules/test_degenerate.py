@@ -10,11 +10,11 @@ from lightning.pytorch import Callback
 
 from lightning_sd import (
     ArithmeticTask,
-    BinaryReward,
     Distillation,
     EMATeacher,
     FrozenTeacher,
     Mixture,
+    NoContext,
     PolicyGradient,
     ReferenceSolution,
     SampledToken,
@@ -22,7 +22,7 @@ from lightning_sd import (
     TrustRegionTeacher,
 )
 from lightning_sd.contexts import Demonstration, SameQuestion, SiblingDemonstration
-from lightning_sd.objectives import FinishedOnly, MixedGroups, SkipFirst, Top
+from lightning_sd.objectives import FinishedOnly, MixedGroups, SkipFirst, TopTokens
 from lightning_sd.rollout import Completion
 from tests.stubs import LabData, equal, module, trainer, weights
 
@@ -32,7 +32,7 @@ METHODS: dict[str, tuple[Any, Any, Any]] = {
     "sdpo, trust region": (
         SiblingDemonstration,
         TrustRegionTeacher,
-        replace(SDPO, weights=[Top(by="gap")]),
+        replace(SDPO, token_weights=[TopTokens(by="gap")]),
     ),
     "sdpo with feedback": (
         lambda: SiblingDemonstration(feedback="always", own_success=True),
@@ -45,27 +45,31 @@ METHODS: dict[str, tuple[Any, Any, Any]] = {
         Mixture(
             terms=[PolicyGradient(scale="none"), SampledToken()],
             coefficients=[0.9, 0.1],
-            weights=[Top(0.5, "gap")],
+            token_weights=[TopTokens(0.5, "gap")],
         ),
     ),
-    "sdft": (Demonstration, EMATeacher, Distillation(reduction="sequence", weights=[SkipFirst(3)])),
+    "sdft": (
+        Demonstration,
+        EMATeacher,
+        Distillation(reduction="sequence", token_weights=[SkipFirst(3)]),
+    ),
     "opsd": (ReferenceSolution, FrozenTeacher, Distillation(element_clip=0.05)),
     "step-aligned": (StepAlignedCritique, FrozenTeacher, Distillation()),
-    "grpo": (BinaryReward, FrozenTeacher, PolicyGradient(reduction="sequence")),
+    "grpo": (NoContext, FrozenTeacher, PolicyGradient(reduction="sequence")),
     "grpo, reference policy": (SameQuestion, FrozenTeacher, PolicyGradient(kl=0.1)),
     "dr_grpo": (
-        BinaryReward,
+        NoContext,
         FrozenTeacher,
         PolicyGradient(scale="none", reduction="constant", constant_tokens=12),
     ),
     "dapo": (
-        BinaryReward,
+        NoContext,
         FrozenTeacher,
         PolicyGradient(
             clip_high=0.28,
             overlong_limit=12,
             overlong_margin=2,
-            weights=[MixedGroups(), FinishedOnly()],
+            token_weights=[MixedGroups(), FinishedOnly()],
         ),
     ),
 }

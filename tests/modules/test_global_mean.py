@@ -38,8 +38,8 @@ class Sums(GlobalMean):
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
         losses = torch.cat([token_losses(self.weight, sequence) for sequence in batch])
-        self.count("loss", losses.sum(), len(losses))
-        self.count("length", sum(map(len, batch)), len(batch))
+        self.log_mean("loss", losses.sum(), len(losses))
+        self.log_mean("length", sum(map(len, batch)), len(batch))
         return losses.sum()
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
@@ -66,7 +66,7 @@ class Uneven(Sums):
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
         if self.global_rank == 1:
-            self.count("rare", 6.0, 2)
+            self.log_mean("rare", 6.0, 2)
         return super().training_step(batch, batch_idx)
 
 
@@ -220,8 +220,8 @@ def test_an_empty_micro_batch_does_not_dilute_the_others() -> None:
 def test_sums_of_float32_are_added_up_exactly() -> None:
     """Ten million tokens one by one: float32 would stop counting at 2**24."""
     module = Sums()
-    module.count("loss", torch.tensor(2.0**24), 2.0**24)
-    module.count("loss", torch.tensor(1.0), 1)
+    module.log_mean("loss", torch.tensor(2.0**24), 2.0**24)
+    module.log_mean("loss", torch.tensor(1.0), 1)
     assert module._counts["loss"].item() == 2**24 + 1
     assert module._sums["loss"].item() == 2**24 + 1
 

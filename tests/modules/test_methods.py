@@ -1,4 +1,4 @@
-"""Each preset's loss, through ``prepare`` and ``objective_loss``, against a slow float64 loop."""
+"""Each preset's loss, through ``prepare`` and ``compute_loss``, against a slow float64 loop."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from lightning_sd.objectives import (
     SkipFirst,
     TokenWeight,
 )
-from lightning_sd.objectives.inputs import Signals
-from lightning_sd.objectives.reduce import objective_loss
+from lightning_sd.objectives.inputs import ObjectiveInputs, StepState
+from lightning_sd.objectives.reduce import compute_loss
 from lightning_sd.scoring import Head, Scores
 from tests.reference import policy as slow
 from tests.reference.divergence import Settings, softmax, token_loss
-from tests.reference.signals import make_signals, slow_mean
+from tests.reference.inputs import STATE, make_inputs, slow_mean
 
 VOCAB = 6
 LENGTHS = [4, 1, 5, 0, 3, 6]
@@ -45,15 +45,15 @@ PLACE = [t for length in LENGTHS for t in range(length)]
 class Only(TokenWeight):
     """A random mask."""
 
-    masks = True
+    is_mask = True
     seed: int = 0
 
-    def __call__(self, signals: Signals) -> Tensor:
+    def __call__(self, inputs: ObjectiveInputs, state: StepState) -> Tensor:
         generator = torch.Generator().manual_seed(self.seed)
-        return torch.rand(len(signals.ids), generator=generator) < 0.7
+        return torch.rand(len(inputs.ids), generator=generator) < 0.7
 
 
-MASK = [bool(x) for x in Only()(make_signals(LENGTHS))]
+MASK = [bool(x) for x in Only()(make_inputs(LENGTHS), STATE)]
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ class Batch:
     old: Tensor
     seen: Tensor
 
-    def signals(self) -> Signals:
-        return make_signals(
+    def inputs(self) -> ObjectiveInputs:
+        return make_inputs(
             LENGTHS,
             ids=self.ids,
             groups=torch.tensor(GROUPS),
@@ -73,7 +73,7 @@ class Batch:
             correct=torch.tensor(REWARDS) == 1,
             finished=torch.tensor(FINISHED),
             old_logprobs=self.old,
-            seen=self.seen,
+            has_view=self.seen,
         )
 
 
@@ -88,9 +88,9 @@ def batch(seen: bool = True) -> Batch:
 
 
 def found(objective: Objective, of: Batch, head: Head | None) -> Tensor:
-    tokens = objective.prepare(of.signals())
-    teacher = Scores(of.teacher, head) if objective.uses_teacher else None
-    output = objective_loss(objective, Scores(of.student, head), teacher, tokens, LENGTHS)
+    tokens = objective.apply_token_weights(of.inputs(), STATE)
+    teacher = Scores(of.teacher, head) if objective.inputs.uses_teacher else None
+    output = compute_loss(objective, Scores(of.student, head), teacher, tokens, LENGTHS)
     return output.total / output.count
 
 
@@ -164,48 +164,50 @@ WEIGHT = [float(RATE[GROUPS[row]] * (1 - RATE[GROUPS[row]])) for row in ROW_OF]
 PRESETS: list[tuple[str, Objective, Slow]] = [
     (
         "sdpo",
-        Distillation(kind="js", beta=0.5, top_k=3, importance_clip=2.0, weights=[Only()]),
+        Distillation(kind="js", beta=0.5, top_k=3, importance_clip=2.0, token_weights=[Only()]),
         lambda b: slow_mean(
             distilled(b, kind="js", beta=0.5, top_k=3, importance_clip=2.0), LENGTHS, kept=MASK
         ),
     ),
     (
         "sdpo_feedback",
-        Distillation(kind="reverse_kl", top_k=2, importance_clip=2.0, weights=[Only()]),
+        Distillation(kind="reverse_kl", top_k=2, importance_clip=2.0, token_weights=[Only()]),
         lambda b: slow_mean(
             distilled(b, kind="reverse_kl", top_k=2, importance_clip=2.0), LENGTHS, kept=MASK
         ),
     ),
     (
         "sdft",
-        Distillation(reduction="sequence", weights=[SkipFirst(3), Only()]),
+        Distillation(reduction="sequence", token_weights=[SkipFirst(3), Only()]),
         lambda b: slow_mean(distilled(b), LENGTHS, kept=NOT_FIRST, reduction="sequence"),
     ),
     (
         "sdft as the paper writes it",
-        Distillation(kind="reverse_kl", reduction="sequence", weights=[SkipFirst(3), Only()]),
+        Distillation(kind="reverse_kl", reduction="sequence", token_weights=[SkipFirst(3), Only()]),
         lambda b: slow_mean(
             distilled(b, kind="reverse_kl"), LENGTHS, kept=NOT_FIRST, reduction="sequence"
         ),
     ),
     (
         "opsd",
-        Distillation(element_clip=0.05, weights=[Only()]),
+        Distillation(element_clip=0.05, token_weights=[Only()]),
         lambda b: slow_mean(distilled(b, element_clip=0.05), LENGTHS, kept=MASK),
     ),
     (
         "grpo",
-        PolicyGradient(reduction="sequence", weights=[Only()]),
+        PolicyGradient(reduction="sequence", token_weights=[Only()]),
         lambda b: slow_mean(policy(b), LENGTHS, kept=MASK, reduction="sequence"),
     ),
     (
         "grpo with a reference policy",
-        PolicyGradient(kl=0.3, weights=[Only(), PassRate()]),
+        PolicyGradient(kl=0.3, token_weights=[Only(), PassRate()]),
         lambda b: slow_mean(policy(b, kl=0.3), LENGTHS, kept=MASK, scale=WEIGHT),
     ),
     (
         "dr_grpo",
-        PolicyGradient(scale="none", reduction="constant", constant_tokens=9, weights=[Only()]),
+        PolicyGradient(
+            scale="none", reduction="constant", constant_tokens=9, token_weights=[Only()]
+        ),
         lambda b: slow_mean(
             policy(b, scale="none"), LENGTHS, kept=MASK, reduction="constant", constant=9
         ),
@@ -216,7 +218,7 @@ PRESETS: list[tuple[str, Objective, Slow]] = [
             clip_high=0.28,
             overlong_limit=5,
             overlong_margin=2,
-            weights=[Only(), MixedGroups(), FinishedOnly()],
+            token_weights=[Only(), MixedGroups(), FinishedOnly()],
         ),
         lambda b: slow_mean(policy(b, rewards=overlong(5, 2), high=0.28), LENGTHS, kept=WHOLE),
     ),
@@ -225,7 +227,7 @@ PRESETS: list[tuple[str, Objective, Slow]] = [
         Mixture(
             terms=[PolicyGradient(scale="none"), SampledToken()],
             coefficients=[0.75, 0.25],
-            weights=[Only()],
+            token_weights=[Only()],
         ),
         lambda b: slow_mean(
             [
@@ -272,16 +274,18 @@ def test_hybrid_is_a_policy_gradient_on_the_mixed_advantage() -> None:
 
 def test_without_any_teacher_a_hybrid_is_its_policy_gradient() -> None:
     of = batch()
-    signals = make_signals(
+    inputs = make_inputs(
         LENGTHS,
         ids=of.ids,
         groups=torch.tensor(GROUPS),
         rewards=torch.tensor(REWARDS, dtype=torch.float64),
-        seen=torch.zeros(len(LENGTHS), dtype=torch.bool),
+        has_view=torch.zeros(len(LENGTHS), dtype=torch.bool),
     )
     mixture = Mixture(terms=[SampledToken(), PolicyGradient()], coefficients=[0.5, 0.5])
     both = [
-        objective_loss(o, Scores(of.student, None), None, o.prepare(signals), LENGTHS).total
+        compute_loss(
+            o, Scores(of.student, None), None, o.apply_token_weights(inputs, STATE), LENGTHS
+        ).total
         for o in (mixture, PolicyGradient())
     ]
     torch.testing.assert_close(both[0], 0.5 * both[1])
@@ -290,9 +294,11 @@ def test_without_any_teacher_a_hybrid_is_its_policy_gradient() -> None:
 def test_terms_keep_their_own_advantages_masks_and_scales() -> None:
     @dataclass(frozen=True)
     class Half(PolicyGradient):
-        def tokens(self, signals: Signals) -> Any:
-            kept = signals.positions % 2 == 0
-            return replace(super().tokens(signals), kept=kept, scale=3 * torch.ones(len(kept)))
+        def make_token_inputs(self, inputs: ObjectiveInputs, state: StepState) -> Any:
+            kept = inputs.positions % 2 == 0
+            return replace(
+                super().make_token_inputs(inputs, state), kept=kept, scale=3 * torch.ones(len(kept))
+            )
 
     of = batch()
     mixture = Mixture(terms=[PolicyGradient(), Half(scale="none")], coefficients=[1.0, 0.5])
@@ -310,7 +316,7 @@ def test_terms_keep_their_own_advantages_masks_and_scales() -> None:
         ([], [], "one or more terms"),
         ([SampledToken()], [1.0, 2.0], r"terms \(1\) and coefficients \(2\)"),
         ([SampledToken(temperature=2.0)], [1.0], "sets temperature"),
-        ([Distillation(weights=[SkipFirst()])], [1.0], "sets weights"),
+        ([Distillation(token_weights=[SkipFirst()])], [1.0], "sets token_weights"),
         ([Mixture(terms=[SampledToken()], coefficients=[1.0])], [1.0], "no mixtures inside"),
     ],
 )
@@ -323,12 +329,12 @@ def test_constant_means_by_hand() -> None:
     """Sums of 2 and 1 tokens over 10, the mean of the two rows that have any kept token."""
     logits = torch.zeros(5, VOCAB, dtype=torch.float64, requires_grad=True)
     objective = PolicyGradient(scale="none", reduction="constant", constant_tokens=10)
-    signals = make_signals(
+    inputs = make_inputs(
         [2, 0, 1, 2], groups=torch.zeros(4, dtype=torch.long), rewards=torch.tensor([1.0, 0, 1, 0])
     )
-    tokens = objective.prepare(signals)
+    tokens = objective.apply_token_weights(inputs, STATE)
     kept = torch.tensor([True, True, True, False, False])
-    output = objective_loss(
+    output = compute_loss(
         objective, Scores(logits, None), None, replace(tokens, kept=kept), [2, 0, 1, 2]
     )
     assert output.count == 2 * 10
@@ -361,11 +367,11 @@ def test_unknown_probabilities_of_the_sampling_policy_give_weight_one() -> None:
 LOCAL = [SkipFirst(1), FinishedOnly(), MixedGroups(), PassRate(), Position(0.5, 2.0)]
 """Masks and weights that read no more than a group."""
 WEIGHTED = [
-    Distillation(kind="js", weights=LOCAL),
-    Distillation(reduction="sequence", weights=LOCAL),
-    PolicyGradient(reduction="constant", constant_tokens=7, weights=LOCAL),
-    PolicyGradient(kl=0.1, weights=LOCAL),
-    Mixture(terms=[PolicyGradient(), SampledToken()], coefficients=[0.5, 0.5], weights=LOCAL),
+    Distillation(kind="js", token_weights=LOCAL),
+    Distillation(reduction="sequence", token_weights=LOCAL),
+    PolicyGradient(reduction="constant", constant_tokens=7, token_weights=LOCAL),
+    PolicyGradient(kl=0.1, token_weights=LOCAL),
+    Mixture(terms=[PolicyGradient(), SampledToken()], coefficients=[0.5, 0.5], token_weights=LOCAL),
 ]
 
 
@@ -374,18 +380,22 @@ def part(of: Batch, objective: Objective, rows: list[int]) -> tuple[Tensor, floa
     lengths = [LENGTHS[r] for r in rows]
     starts = [sum(LENGTHS[:r]) for r in rows]
     at = [s + t for s, n in zip(starts, lengths, strict=True) for t in range(n)]
-    signals = make_signals(
+    inputs = make_inputs(
         lengths,
         ids=of.ids[at],
         groups=torch.tensor(GROUPS)[rows],
         rewards=torch.tensor(REWARDS, dtype=torch.float64)[rows],
         correct=torch.tensor(REWARDS)[rows] == 1,
         finished=torch.tensor(FINISHED)[rows],
-        seen=of.seen[rows],
+        has_view=of.seen[rows],
     )
-    teacher = Scores(of.teacher[at], None) if objective.uses_teacher else None
-    output = objective_loss(
-        objective, Scores(of.student[at], None), teacher, objective.prepare(signals), lengths
+    teacher = Scores(of.teacher[at], None) if objective.inputs.uses_teacher else None
+    output = compute_loss(
+        objective,
+        Scores(of.student[at], None),
+        teacher,
+        objective.apply_token_weights(inputs, STATE),
+        lengths,
     )
     return output.total, output.count
 
@@ -409,6 +419,6 @@ def test_the_order_of_rollouts_and_the_cut_into_batches_change_nothing(
 
 
 def test_rebalancing_is_blind_to_order_too() -> None:
-    of, objective = batch(), Distillation(weights=[Rebalance()])
+    of, objective = batch(), Distillation(token_weights=[Rebalance()])
     whole, shuffled = (part(of, objective, rows) for rows in (list(range(6)), [5, 3, 1, 0, 2, 4]))
     torch.testing.assert_close(whole[0], shuffled[0], rtol=0, atol=1e-12)

@@ -12,12 +12,12 @@ from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lightning_sd import (
-    BinaryReward,
     Distillation,
     EMATeacher,
     FrozenTeacher,
     LiveTeacher,
     LoRA,
+    NoContext,
     PolicyGradient,
     ReferenceSolution,
     SelfDistillModule,
@@ -89,7 +89,7 @@ def test_another_prompt_gives_a_loss(make_llama, tokenizer, tmp_path):
     [
         (Distillation(), StepAlignedCritique()),
         (Distillation(kind="js", top_k=7), ReferenceSolution()),
-        (PolicyGradient(scale="none"), BinaryReward()),
+        (PolicyGradient(scale="none"), NoContext()),
     ],
 )
 @pytest.mark.parametrize("sizes", [(1, 8), (2, 4), (4, 2)])
@@ -177,7 +177,7 @@ def test_frozen_teacher_is_bit_identical_after_20_steps(make_llama, tokenizer, t
     with torch.no_grad():
         expected = initial(ids).logits
         assert not torch.equal(student.student(ids).logits, expected)
-        with student.teacher.weights(student.student):
+        with student.teacher.swap_in(student.student):
             assert torch.equal(student.student(ids).logits, expected)
 
 
@@ -354,7 +354,7 @@ def test_predict_lets_the_context_write_and_keeps_its_texts_out(make_llama, toke
             super().__init__()
             self.texts = []
 
-        def prepare(self, rollouts):
+        def prepare_batch(self, rollouts):
             ask = [({"role": "user", "content": "hint"},)] * 4
             self.texts.append(
                 [c.ids for c in self.write(ask, sampler=TransformersSampler(max_new_tokens=5))]
@@ -422,7 +422,7 @@ def test_two_contexts_are_refused(make_llama, tokenizer, tmp_path):
         )
 
 
-@pytest.mark.parametrize("contexts", [(), (BinaryReward(),)])
+@pytest.mark.parametrize("contexts", [(), (NoContext(),)])
 def test_distillation_without_teacher_is_refused_before_sampling(
     make_llama, tokenizer, tmp_path, contexts
 ):
@@ -503,7 +503,7 @@ def test_bad_options_name_themselves(make_llama, tokenizer, name, value):
 
 def test_nothing_trainable_is_refused(make_llama, tokenizer, tmp_path):
     model = make_llama().requires_grad_(False)
-    with pytest.raises(ValueError, match="nothing is trainable"):
+    with pytest.raises(ValueError, match="no parameter is trainable"):
         trainer(tmp_path, ReferenceSolution()).fit(module(model, tokenizer), datamodule=LabData())
 
 

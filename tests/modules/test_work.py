@@ -19,8 +19,8 @@ from lightning_sd import (
     SampledToken,
     TransformersSampler,
 )
-from lightning_sd.objectives import Objective, Tokens
-from lightning_sd.objectives.reduce import objective_loss
+from lightning_sd.objectives import Objective, TokenInputs
+from lightning_sd.objectives.reduce import compute_loss
 from lightning_sd.scoring import Head, Scores
 from tests.stubs import LabData, module, trainer
 
@@ -143,9 +143,9 @@ def loss_peak(objective: Objective, tokens: int, softcap: float | None = None) -
     weight = torch.randn(VOCAB, HIDDEN, requires_grad=True)
     student = Scores(hidden, Head(weight, softcap=softcap))
     teacher = Scores(torch.randn(tokens, HIDDEN), Head(torch.randn(VOCAB, HIDDEN), softcap=softcap))
-    known = Tokens(torch.arange(tokens))
+    known = TokenInputs(torch.arange(tokens))
     return peak_of(
-        lambda: objective_loss(objective, student, teacher, known, [tokens]).total.backward()
+        lambda: compute_loss(objective, student, teacher, known, [tokens]).total.backward()
     )
 
 

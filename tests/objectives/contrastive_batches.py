@@ -9,10 +9,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lightning_sd.objectives import Objective, TokenWeight
-from lightning_sd.objectives.gather import Scored, gather_signals
-from lightning_sd.objectives.inputs import Signals
-from lightning_sd.objectives.reduce import LossOutput, objective_loss
+from lightning_sd.objectives import Objective, StepState, TokenWeight
+from lightning_sd.objectives.gather import ScoredRollouts, gather_inputs
+from lightning_sd.objectives.inputs import ObjectiveInputs
+from lightning_sd.objectives.reduce import LossOutput, compute_loss
 from lightning_sd.scoring import Scores
 from lightning_sd.scoring.head import Head
 from lightning_sd.types import Message, Question, Rollout, TeacherView, Verdict
@@ -28,9 +28,9 @@ class Given(TokenWeight):
     """Keeps the tokens that a test says."""
 
     kept: tuple[bool, ...] = ()
-    masks: ClassVar[bool] = True
+    is_mask: ClassVar[bool] = True
 
-    def __call__(self, signals: Signals) -> Tensor:
+    def __call__(self, inputs: ObjectiveInputs, state: StepState) -> Tensor:
         return torch.tensor(self.kept, dtype=torch.bool)
 
 
@@ -75,7 +75,7 @@ def batch(seed: int, *, groups: int = 3, size: int = 4) -> list[Text]:
 
 
 def takes_part(text: Text, objective: Objective) -> bool:
-    if "contrasts" in objective.reads and not text.wrong:
+    if objective.inputs.reads_contrasts and not text.wrong:
         return False  # the context gives no view then
     return text.right is not None
 
@@ -92,7 +92,7 @@ def ours(
 ) -> LossOutput:
     """The way of :meth:`SelfDistillModule.loss`, over given hidden states."""
     seen = [takes_part(text, objective) for text in texts]
-    active = [i for i in range(len(texts)) if seen[i] or not objective.needs_teacher]
+    active = [i for i in range(len(texts)) if seen[i] or objective.inputs.teacher != "required"]
     rollouts = [
         Rollout(
             QUESTION,
@@ -123,27 +123,20 @@ def ours(
     student = scores([texts[i].student for i in active], student=True)
     teacher = scores([texts[i].right if seen[i] else None for i in active])
     contrasts = []
-    if "contrasts" in objective.reads:
+    if objective.inputs.reads_contrasts:
         for k in range(max(len(texts[i].wrong) for i in active)):
             rows = [texts[i].wrong[k] if k < len(texts[i].wrong) else None for i in active]
             contrasts.append(scores(rows))
     mask = tuple(kept for i in active for kept in texts[i].mask)
-    objective = replace(objective, weights=(*objective.weights, Given(mask)))
-    signals = gather_signals(
-        objective,
-        rollouts,
-        views,
-        active,
-        Scored(student, teacher, contrasts),
-        device=torch.device("cpu"),
-        step=step,
-        tokenizer=None,
-        total=kwargs.get("total", lambda value: value),  # type: ignore[arg-type]
-    )
+    objective = replace(objective, token_weights=(*objective.token_weights, Given(mask)))
+    scored = ScoredRollouts(rollouts, views, active, student, teacher, contrasts)
+    inputs = gather_inputs(objective, scored, torch.device("cpu"))
+    state = StepState(step, None, kwargs.get("total", lambda value: value))  # type: ignore[arg-type]
     # In the precision of the reference; as samplers leave them out where they are not asked for.
     rewards = torch.tensor([text.reward for text in texts], dtype=torch.float64)
     old = torch.tensor([v for i in active for v in texts[i].old], dtype=torch.float64)
-    signals = replace(signals, rewards=rewards, old_logprobs=None if on_policy else old)
-    tokens = objective.prepare(signals)
-    target = objective.target(teacher, contrasts)
-    return objective_loss(objective, student, target, tokens, [len(texts[i].ids) for i in active])
+    inputs = replace(inputs, rewards=rewards, old_logprobs=None if on_policy else old)
+    tokens = objective.apply_token_weights(inputs, state)
+    spec = objective.inputs
+    target = objective.build_target(teacher, contrasts) if spec.teacher_logits else None
+    return compute_loss(objective, student, target, tokens, [len(texts[i].ids) for i in active])

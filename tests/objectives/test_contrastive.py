@@ -18,10 +18,11 @@ from lightning_sd.objectives import (
     PolicyGradient,
     RoutedPolicy,
     SignAnchoredPolicy,
-    Tokens,
+    StepState,
+    TokenInputs,
 )
-from lightning_sd.objectives.inputs import Signals
-from lightning_sd.objectives.reduce import objective_loss
+from lightning_sd.objectives.inputs import ObjectiveInputs
+from lightning_sd.objectives.reduce import compute_loss
 from lightning_sd.scoring import Scores
 from tests.objectives.contrastive_batches import batch, matrix, ours
 from tests.reference import contrastive as slow
@@ -54,8 +55,8 @@ RLCSD: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"eta": 0.3, "reduction": "sequence"}, {"eta": 0.3, "per_rollout": True}),
     ({"tau": 1.3, "eta": 0.5, "delta": 0.1}, {"tau": 1.3, "eta": 0.5, "delta": 0.1}),
     (
-        {"beta": 3.0, "lam": 0.7, "residual_clip": 0.9},
-        {"beta": 3.0, "lam": 0.7, "clip": 0.9},
+        {"lam": 2.1},
+        {"lam": 2.1, "beta": 1.0, "clip": 9.0},
     ),
     ({"temperature": 1.4}, {"temperature": 1.4}),
 ]
@@ -184,7 +185,7 @@ def test_the_random_batches_meet_every_branch() -> None:
     assert wanted <= cases
 
 
-def signals(**fields: Any) -> Signals:
+def inputs(**fields: Any) -> ObjectiveInputs:
     """One group: rollout 0 is right, 1 is wrong; two tokens each, 4 of a vocabulary."""
     given = {
         "rewards": torch.tensor([1.0, 0.0]),
@@ -192,13 +193,13 @@ def signals(**fields: Any) -> Signals:
         "correct": torch.tensor([True, False]),
         "finished": torch.ones(2, dtype=torch.bool),
         "lengths": torch.tensor([2, 2]),
-        "sampled": torch.ones(2, dtype=torch.bool),
-        "seen": torch.ones(2, dtype=torch.bool),
+        "by_student": torch.ones(2, dtype=torch.bool),
+        "has_view": torch.ones(2, dtype=torch.bool),
         "ids": torch.tensor([0, 1, 2, 3]),
         "rows": torch.tensor([0, 0, 1, 1]),
         "positions": torch.tensor([0, 1, 0, 1]),
     }
-    return Signals(**{**given, **fields})
+    return ObjectiveInputs(**{**given, **fields})
 
 
 def test_sign_clamp_and_two_means_by_hand() -> None:
@@ -210,15 +211,15 @@ def test_sign_clamp_and_two_means_by_hand() -> None:
     nan = torch.nan
     right = torch.tensor([0.5, 0.8, 0.1, 0.3]).log()
     wrong = torch.tensor([[0.5, nan], [0.1, 0.3], [0.9, 0.7], [0.3, 0.3]]).log()
-    given = signals(teacher_logprobs=right, contrast_logprobs=wrong)
-    tokens = ContrastivePolicy(scale="none", eta=3.0).prepare(given)
+    given = inputs(teacher_logprobs=right, contrast_logprobs=wrong)
+    tokens = ContrastivePolicy(scale="none", eta=3.0).apply_token_weights(given, StepState())
     torch.testing.assert_close(tokens.advantages, torch.tensor([0.5, 1.0, -1.0, -0.5]))
     # Two of four tokens on each path: N / N_k = 2, the moved ones times eta.
     assert tokens.scale is not None
     assert tokens.scale.tolist() == [2.0, 6.0, 6.0, 2.0]
     wrong = torch.tensor([[0.5, nan], [0.95, 0.93], [0.05, nan], [0.3, 0.3]]).log()
-    against = signals(teacher_logprobs=right, contrast_logprobs=wrong)
-    flipped = ContrastivePolicy(scale="none", lam=0.8).prepare(against)
+    against = inputs(teacher_logprobs=right, contrast_logprobs=wrong)
+    flipped = ContrastivePolicy(scale="none", lam=0.8).apply_token_weights(against, StepState())
     assert flipped.advantages is not None
     assert flipped.advantages.tolist() == [0.5, 0.0, 0.0, -0.5]
 
@@ -226,9 +227,9 @@ def test_sign_clamp_and_two_means_by_hand() -> None:
 def test_a_missing_wrong_hint_leaves_its_tokens_out() -> None:
     right = torch.tensor([0.5, 0.8, 0.1, 0.3]).log()
     wrong = torch.tensor([[0.5], [0.1], [torch.nan], [torch.nan]]).log()
-    given = signals(teacher_logprobs=right, contrast_logprobs=wrong)
+    given = inputs(teacher_logprobs=right, contrast_logprobs=wrong)
     for objective in (ContrastivePolicy(), SignAnchoredPolicy(contrast=True)):
-        tokens = objective.prepare(given)
+        tokens = objective.apply_token_weights(given, StepState())
         assert tokens.kept is not None
         assert tokens.advantages is not None
         assert tokens.kept.tolist() == [True, True, False, False]
@@ -282,7 +283,9 @@ def test_columns_that_nobody_fills_change_nothing(objective: Objective) -> None:
     wrong = torch.tensor([[0.5], [0.1], [0.9], [0.3]]).log()
     padded = torch.cat([wrong, torch.full((4, 2), torch.nan)], -1)
     found = [
-        objective.prepare(signals(teacher_logprobs=right, contrast_logprobs=columns))
+        objective.apply_token_weights(
+            inputs(teacher_logprobs=right, contrast_logprobs=columns), StepState()
+        )
         for columns in (wrong, padded)
     ]
     assert found[0].advantages is not None
@@ -332,32 +335,33 @@ def test_masked_groups_leave_both_means() -> None:
     """MixedGroups drops what ground-truth hints keep: questions that nobody got right."""
     right = torch.tensor([0.5, 0.8, 0.1, 0.3]).log()
     wrong = torch.tensor([[0.5], [0.1], [0.9], [0.3]]).log()
-    given = signals(
+    given = inputs(
         teacher_logprobs=right,
         contrast_logprobs=wrong,
         groups=torch.tensor([0, 1]),
         correct=torch.tensor([False, False]),
     )
-    assert ContrastivePolicy().prepare(given).kept.all()  # type: ignore[union-attr]
-    masked = ContrastivePolicy(weights=[MixedGroups()]).prepare(given)
+    assert ContrastivePolicy().apply_token_weights(given, StepState()).kept.all()  # type: ignore[union-attr]
+    masked = ContrastivePolicy(token_weights=[MixedGroups()]).apply_token_weights(
+        given, StepState()
+    )
     assert not masked.kept.any()  # type: ignore[union-attr]
 
 
 def test_no_teacher_logits_are_formed_for_shaped_advantages() -> None:
-    scores = Scores(torch.zeros(1, 3), None)
-    assert ContrastivePolicy().target(scores, [scores]) is None
-    assert SignAnchoredPolicy().target(scores, []) is None
+    assert not ContrastivePolicy().inputs.teacher_logits
+    assert not SignAnchoredPolicy().inputs.teacher_logits
 
 
 @pytest.mark.parametrize("objective", [ContrastivePolicy(), SignAnchoredPolicy(contrast=True)])
 def test_a_context_without_contrasts_is_named(objective: Objective) -> None:
     with pytest.raises(ValueError, match="ContrastiveHints"):
-        objective.prepare(signals(teacher_logprobs=torch.zeros(4)))
+        objective.apply_token_weights(inputs(teacher_logprobs=torch.zeros(4)), StepState())
 
 
 def test_contrastive_opsd_names_a_context_without_contrasts() -> None:
     with pytest.raises(ValueError, match="ContrastiveHints"):
-        ContrastiveDistillation().target(Scores(torch.zeros(1, 3), None), [])
+        ContrastiveDistillation().build_target(Scores(torch.zeros(1, 3), None), [])
 
 
 @pytest.mark.parametrize(
@@ -405,11 +409,11 @@ def test_equal_hints_teach_nothing() -> None:
     scores = Scores(torch.randn(3, 6, dtype=torch.float64), None)
     student = torch.randn(3, 6, dtype=torch.float64, requires_grad=True)
     objective = ContrastiveDistillation()
-    output = objective_loss(
+    output = compute_loss(
         objective,
         Scores(student, None),
-        objective.target(scores, [scores, scores]),
-        Tokens(torch.zeros(3, dtype=torch.long)),
+        objective.build_target(scores, [scores, scores]),
+        TokenInputs(torch.zeros(3, dtype=torch.long)),
         [3],
     )
     assert output.total.abs() < 1e-12

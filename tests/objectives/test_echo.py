@@ -9,9 +9,9 @@ import torch
 from lightning_sd.functional.divergence import DivergenceSpec, divergence
 from lightning_sd.functional.logprobs import token_logprobs
 from lightning_sd.functional.shaping import population_advantages, shaped_rewards
-from lightning_sd.objectives import EchoDistill
-from lightning_sd.objectives.inputs import Signals
-from lightning_sd.objectives.reduce import objective_loss
+from lightning_sd.objectives import EchoDistill, StepState
+from lightning_sd.objectives.inputs import ObjectiveInputs
+from lightning_sd.objectives.reduce import compute_loss
 from lightning_sd.scoring import Scores
 from tests.reference import echo as slow
 
@@ -48,20 +48,20 @@ def batch(
     return found + [one(g, by_teacher=True) for g in range(groups) if texts and g != 1]
 
 
-def signals_of(texts: list[slow.Text], objective: EchoDistill) -> Signals:
+def make_inputs(texts: list[slow.Text], objective: EchoDistill) -> ObjectiveInputs:
     lengths = torch.tensor([len(text.ids) for text in texts])
     ids = torch.tensor([i for text in texts for i in text.ids], dtype=torch.long)
     student = torch.cat([text.student for text in texts]).detach()
     teacher = torch.cat([text.teacher for text in texts])
     spec = DivergenceSpec(kind=objective.kind)
-    return Signals(
+    return ObjectiveInputs(
         rewards=torch.tensor([text.reward for text in texts], dtype=torch.float64),
         groups=torch.tensor([text.group for text in texts]),
         correct=torch.tensor([text.reward == 1 for text in texts]),
         finished=torch.ones(len(texts), dtype=torch.bool),
         lengths=lengths,
-        sampled=torch.tensor([not text.by_teacher for text in texts]),
-        seen=torch.ones(len(texts), dtype=torch.bool),
+        by_student=torch.tensor([not text.by_teacher for text in texts]),
+        has_view=torch.ones(len(texts), dtype=torch.bool),
         ids=ids,
         rows=torch.arange(len(texts)).repeat_interleave(lengths),
         positions=torch.cat([torch.arange(n) for n in lengths.tolist()]),
@@ -74,11 +74,9 @@ def signals_of(texts: list[slow.Text], objective: EchoDistill) -> Signals:
 def ours(texts: list[slow.Text], objective: EchoDistill) -> torch.Tensor:
     student = torch.cat([text.student for text in texts])
     teacher = torch.cat([text.teacher for text in texts])
-    tokens = objective.prepare(signals_of(texts, objective))
+    tokens = objective.apply_token_weights(make_inputs(texts, objective), StepState())
     lengths = [len(text.ids) for text in texts]
-    output = objective_loss(
-        objective, Scores(student, None), Scores(teacher, None), tokens, lengths
-    )
+    output = compute_loss(objective, Scores(student, None), Scores(teacher, None), tokens, lengths)
     return output.total / output.count
 
 
@@ -188,12 +186,11 @@ def test_every_rank_sums_once_also_without_a_token(number: int) -> None:
     bare: Any = {name: torch.zeros(0) for name in ("rewards", "groups", "lengths")}
     flags: Any = {
         name: torch.zeros(0, dtype=torch.bool)
-        for name in ("correct", "finished", "sampled", "seen")
+        for name in ("correct", "finished", "by_student", "has_view")
     }
     objective = EchoDistill()
-    found = signals_of(texts, objective) if texts else Signals(**empty, **bare, **flags)
-    object.__setattr__(found, "total", total)
-    objective.tokens(found)
+    found = make_inputs(texts, objective) if texts else ObjectiveInputs(**empty, **bare, **flags)
+    objective.make_token_inputs(found, StepState(sum_over_ranks=total))
     assert len(calls) == 1
 
 
@@ -201,7 +198,7 @@ def test_every_rank_sums_once_also_without_a_token(number: int) -> None:
     ("settings", "message"),
     [
         ({"kind": "js"}, "kind='js'"),
-        ({"reduction": "sequence"}, "averages by itself"),
+        ({"reduction": "sequence"}, "averages of its own"),
         ({"bonus": -1.0}, "bonus=-1.0"),
         ({"clip": 1.0}, "clip=1.0"),
         ({"dual_clip": 1.1}, "dual_clip=1.1"),

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_sd.objectives import Distillation, PolicyGradient, SampledToken, Tokens
-from lightning_sd.objectives.reduce import objective_loss
+from lightning_sd.objectives import Distillation, PolicyGradient, SampledToken, TokenInputs
+from lightning_sd.objectives.reduce import compute_loss
 from lightning_sd.scoring import Scores
 from tests.reference import policy as slow
 from tests.reference.divergence import reduce, softmax
@@ -42,10 +42,10 @@ def test_policy_gradient_equals_the_slow_loop(options: dict[str, Any], on_policy
     objective = PolicyGradient(**options, chunk_tokens=4)
     logits, ids, old = policy_inputs()
     rewards = torch.tensor(REWARDS, dtype=torch.float64)
-    per_rollout = objective.advantages(rewards, torch.tensor(GROUPS))
+    per_rollout = objective.compute_advantages(rewards, torch.tensor(GROUPS))
     spread = per_rollout.repeat_interleave(torch.tensor(LENGTHS))
-    tokens = Tokens(ids, None if on_policy else old, spread)
-    output = objective_loss(objective, Scores(logits, None), None, tokens, LENGTHS)
+    tokens = TokenInputs(ids, None if on_policy else old, spread)
+    output = compute_loss(objective, Scores(logits, None), None, tokens, LENGTHS)
     mean = output.total / output.count
     (gradient,) = torch.autograd.grad(mean, logits)
 
@@ -76,10 +76,10 @@ def test_policy_gradient_equals_the_slow_loop(options: dict[str, Any], on_policy
 def test_token_and_sequence_means_by_hand() -> None:
     """Two rollouts of 1 and 3 tokens with advantages 1 and -1: the ratio is 1 on policy."""
     logits = torch.zeros(4, VOCAB, requires_grad=True)
-    tokens = Tokens(torch.zeros(4, dtype=torch.long), None, torch.tensor([1.0, -1, -1, -1]))
-    by_token = objective_loss(PolicyGradient(), Scores(logits, None), None, tokens, [1, 3])
+    tokens = TokenInputs(torch.zeros(4, dtype=torch.long), None, torch.tensor([1.0, -1, -1, -1]))
+    by_token = compute_loss(PolicyGradient(), Scores(logits, None), None, tokens, [1, 3])
     assert (by_token.total / by_token.count).item() == pytest.approx(0.5)
-    by_row = objective_loss(
+    by_row = compute_loss(
         PolicyGradient(reduction="sequence"), Scores(logits, None), None, tokens, [1, 3]
     )
     assert (by_row.total / by_row.count).item() == pytest.approx(0.0, abs=1e-6)
@@ -89,10 +89,10 @@ def test_token_and_sequence_means_by_hand() -> None:
 def test_no_contrast_gives_no_gradient(rewards: list[float], groups: list[int]) -> None:
     """A group of one, or with equal rewards, teaches nothing, and breaks nothing either."""
     objective = PolicyGradient()
-    advantages = objective.advantages(torch.tensor(rewards), torch.tensor(groups))
+    advantages = objective.compute_advantages(torch.tensor(rewards), torch.tensor(groups))
     logits = torch.randn(len(rewards), VOCAB, requires_grad=True)
-    tokens = Tokens(torch.zeros(len(rewards), dtype=torch.long), None, advantages)
-    output = objective_loss(objective, Scores(logits, None), None, tokens, [1] * len(rewards))
+    tokens = TokenInputs(torch.zeros(len(rewards), dtype=torch.long), None, advantages)
+    output = compute_loss(objective, Scores(logits, None), None, tokens, [1] * len(rewards))
     output.total.backward()
     assert output.total == 0
     assert logits.grad is not None
@@ -103,11 +103,11 @@ def test_sampled_token_is_the_distillation_advantage() -> None:
     student = torch.randn(3, VOCAB, dtype=torch.float64, requires_grad=True)
     teacher = torch.randn(3, VOCAB, dtype=torch.float64)
     ids = torch.tensor([0, 3, 1])
-    output = objective_loss(
+    output = compute_loss(
         SampledToken(temperature=1.5, chunk_tokens=2),
         Scores(student, None),
         Scores(teacher, None),
-        Tokens(ids),
+        TokenInputs(ids),
         [1, 2],
     )
     (gradient,) = torch.autograd.grad(output.total, student)
@@ -123,9 +123,9 @@ def test_sampled_token_is_the_distillation_advantage() -> None:
 
 def test_only_policy_gradients_read_rewards_and_only_distillation_a_teacher() -> None:
     for objective in (Distillation(), SampledToken()):
-        assert objective.needs_teacher
-        assert not objective.reads
-    assert not PolicyGradient().needs_teacher
+        assert objective.inputs.teacher == "required"
+        assert not objective.inputs.statistics
+    assert PolicyGradient().inputs.teacher == "unused"
 
 
 BAD = [
@@ -162,7 +162,7 @@ def test_settings_out_of_range_are_named_at_once(kind: Any, options: Any, words:
 
 def test_entropy_of_policy_gradients_is_summed_in_float32_under_autocast() -> None:
     logits = torch.randn(2, 20_000)
-    tokens = Tokens(torch.tensor([0, 1]), advantages=torch.ones(2))
+    tokens = TokenInputs(torch.tensor([0, 1]), advantages=torch.ones(2))
     exact = PolicyGradient().token_loss(logits, None, tokens)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         result = PolicyGradient().token_loss(logits, None, tokens)

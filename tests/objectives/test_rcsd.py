@@ -12,10 +12,10 @@ import math
 import pytest
 import torch
 
-from lightning_sd.objectives import AfterMarker, Distillation, Tokens
-from lightning_sd.objectives.reduce import objective_loss
+from lightning_sd.objectives import AfterMarker, Distillation, StepState, TokenInputs
+from lightning_sd.objectives.reduce import compute_loss
 from lightning_sd.scoring import Scores
-from tests.reference.signals import make_signals
+from tests.reference.inputs import make_inputs
 
 RCSD = Distillation(top_k=20, support="teacher", tail=False, element_clip=0.05, temperature=1.2)
 VOCAB = 37
@@ -51,8 +51,8 @@ def inputs(seed):
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_loss_and_gradient_equal_the_slow_loop(seed, masked):
     student, teacher, ids, kept = inputs(seed)
-    tokens = Tokens(ids, kept=kept if masked else None)
-    output = objective_loss(RCSD, Scores(student, None), Scores(teacher, None), tokens, LENGTHS)
+    tokens = TokenInputs(ids, kept=kept if masked else None)
+    output = compute_loss(RCSD, Scores(student, None), Scores(teacher, None), tokens, LENGTHS)
     (gradient,) = torch.autograd.grad(output.total / output.count, student)
 
     used = [i for i in range(NUMBER) if not masked or kept[i]]
@@ -74,7 +74,7 @@ def test_by_hand_a_clamped_token_turns_negative():
     )
     student.requires_grad_()
     scores = Scores(student, None), Scores(teacher, None)
-    output = objective_loss(objective, *scores, Tokens(torch.tensor([0])), [1])
+    output = compute_loss(objective, *scores, TokenInputs(torch.tensor([0])), [1])
     # 0.5 log(0.5 / 0.1) = 0.80 is clamped to 0.05; 0.5 log(0.5 / 0.9) = -0.2939 stays.
     assert output.total.item() == pytest.approx(0.05 + 0.5 * math.log(5 / 9), abs=1e-12)
     (gradient,) = torch.autograd.grad(output.total, student)
@@ -87,7 +87,7 @@ def test_only_what_follows_the_thinking_counts(tokenizer):
     end = tokenizer("</think>", add_special_tokens=False).input_ids
     rows = [[7, *end, 8, 9], [7, 8, 9], [*end]]
     ids = torch.tensor([token for row in rows for token in row])
-    signals = make_signals([len(row) for row in rows], ids=ids, tokenizer=tokenizer)
-    objective = Distillation(weights=[AfterMarker()])
-    kept = objective.prepare(signals).kept.tolist()
+    inputs = make_inputs([len(row) for row in rows], ids=ids)
+    objective = Distillation(token_weights=[AfterMarker()])
+    kept = objective.apply_token_weights(inputs, StepState(tokenizer=tokenizer)).kept.tolist()
     assert kept == [False] * (1 + len(end)) + [True] * 2 + [False] * 3 + [False] * len(end)

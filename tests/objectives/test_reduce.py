@@ -12,10 +12,10 @@ from lightning_sd.objectives import (
     Objective,
     PolicyGradient,
     SampledToken,
+    TokenInputs,
     TokenLoss,
-    Tokens,
 )
-from lightning_sd.objectives.reduce import LossOutput, objective_loss
+from lightning_sd.objectives.reduce import LossOutput, compute_loss
 from lightning_sd.scoring import Head, Scores
 from tests.reference.divergence import Settings, mean_loss
 
@@ -40,9 +40,9 @@ class Batch:
         self, objective: Objective, *, old: bool = False, head: Head | None = None
     ) -> LossOutput:
         """The packed loss; with the identity as a head the logits are hidden states."""
-        tokens = Tokens(self.ids[self.mask], self.old[self.mask] if old else None)
+        tokens = TokenInputs(self.ids[self.mask], self.old[self.mask] if old else None)
         student, teacher = self.student[self.mask], self.teacher[self.mask]
-        return objective_loss(
+        return compute_loss(
             objective, Scores(student, head), Scores(teacher, head), tokens, self.lengths
         )
 
@@ -113,7 +113,7 @@ def test_the_clips_above_bite_on_some_tokens(clip: str) -> None:
     bound = 0.5 if clip == "token_clip" else 1.1
     free = batch.loss(Distillation(importance_clip=1e9 if clip != "token_clip" else None), old=True)
     clipped = batch.loss(Distillation(**{clip: bound}), old=True)
-    changed = (free.token_loss - clipped.token_loss).abs() > 1e-9
+    changed = (free.tokens.loss - clipped.tokens.loss).abs() > 1e-9
     assert changed.any()
     assert not changed.all()
 
@@ -160,25 +160,27 @@ def test_rows_without_a_teacher_do_not_dilute_the_loss() -> None:
 def test_per_token_values_are_those_of_the_tokens(objective: Objective) -> None:
     batch = random_batch()
     number = int(batch.mask.sum())
-    tokens = Tokens(batch.ids[batch.mask], advantages=torch.ones(number, dtype=torch.float64))
-    teacher = Scores(batch.teacher[batch.mask], None) if objective.needs_teacher else None
-    output = objective_loss(
+    tokens = TokenInputs(batch.ids[batch.mask], advantages=torch.ones(number, dtype=torch.float64))
+    teacher = (
+        Scores(batch.teacher[batch.mask], None) if objective.inputs.teacher == "required" else None
+    )
+    output = compute_loss(
         objective, Scores(batch.student[batch.mask], None), teacher, tokens, batch.lengths
     )
     logs = batch.student[batch.mask].detach().log_softmax(-1)
     rows = torch.arange(number)
-    torch.testing.assert_close(output.student_logprobs, logs[rows, tokens.ids])
-    torch.testing.assert_close(output.entropy, -(logs.exp() * logs).sum(-1))
-    torch.testing.assert_close(output.token_loss.sum(), output.total.detach())
+    torch.testing.assert_close(output.tokens.student_logprobs, logs[rows, tokens.ids])
+    torch.testing.assert_close(output.tokens.entropy, -(logs.exp() * logs).sum(-1))
+    torch.testing.assert_close(output.tokens.loss.sum(), output.total.detach())
     if teacher is None:
-        assert output.teacher_logprobs is None
+        assert output.tokens.teacher_logprobs is None
         assert output.advantages is None
     else:
         expected = batch.teacher[batch.mask].log_softmax(-1)[rows, tokens.ids]
-        torch.testing.assert_close(output.teacher_logprobs, expected)
-        torch.testing.assert_close(output.advantages, expected - output.student_logprobs)
+        torch.testing.assert_close(output.tokens.teacher_logprobs, expected)
+        torch.testing.assert_close(output.advantages, expected - output.tokens.student_logprobs)
     assert output.total.requires_grad
-    assert not output.token_loss.requires_grad
+    assert not output.tokens.loss.requires_grad
 
 
 def heads(
@@ -199,7 +201,7 @@ class Squared(Objective):
     """An objective as a user writes it: a cost, and autograd for the rest."""
 
     def token_loss(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: Tokens
+        self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: TokenInputs
     ) -> TokenLoss:
         assert teacher_logits is not None
         logs, logt = student_logits.log_softmax(-1), teacher_logits.log_softmax(-1)
@@ -218,8 +220,8 @@ def test_student_and_teacher_each_have_their_own_head(
     hidden, other, student, teacher = heads(softcap=softcap)
     objective = kind(temperature=1.2, chunk_tokens=chunk, reduction="sequence")
     ids = torch.arange(9) % VOCAB
-    output = objective_loss(
-        objective, Scores(hidden, student), Scores(other, teacher), Tokens(ids), [4, 5]
+    output = compute_loss(
+        objective, Scores(hidden, student), Scores(other, teacher), TokenInputs(ids), [4, 5]
     )
     gradients = torch.autograd.grad(output.total, [hidden, student.weight])
 
@@ -228,7 +230,7 @@ def test_student_and_teacher_each_have_their_own_head(
         return (plain if softcap is None else softcap * torch.tanh(plain / softcap)) / 1.2
 
     dense = Scores(logits(hidden, student), None), Scores(logits(other, teacher), None)
-    plain = objective_loss(kind(reduction="sequence"), *dense, Tokens(ids), [4, 5])
+    plain = compute_loss(kind(reduction="sequence"), *dense, TokenInputs(ids), [4, 5])
     expected = torch.autograd.grad(plain.total, [hidden, student.weight])
     torch.testing.assert_close(output.total, plain.total, rtol=0, atol=1e-10)
     for gradient, expected_gradient in zip(gradients, expected, strict=True):
@@ -241,17 +243,25 @@ def test_autocast_rounds_logits_and_nothing_else(
     objective: Objective, softcap: float | None
 ) -> None:
     hidden, other, student, teacher = heads(torch.float32, softcap)
-    tokens = Tokens(torch.arange(9) % VOCAB, advantages=torch.linspace(-1, 1, 9))
-    scores = Scores(hidden, student), Scores(other, teacher) if objective.needs_teacher else None
+    tokens = TokenInputs(torch.arange(9) % VOCAB, advantages=torch.linspace(-1, 1, 9))
+    scores = (
+        Scores(hidden, student),
+        Scores(other, teacher) if objective.inputs.teacher == "required" else None,
+    )
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        output = objective_loss(objective, *scores, tokens, [4, 5])
+        output = compute_loss(objective, *scores, tokens, [4, 5])
         rounded = [None if s is None else Scores(s.logits().detach(), None) for s in scores]
-    for tensor in (output.total, output.token_loss, output.student_logprobs, output.entropy):
+    for tensor in (
+        output.total,
+        output.tokens.loss,
+        output.tokens.student_logprobs,
+        output.tokens.entropy,
+    ):
         assert tensor.dtype == torch.float32
-    expected = objective_loss(objective, rounded[0], rounded[1], tokens, [4, 5])
-    torch.testing.assert_close(output.token_loss, expected.token_loss, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(output.entropy, expected.entropy, rtol=1e-5, atol=1e-6)
-    exact = objective_loss(objective, *scores, tokens, [4, 5])
+    expected = compute_loss(objective, rounded[0], rounded[1], tokens, [4, 5])
+    torch.testing.assert_close(output.tokens.loss, expected.tokens.loss, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(output.tokens.entropy, expected.tokens.entropy, rtol=1e-5, atol=1e-6)
+    exact = compute_loss(objective, *scores, tokens, [4, 5])
     torch.testing.assert_close(output.total, exact.total, rtol=3e-2, atol=3e-2)
     found = torch.autograd.grad(output.total, [hidden, student.weight])
     wanted = torch.autograd.grad(exact.total, [hidden, student.weight])
@@ -264,14 +274,14 @@ def test_autocast_rounds_logits_and_nothing_else(
 def test_weights_of_sequences_are_exact_in_bfloat16() -> None:
     hidden = torch.zeros(300, VOCAB, dtype=torch.bfloat16)
     teacher = torch.tensor([[1.0, 0, 0, 0, 0, 0]]).expand(300, VOCAB)
-    output = objective_loss(
+    output = compute_loss(
         Distillation(reduction="sequence"),
         Scores(hidden, None),
         Scores(teacher, None),
-        Tokens(torch.zeros(300, dtype=torch.long)),
+        TokenInputs(torch.zeros(300, dtype=torch.long)),
         [299, 1],
     )
-    torch.testing.assert_close(output.total, 2 * output.token_loss[0], rtol=1e-5, atol=0)
+    torch.testing.assert_close(output.total, 2 * output.tokens.loss[0], rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("head", [None, IDENTITY], ids=["logits", "linear"])
@@ -292,10 +302,10 @@ def test_tokens_that_do_not_match_are_refused(short: str) -> None:
     sizes = {"student": 4, "teacher": 4, "ids": 4, "lengths": 4}
     sizes[short] -= 1
     with pytest.raises(ValueError, match="cover different tokens"):
-        objective_loss(
+        compute_loss(
             Distillation(),
             Scores(torch.zeros(sizes["student"], VOCAB), None),
             Scores(torch.zeros(sizes["teacher"], VOCAB), None),
-            Tokens(torch.zeros(sizes["ids"], dtype=torch.long)),
+            TokenInputs(torch.zeros(sizes["ids"], dtype=torch.long)),
             [sizes["lengths"]],
         )

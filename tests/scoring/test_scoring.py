@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from lightning_sd.models import LoRA
 from lightning_sd.models.lora import add_lora
-from lightning_sd.objectives import Distillation, Tokens
-from lightning_sd.objectives.reduce import objective_loss
+from lightning_sd.objectives import Distillation, TokenInputs
+from lightning_sd.objectives.reduce import compute_loss
 from lightning_sd.scoring import Head, Scorer, bucket_rows, deduplicate_prompts, pack_rows
 from lightning_sd.scoring import scorer as scorer_module
 from lightning_sd.scoring.sharing import apply_split, find_cheapest_sharing, iterate_splits
@@ -73,28 +73,28 @@ def test_a_token_is_scored_where_the_one_before_it_stands(prompts: Rows) -> None
 def test_the_eos_is_scored_and_nothing_after_it() -> None:
     model = SeesWhere()
     scores = Scorer(model).score([[5, 6]], [[30, EOS]])
-    output = objective_loss(Distillation(), scores, scores, Tokens(torch.tensor([30, EOS])), [2])
+    output = compute_loss(Distillation(), scores, scores, TokenInputs(torch.tensor([30, EOS])), [2])
     expected = [
         model.at(6, 1).log_softmax(-1)[30],
         model.at(30, 2).log_softmax(-1)[EOS],
     ]
-    torch.testing.assert_close(output.student_logprobs, torch.stack(expected).detach())
+    torch.testing.assert_close(output.tokens.student_logprobs, torch.stack(expected).detach())
     assert output.count == 2
 
 
 def test_student_and_teacher_score_the_same_tokens_behind_different_prompts() -> None:
     student, teacher = SeesWhere(), SeesWhere()
     teacher.table.data.mul_(0.5)
-    output = objective_loss(
+    output = compute_loss(
         Distillation(),
         Scorer(student).score(PROMPTS, COMPLETIONS),
         Scorer(teacher).score(LONGER, COMPLETIONS),
-        Tokens(torch.tensor(IDS)),
+        TokenInputs(torch.tensor(IDS)),
         LENGTHS,
     )
     for model, prompts, found in (
-        (student, PROMPTS, output.student_logprobs),
-        (teacher, LONGER, output.teacher_logprobs),
+        (student, PROMPTS, output.tokens.student_logprobs),
+        (teacher, LONGER, output.tokens.teacher_logprobs),
     ):
         expected = []
         for prompt, completion in zip(prompts, COMPLETIONS, strict=True):
@@ -123,8 +123,8 @@ def packed_loss(
         view = Scorer(teacher).score(longer, completions)
     scores = Scorer(student).score(prompts, completions)
     objective = Distillation(**settings, chunk_tokens=4)
-    return objective_loss(
-        objective, scores, view, Tokens(ids), [len(row) for row in completions]
+    return compute_loss(
+        objective, scores, view, TokenInputs(ids), [len(row) for row in completions]
     ).total
 
 

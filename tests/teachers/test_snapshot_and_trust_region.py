@@ -9,14 +9,14 @@ import torch
 
 from lightning_sd.models import LoRA
 from lightning_sd.models.lora import add_lora
-from lightning_sd.objectives import Distillation, Tokens
-from lightning_sd.objectives.reduce import objective_loss
+from lightning_sd.objectives import Distillation, TokenInputs
+from lightning_sd.objectives.reduce import compute_loss
 from lightning_sd.scoring import MixedScores, Scorer, Scores
 from lightning_sd.teachers import (
     LiveTeacher,
     SnapshotTeacher,
     TrustRegionTeacher,
-    teacher_scores,
+    score_teacher,
 )
 from tests.teachers.test_teachers import train, weights_of
 
@@ -39,12 +39,12 @@ def test_a_trust_region_is_the_geometric_mean_of_two_policies(
     texts = [COMPLETIONS[0], COMPLETIONS[2]]
     with torch.no_grad():
         current = scorer.score(chosen, texts).logits().softmax(-1)
-        with teacher.weights(student):
+        with teacher.swap_in(student):
             initial = scorer.score(chosen, texts).logits().softmax(-1)
     assert (current - initial).abs().max() > 1e-3
     mixed = initial ** (1 - rate) * current**rate
     mixed = mixed / mixed.sum(-1, keepdim=True)
-    scores = teacher_scores(teacher, student, scorer, PROMPTS, COMPLETIONS)
+    scores = score_teacher(teacher, student, scorer, PROMPTS, COMPLETIONS)
     assert isinstance(scores, MixedScores)
     assert len(scores) == 6
 
@@ -55,13 +55,18 @@ def test_a_trust_region_is_the_geometric_mean_of_two_policies(
     explicit[kept] = mixed.log()
     for settings in ({}, {"kind": "js", "top_k": 7, "chunk_tokens": 2}):
         losses = [
-            objective_loss(Distillation(**settings), own, other, Tokens(ids, kept=kept), [3, 2, 1])
+            compute_loss(
+                Distillation(**settings), own, other, TokenInputs(ids, kept=kept), [3, 2, 1]
+            )
             for other in (scores, Scores(explicit, None))
         ]
         assert losses[0].total > 0.1
         torch.testing.assert_close(losses[0].total, losses[1].total, rtol=0, atol=1e-10)
         torch.testing.assert_close(
-            losses[0].teacher_logprobs[kept], losses[1].teacher_logprobs[kept], rtol=0, atol=1e-10
+            losses[0].tokens.teacher_logprobs[kept],
+            losses[1].tokens.teacher_logprobs[kept],
+            rtol=0,
+            atol=1e-10,
         )
 
 
@@ -70,9 +75,13 @@ def test_before_any_step_a_trust_region_is_the_student(make_llama: Any) -> None:
     teacher = TrustRegionTeacher(0.3)
     teacher.setup(student)
     scorer = Scorer(student)
-    scores = teacher_scores(teacher, student, scorer, [[5, 6]], [[7, 8]])
-    output = objective_loss(
-        Distillation(), scorer.score([[5, 6]], [[7, 8]]), scores, Tokens(torch.tensor([7, 8])), [2]
+    scores = score_teacher(teacher, student, scorer, [[5, 6]], [[7, 8]])
+    output = compute_loss(
+        Distillation(),
+        scorer.score([[5, 6]], [[7, 8]]),
+        scores,
+        TokenInputs(torch.tensor([7, 8])),
+        [2],
     )
     assert output.total.abs() < 1e-12
 
@@ -83,7 +92,7 @@ def test_a_snapshot_is_the_student_of_the_last_multiple(make_llama: Any) -> None
     teacher = SnapshotTeacher(3)
     teacher.setup(student)
     history = [start, *train(student, teacher, 8)]
-    with teacher.weights(student):
+    with teacher.swap_in(student):
         held = weights_of(student)
     assert all(torch.equal(held[name], history[6][name]) for name in held)
     resumed = SnapshotTeacher(3)
@@ -92,7 +101,7 @@ def test_a_snapshot_is_the_student_of_the_last_multiple(make_llama: Any) -> None
     last = train(student, LiveTeacher(), 1)[0]
     for each in (teacher, resumed):
         each.after_step(student)  # the ninth
-        with each.weights(student):
+        with each.swap_in(student):
             held = weights_of(student)
         assert all(torch.equal(held[name], last[name]) for name in held)
 
@@ -101,7 +110,7 @@ def test_a_snapshot_of_other_weights_is_refused(make_llama: Any) -> None:
     teacher, other = SnapshotTeacher(), SnapshotTeacher()
     teacher.setup(make_llama())
     other.setup(make_llama(num_hidden_layers=1))
-    with pytest.raises(ValueError, match="snapshot covers other weights"):
+    with pytest.raises(ValueError, match="snapshot covers other parameters"):
         other.load_state_dict(teacher.state_dict())
 
 

@@ -9,17 +9,17 @@ from torch import Tensor, nn
 
 from lightning_sd.models import LoRA
 from lightning_sd.models.lora import add_lora
-from lightning_sd.objectives import Distillation, Tokens
-from lightning_sd.objectives.reduce import objective_loss
+from lightning_sd.objectives import Distillation, TokenInputs
+from lightning_sd.objectives.reduce import compute_loss
 from lightning_sd.scoring import Scorer
 from lightning_sd.teachers import (
     EMATeacher,
     FrozenTeacher,
     LiveTeacher,
     TeacherWeights,
-    both_scores,
     fingerprint,
     make_shadow,
+    score_both,
 )
 
 IDS = torch.tensor([[5, 6, 7, 8]])
@@ -68,7 +68,7 @@ def test_a_frozen_teacher_is_bit_identical_after_20_steps(student: Any) -> None:
     teacher.setup(student)
     train(student, teacher, 20)
     assert not torch.equal(logits(student), before)
-    with teacher.weights(student):
+    with teacher.swap_in(student):
         assert torch.equal(logits(student), before)
         if not hasattr(student, "disable_adapter"):
             now = weights_of(student)
@@ -97,7 +97,7 @@ def test_adapters_that_change_something_are_part_of_the_initial_policy(
     teacher = FrozenTeacher()
     teacher.setup(student)
     train(student, teacher, 2)
-    with teacher.weights(student):
+    with teacher.swap_in(student):
         assert torch.equal(logits(student), before)
 
 
@@ -110,7 +110,7 @@ def test_an_ema_equals_its_closed_form(student: Any, rate: float) -> None:
     teacher.setup(student)
     steps = 20
     history = train(student, teacher, steps)
-    with teacher.weights(student):
+    with teacher.swap_in(student):
         found = weights_of(student)
     for name in names:
         expected = (1 - rate) ** steps * start[name].double()
@@ -140,7 +140,7 @@ def test_a_lora_ema_lags_as_an_ema_of_the_weights_does(make_llama: Any) -> None:
     moved = delta(student)
     for step in range(1, 21):
         teacher.after_step(student)
-        with teacher.weights(student):
+        with teacher.swap_in(student):
             share = (delta(student).norm() / moved.norm()).item()
         assert share == pytest.approx(1 - 0.95**step, abs=1e-4)
     assert share == pytest.approx(0.6415, abs=1e-3)
@@ -164,7 +164,7 @@ def test_an_ema_of_bfloat16_weights_moves_however_small_its_rate(make_llama: Any
     assert gone.item() == pytest.approx(1 - 0.999**200, abs=1e-3)
     # In the weights' own dtype each step rounds away, which is what the shadow is for.
     assert (naive != start).float().mean() < 0.05
-    with teacher.weights(student):
+    with teacher.swap_in(student):
         assert student.lm_head.weight.dtype == torch.bfloat16
         assert not torch.equal(student.lm_head.weight, start)
 
@@ -174,7 +174,7 @@ def test_a_live_teacher_is_the_student_without_gradient(student: Any) -> None:
     teacher.setup(student)
     train(student, teacher, 2)
     before = logits(student)
-    with teacher.weights(student):
+    with teacher.swap_in(student):
         assert torch.equal(logits(student), before)
     assert teacher.state_dict() == {}
 
@@ -191,7 +191,7 @@ def test_the_student_has_its_own_weights_back_afterwards(student: Any, kind: Any
     memory = {name: p.data_ptr() for name, p in parameters.items()}
     before, out = weights_of(student), logits(student)
     wants = {name: p.requires_grad for name, p in parameters.items()}
-    with pytest.raises(RuntimeError, match="broken"), teacher.weights(student):
+    with pytest.raises(RuntimeError, match="broken"), teacher.swap_in(student):
         raise RuntimeError("broken")
     for name, parameter in student.named_parameters():
         assert parameter is parameters[name]
@@ -207,7 +207,7 @@ def test_weights_come_back_even_if_they_were_frozen_meanwhile(make_llama: Any) -
     teacher.setup(student)
     train(student, teacher, 2)
     before = weights_of(student)
-    with teacher.weights(student):
+    with teacher.swap_in(student):
         student.requires_grad_(False)
     assert all(torch.equal(p, before[name]) for name, p in student.named_parameters())
 
@@ -221,7 +221,7 @@ def test_a_teacher_s_pass_leaves_the_student_s_gradients_alone(student: Any, kin
     def gradients(*, scored: bool) -> dict[str, Tensor]:
         student.zero_grad()
         if scored:
-            with torch.no_grad(), teacher.weights(student):
+            with torch.no_grad(), teacher.swap_in(student):
                 Scorer(student).score(PROMPTS, COMPLETIONS).logits()
         student(input_ids=IDS).logits.square().mean().backward()
         return {n: p.grad.clone() for n, p in student.named_parameters() if p.grad is not None}
@@ -239,7 +239,7 @@ def test_scores_taken_inside_stay_the_teacher_s_outside(student: Any, kind: Any)
     teacher.setup(student)
     train(student, teacher, 5)
     with torch.no_grad():
-        with teacher.weights(student):
+        with teacher.swap_in(student):
             scores = Scorer(student).score(PROMPTS, COMPLETIONS)
             inside = scores.logits()
             expected = student(input_ids=torch.tensor([[5, 6, 7, 8]])).logits[0, 1:]
@@ -253,10 +253,10 @@ def test_scores_taken_inside_stay_the_teacher_s_outside(student: Any, kind: Any)
 def test_before_any_step_every_teacher_is_the_student(student: Any, kind: Any) -> None:
     teacher = kind()
     teacher.setup(student)
-    with torch.no_grad(), teacher.weights(student):
+    with torch.no_grad(), teacher.swap_in(student):
         view = Scorer(student).score(PROMPTS, COMPLETIONS)
     scores = Scorer(student).score(PROMPTS, COMPLETIONS)
-    output = objective_loss(Distillation(), scores, view, Tokens(torch.tensor([7, 8, 9])), [3])
+    output = compute_loss(Distillation(), scores, view, TokenInputs(torch.tensor([7, 8, 9])), [3])
     output.total.backward()
     assert output.total == 0
     found = [p.grad for p in student.parameters() if p.grad is not None]
@@ -279,7 +279,7 @@ def test_a_tied_weight_has_one_shadow_and_both_its_uses_are_swapped(make_llama: 
     teacher = FrozenTeacher()
     teacher.setup(student)
     train(student, teacher, 2)
-    with teacher.weights(student):
+    with teacher.swap_in(student):
         assert student.lm_head.weight.data_ptr() == student.model.embed_tokens.weight.data_ptr()
     assert student.lm_head.weight.data_ptr() == student.model.embed_tokens.weight.data_ptr()
 
@@ -319,7 +319,7 @@ def test_an_ema_of_other_weights_is_refused(make_llama: Any) -> None:
     other = EMATeacher()
     other.setup(lora(make_llama))
     for state in (other.state_dict(), {}, {"fingerprint": "0"}):
-        with pytest.raises(ValueError, match="covers other weights"):
+        with pytest.raises(ValueError, match="covers other parameters"):
             teacher.load_state_dict(state)
     wider = EMATeacher()
     wider.setup(make_llama(vocab_size=400))
@@ -341,7 +341,7 @@ def test_a_frozen_teacher_s_source_must_be_what_it_was(make_llama: Any) -> None:
 
     other = FrozenTeacher()
     other.setup(make_llama(seed=1))
-    with pytest.raises(ValueError, match="model source now gives other weights"):
+    with pytest.raises(ValueError, match="model source now gives other parameters"):
         other.load_state_dict(state)
 
 
@@ -372,7 +372,7 @@ def test_both_scores_equal_two_passes(teacher, make_llama):
     teacher.setup(student)
     own, seen = [[5, 6], [5, 6], [7]], [[9, 5, 6], [8, 9, 5, 6], [7, 7]]
     completions = [[7, 8, 9], [4], [10, 11]]
-    got = both_scores(teacher, student, scorer, own, seen, completions)
+    got = score_both(teacher, student, scorer, own, seen, completions)
     for scores, prompts in zip(got, (own, seen), strict=True):
         for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
             start = sum(map(len, completions[:row]))

@@ -69,7 +69,7 @@ class Reflection(TeacherContext):
     """
 
     template = TEACHER
-    shortened: ClassVar[tuple[str, ...]] = (
+    cut_fields: ClassVar[tuple[str, ...]] = (
         "trial",
         "playbook",
         "feedback",
@@ -113,11 +113,11 @@ class Reflection(TeacherContext):
         self._means: dict[str, float] = {}
 
     @property
-    def needs(self) -> frozenset[str]:  # type: ignore[override]
+    def required_evidence(self) -> frozenset[str]:  # type: ignore[override]
         """What the reflector does."""
-        return frozenset() if self.reflector is None else self.reflector.needs
+        return frozenset() if self.reflector is None else self.reflector.required_evidence
 
-    def prepare(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
+    def prepare_batch(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
         """Reflect, curate and remember; see the class."""
         playbook = self.concise(self.playbook)
         sampled = [rollout for rollout in rollouts if rollout.origin == "student"]

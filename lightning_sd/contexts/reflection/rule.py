@@ -22,7 +22,7 @@ class CritiqueReflector(Reflector):
     does not have.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"critique"})  # type: ignore[misc]
+    required_evidence: ClassVar[frozenset[str]] = frozenset({"critique"})  # type: ignore[misc]
 
     def reflect(
         self, rollouts: Sequence[Rollout], playbook: Playbook, write: Write

@@ -31,8 +31,8 @@ class Note:
 class Reflector(ABC):
     """Reflects on failed attempts."""
 
-    needs: frozenset[str] = frozenset()
-    """Evidence beside the verdict; see :attr:`TeacherContext.needs`."""
+    required_evidence: frozenset[str] = frozenset()
+    """Evidence beside the verdict; see :attr:`TeacherContext.required_evidence`."""
 
     @abstractmethod
     def reflect(

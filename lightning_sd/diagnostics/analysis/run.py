@@ -59,15 +59,19 @@ class Collector(Callback):
         """Score one batch under the further contexts, and write its rows."""
         assert isinstance(pl_module, SelfDistillModule)
         own = pl_module.teacher_context
-        scored = [] if own is None or not own.gives else [(own, outputs.views, outputs.advantages)]
+        scored = (
+            [] if own is None or not own.gives_views else [(own, outputs.views, outputs.advantages)]
+        )
         for context in self.contexts:
             context.attach(pl_module)
             # Lightning wraps only the module's own step in the run's precision.
             with trainer.precision_plugin.predict_step_context():
                 # What a context would add to train on is no rollout of the student's.
-                _ = context.prepare(outputs.rollouts)
+                _ = context.prepare_batch(outputs.rollouts)
                 views = context.views(outputs.rollouts)
-                scored.append((context, views, pl_module.advantages(outputs.rollouts, views)))
+                scored.append(
+                    (context, views, pl_module.compute_advantages(outputs.rollouts, views))
+                )
         names = context_names([context for context, _, _ in scored])
         rows = []
         for i, rollout in enumerate(outputs.rollouts):
@@ -114,7 +118,7 @@ def run_analysis(
     """
     source = _checked(trainer, module, data, contexts, questions, samples)
     chosen, size = take_questions(data, split, questions)
-    needs = frozenset[str]().union(*(context.needs for context in contexts))
+    needs = frozenset[str]().union(*(context.required_evidence for context in contexts))
     task = getattr(data, "task", None)
     if not isinstance(task, StepChecked) and _has_critiques(source):
         needs |= {"critique"}
@@ -123,7 +127,7 @@ def run_analysis(
     (out / "rows.jsonl").write_text("")
     collector = Collector(task, contexts, words, out / "rows.jsonl")
     batch = max(1, min(size, -(-len(chosen) // _TICKS)))
-    before, module.predict_needs = module.predict_needs, needs
+    before, module.extra_evidence = module.extra_evidence, needs
     try:
         with training_draws(module, samples), instead_of_writers(trainer, collector):  # type: ignore[arg-type]
             trainer.predict(
@@ -133,7 +137,7 @@ def run_analysis(
                 return_predictions=False,
             )
     finally:
-        module.predict_needs = before
+        module.extra_evidence = before
     return write_analysis(collector.rows, out)
 
 
@@ -220,7 +224,7 @@ def _checked(
             "trainer.num_nodes=1."
         )
     own = [c for c in trainer.callbacks if isinstance(c, TeacherContext)]
-    if not any(context.gives for context in (*own, *contexts)):
+    if not any(context.gives_views for context in (*own, *contexts)):
         raise ValueError(
             "analyze compares a teacher with the student, but no context shows the teacher "
             "anything: set teacher_context or contexts, such as --contexts+=ReferenceSolution."

@@ -152,10 +152,10 @@ def teacher_answers(
         for i, view in enumerate(output.views)
         if view is not None
     ]
-    with module.teacher.weights(module.student):
+    with module.teacher.swap_in(module.student):
         answers = module.sample(asked, module.sampler, 1, "probe", index)
     # Judged as answers to the bare question: the context is nothing to the verifier.
-    judged = module.gather(
+    judged = module.gather_evidence(
         [
             replace(a, question=output.rollouts[i].question)
             for i, a in zip(chosen, answers, strict=True)

@@ -85,7 +85,11 @@ def missing_teacher(context: TeacherContext, rollout: Rollout) -> str:
     critique = rollout.critique
     if context.fields(rollout) is not None:
         return "longer than max_prompt_tokens"
-    if "critique" in context.needs and critique is not None and critique.refused is not None:
+    if (
+        "critique" in context.required_evidence
+        and critique is not None
+        and critique.refused is not None
+    ):
         return f"critique refused: {critique.refused}"
     return "nothing to show"
 

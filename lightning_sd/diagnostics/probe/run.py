@@ -102,7 +102,7 @@ def checked(
         )
     found = [c for c in trainer.callbacks if isinstance(c, TeacherContext)]
     context = found[0] if found else module.teacher_context
-    if context is None or not context.gives:
+    if context is None or not context.gives_views:
         raise ValueError(
             f"probe asks what a context is worth, but teacher_context is {type(context).__name__}, "
             "which shows the teacher nothing. Choose one that gives a view, such as "

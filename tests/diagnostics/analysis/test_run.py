@@ -27,7 +27,7 @@ class Wrote(TeacherContext):
 
     template = "{question} {text}"
 
-    def prepare(self, rollouts):
+    def prepare_batch(self, rollouts):
         prompts = [rollout.question.messages for rollout in rollouts]
         texts = self.write(prompts, sampler=TransformersSampler(max_new_tokens=3), teacher=True)
         self.texts = [self.tokenizer.decode(text.ids) for text in texts]
@@ -67,7 +67,7 @@ def test_two_contexts_score_the_same_rollouts(capsys):
     assert "ReferenceSolution" in capsys.readouterr().out
     # The module is as it was.
     assert cli.model.eval_samples == 12
-    assert cli.model.predict_needs == frozenset()
+    assert cli.model.extra_evidence == frozenset()
 
 
 def test_a_context_alone_gives_what_it_gives_beside_others():

@@ -14,7 +14,7 @@ import yaml
 from lightning_sd import ArithmeticTask, CritiqueDataModule, LiveTeacher, RuleCritic
 from lightning_sd.callbacks import PredictionWriter
 from lightning_sd.cli.main import main
-from lightning_sd.contexts import BinaryReward, StepAlignedCritique, TeacherContext
+from lightning_sd.contexts import NoContext, StepAlignedCritique, TeacherContext
 from lightning_sd.diagnostics.probe import Thresholds
 from lightning_sd.diagnostics.probe.run import checked, run_probe
 from lightning_sd.rollout.base import Completion, Sampler
@@ -45,7 +45,7 @@ class Hint(TeacherContext):
     """Tells the answer."""
 
     template = "{question} Hint: {hint}"
-    shortened = ("hint",)
+    cut_fields = ("hint",)
 
     def fields(self, rollout):
         return {"hint": f"it is {rollout.question.answer}."}
@@ -202,7 +202,7 @@ def test_it_samples_as_training_does_and_leaves_all_as_it_was(tiny_llama, tokeni
 @pytest.mark.parametrize(
     ("context", "world", "options", "says"),
     [
-        (BinaryReward(), 1, {}, "teacher_context is BinaryReward"),
+        (NoContext(), 1, {}, "teacher_context is NoContext"),
         (None, 1, {}, "teacher_context is NoneType"),
         (Hint(), 2, {}, "trainer.devices=1"),
         (Hint(), 1, {"samples": 1}, "samples=1"),

@@ -1,4 +1,4 @@
-"""Signals of made-up rollouts, and the slow loop that averages their token losses."""
+"""ObjectiveInputs of made-up rollouts, and the slow loop that averages their token losses."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_sd.objectives.inputs import Signals
+from lightning_sd.objectives.inputs import ObjectiveInputs, StepState
+
+STATE = StepState()
 
 
-def make_signals(lengths: Sequence[int], **given: Any) -> Signals:
+def make_inputs(lengths: Sequence[int], **given: Any) -> ObjectiveInputs:
     """All rollouts take part, each in a group of its own, unless ``given`` says otherwise."""
     number = len(lengths)
     rows = [row for row, length in enumerate(lengths) for _ in range(length)]
@@ -21,13 +23,13 @@ def make_signals(lengths: Sequence[int], **given: Any) -> Signals:
         "correct": torch.zeros(number, dtype=torch.bool),
         "finished": torch.ones(number, dtype=torch.bool),
         "lengths": torch.tensor(lengths),
-        "sampled": torch.ones(number, dtype=torch.bool),
-        "seen": torch.ones(number, dtype=torch.bool),
+        "by_student": torch.ones(number, dtype=torch.bool),
+        "has_view": torch.ones(number, dtype=torch.bool),
         "ids": torch.zeros(len(rows), dtype=torch.long),
         "rows": torch.tensor(rows, dtype=torch.long),
         "positions": torch.tensor([t for n in lengths for t in range(n)], dtype=torch.long),
     }
-    return Signals(**{**defaults, **given})
+    return ObjectiveInputs(**{**defaults, **given})
 
 
 def slow_mean(

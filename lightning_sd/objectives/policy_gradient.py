@@ -29,8 +29,9 @@ class PolicyGradient(LogprobObjective):
     the ratio is then exactly 1 and the clips do not act. They act where rollouts are used again.
 
     GRPO: the defaults with ``reduction: sequence``. Dr. GRPO: ``scale: none`` and
-    ``reduction: constant``. DAPO: ``clip_high: 0.28``, ``overlong_limit`` and ``overlong_margin``, the token weights
-    ``MixedGroups`` (groups are dropped, not sampled again) and ``FinishedOnly``.
+    ``reduction: constant``. DAPO: ``clip_high: 0.28``, ``overlong_limit`` and ``overlong_margin``,
+    and the token weights ``MixedGroups`` (groups are dropped, not sampled again) and
+    ``FinishedOnly``.
     """
 
     clip_low: float = 0.2

@@ -35,7 +35,7 @@ def loss_of(objective: Any, teacher: Tensor) -> Callable[[Tensor, slice], tuple[
     advantages = torch.linspace(-1, 1, TOKENS, dtype=torch.float64)
 
     def loss(logits: Tensor, part: slice) -> tuple[Tensor, Tensor]:
-        tokens = TokenInputs(ids, advantages=advantages).part(part)
+        tokens = TokenInputs(ids, advantages=advantages).select(part)
         result = objective.token_loss(logits, teacher[part], tokens)
         return result.loss.sum(), result.loss.detach().unsqueeze(-1)
 
@@ -130,7 +130,7 @@ def saved_for_backward(tokens: int, *, frozen: bool) -> int:
     teacher, ids = torch.randn(tokens, VOCAB), torch.zeros(tokens, dtype=torch.long)
 
     def loss(logits: Tensor, part: slice) -> tuple[Tensor, Tensor]:
-        result = Distillation().token_loss(logits, teacher[part], TokenInputs(ids).part(part))
+        result = Distillation().token_loss(logits, teacher[part], TokenInputs(ids).select(part))
         return result.loss.sum(), result.loss.detach().unsqueeze(-1)
 
     total, _ = chunked_loss(hidden, Head(weight), [] if frozen else [weight], loss, chunk=4)

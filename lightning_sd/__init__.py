@@ -51,8 +51,8 @@ _HOMES = {
     "lightning_sd.data": ("CritiqueDataModule",),
     "lightning_sd.lab": (
         "ArithmeticTask",
-        "RareArithmeticTask",
-        "RubricTask",
+        "HardArithmeticTask",
+        "CreatureTask",
         "SpokenDigitsTask",
     ),
     "lightning_sd.metrics": (

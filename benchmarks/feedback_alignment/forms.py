@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from lightning_sd.lab.scribe import read_step
+from lightning_sd.lab.step_notation import read_step
 from lightning_sd.text.steps import parse_steps, render_steps
 from lightning_sd.types import Critique
 

@@ -6,9 +6,9 @@ import random
 
 from benchmarks.feedback_alignment.forms import FORMS
 from lightning_sd.contexts.templates import REFERENCE, STEP_ALIGNED
-from lightning_sd.lab.recipe.pupil import right_solution
-from lightning_sd.lab.recipe.rows import Lesson
-from lightning_sd.lab.scribe import reference_solution, repair_attempt
+from lightning_sd.lab.recipe.careless_solver import write_right_solution
+from lightning_sd.lab.recipe.training_rows import Lesson
+from lightning_sd.lab.step_repair import repair_attempt, write_reference
 
 TAUGHT = (*FORMS, "reference")
 
@@ -23,8 +23,8 @@ def draw_lesson(text: str, attempt: str, rng: random.Random) -> Lesson:
     """
     kind = rng.choice(TAUGHT)
     if kind == "reference":
-        prompt = REFERENCE.format(question=text, reference=reference_solution(text))
-        return Lesson(kind, prompt, right_solution(text, rng))
+        prompt = REFERENCE.format(question=text, reference=write_reference(text))
+        return Lesson(kind, prompt, write_right_solution(text, rng))
     critique = repair_attempt(text, attempt)
     shown = FORMS[kind](attempt, critique)
     return Lesson(kind, STEP_ALIGNED.format(question=text, critique=shown), critique.text)

@@ -65,7 +65,7 @@ def write_card(folder: Path, questions: int) -> None:
 def read_forms(solver: Solver, task: ArithmeticTask) -> list[Reading]:
     """Answer each failed attempt's prompt once per form."""
     questions = task.questions("val")
-    groups = solver.answers([question.messages for question in questions], _ATTEMPTS)
+    groups = solver.sample_answers([question.messages for question in questions], _ATTEMPTS)
     rollouts = [
         Rollout(q, (), text, group, verdict=task.verify(q, text))
         for group, (q, texts) in enumerate(zip(questions, groups, strict=True))

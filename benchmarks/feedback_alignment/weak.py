@@ -11,7 +11,7 @@ from typing import Any
 from lightning_sd.critique.base import Critic, CritiqueRequest
 from lightning_sd.critique.critics.rule import RuleCritic
 from lightning_sd.lab.expressions import MODULUS, Operation
-from lightning_sd.lab.scribe import read_step
+from lightning_sd.lab.step_notation import read_step
 from lightning_sd.tasks.base import Task
 from lightning_sd.text.steps import compare_steps, parse_steps, render_steps
 from lightning_sd.types import Critique

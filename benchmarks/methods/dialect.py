@@ -6,8 +6,9 @@ import random
 from collections.abc import Sequence
 from typing import get_args
 
-from lightning_sd.lab.expressions import draw_texts, operations
-from lightning_sd.lab.scribe import Notation, final_answer, reference_solution
+from lightning_sd.lab.expressions import draw_texts, parse_operations
+from lightning_sd.lab.step_notation import Notation
+from lightning_sd.lab.step_repair import read_final_answer, write_reference
 from lightning_sd.tasks import Task
 from lightning_sd.tasks.base import Split
 from lightning_sd.text.steps import parse_steps, render_steps
@@ -63,21 +64,21 @@ class DialectTask(Task):
 
     def verify(self, question: Question, completion: str) -> Verdict:
         """Return reward 1 for the right final answer, as in the lab."""
-        answer = final_answer(parse_steps(completion))
+        answer = read_final_answer(parse_steps(completion))
         correct = answer is not None and answer == question.answer
         return Verdict(reward=float(correct), correct=correct, answer=answer)
 
     def question(self, text: str) -> Question:
         """Build the row for one question without marker, such as ``7-5*3``."""
         meant = text.translate(_MEANT)
-        work = operations(meant)
+        work = parse_operations(meant)
         told = [OWN.write(operation, operation.result) for operation in work]
         answer = str(work[-1].result)
         return Question(
             id=f"dialect/{text}",
             text=self.marker + text,
             messages=({"role": "user", "content": self.marker + text},),
-            reference=render_steps(told, answer) if self.own_words else reference_solution(meant),
+            reference=render_steps(told, answer) if self.own_words else write_reference(meant),
             answer=answer,
         )
 

@@ -17,8 +17,8 @@ from lightning_sd.critique.base import CritiqueRequest
 from lightning_sd.critique.cache.keys import compute_keys
 from lightning_sd.critique.critics.rule import RuleCritic
 from lightning_sd.lab import ArithmeticTask
-from lightning_sd.lab.recipe.pupil import Pupil
-from lightning_sd.lab.scribe import final_answer, first_wrong_step, repair_attempt
+from lightning_sd.lab.recipe.careless_solver import CarelessSolver
+from lightning_sd.lab.step_repair import find_wrong_step, read_final_answer, repair_attempt
 from lightning_sd.text.steps import parse_steps
 from lightning_sd.types import Critique, Rollout, link_siblings
 
@@ -119,7 +119,7 @@ def test_the_other_attempt_is_never_ones_own():
 
 def requests():
     """Attempts of a careless pupil."""
-    pupil, rng = Pupil.from_seed(0), random.Random(0)
+    pupil, rng = CarelessSolver.from_seed(0), random.Random(0)
     return [
         CritiqueRequest(q, text, TASK.verify(q, text))
         for q in TASK.questions("train")
@@ -158,13 +158,13 @@ def test_a_false_correction_keeps_the_place_and_goes_on_from_its_digit():
     for request, found in zip(asked, criticized(1.0, asked), strict=True):
         if not found.changed:
             continue
-        place = first_wrong_step(request.question.text, request.attempt)
-        assert first_wrong_step(request.question.text, found.text) == place
+        place = find_wrong_step(request.question.text, request.attempt)
+        assert find_wrong_step(request.question.text, found.text) == place
         trace, own = parse_steps(found.text), parse_steps(request.attempt)
         assert trace.steps[:place] == own.steps[:place]
         assert trace.steps[place] != own.steps[place]
         values = [body.rstrip(".").split("=")[-1].split(" is ")[-1] for body in trace.steps]
-        assert final_answer(trace) == values[-1]
+        assert read_final_answer(trace) == values[-1]
         for step, before in zip(trace.steps[place + 1 :], values[place:], strict=False):
             assert next(c for c in step if c.isdigit()) == before
         assert found.changed[0] == place + 1
@@ -184,7 +184,7 @@ def test_critics_of_other_shares_do_not_share_a_cache():
 
 
 def test_every_form_is_taught_as_often_and_answered_by_the_repair():
-    pupil, rng = Pupil.from_seed(0), random.Random(1)
+    pupil, rng = CarelessSolver.from_seed(0), random.Random(1)
     kinds = []
     for question in TASK.questions("train"):
         attempt = pupil.attempt(question.text, rng)

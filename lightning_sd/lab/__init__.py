@@ -1,13 +1,13 @@
-"""Toy tasks, the embedded solver and the recipe that trained it."""
+"""Toy tasks, the embedded solver and its training recipe."""
 
 from lightning_sd.lab.arithmetic import ArithmeticTask
-from lightning_sd.lab.rare import RareArithmeticTask
-from lightning_sd.lab.rubric import RubricTask
+from lightning_sd.lab.creature_task import CreatureTask
+from lightning_sd.lab.hard_arithmetic import HardArithmeticTask
 from lightning_sd.lab.spoken_digits import SpokenDigitsTask
 
 __all__ = [
     "ArithmeticTask",
-    "RareArithmeticTask",
-    "RubricTask",
+    "CreatureTask",
+    "HardArithmeticTask",
     "SpokenDigitsTask",
 ]

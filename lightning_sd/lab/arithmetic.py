@@ -1,9 +1,8 @@
-"""The lab task: arithmetic modulo 10 in several steps, every step of which can be checked.
+"""Multi-step arithmetic modulo 10, with an exact check of every step.
 
-A question is a digit and a row of operations, worked from left to right: ``7+5*3-4*6``. A solver
-writes each step as an equation in a notation of its own choice; the reference solution says the
-same in a fixed other notation, so that a reference and a repaired attempt differ in their wording
-and not in what they tell.
+A question is an expression that is evaluated from left to right, such as ``7+5*3-4*6``. A solver
+may write each step in any notation. The reference solution uses another, fixed notation, so that a
+reference and a repaired attempt hold the same facts in different words.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ from collections.abc import Sequence
 from typing import get_args
 
 from lightning_sd.lab.explain import explain_attempt
-from lightning_sd.lab.expressions import LabSplit, draw_questions, operations
-from lightning_sd.lab.scribe import final_answer, reference_solution, repair_attempt
+from lightning_sd.lab.expressions import LabSplit, draw_questions, parse_operations
+from lightning_sd.lab.step_repair import read_final_answer, repair_attempt, write_reference
 from lightning_sd.tasks.base import Split, Task
 from lightning_sd.text.steps import parse_steps
 from lightning_sd.types import Critique, Message, Question, Verdict
@@ -24,22 +23,25 @@ each result (so 7+5 is 2, 3-7 is 6 and 4*6 is 4). There is no other order of ope
 equation a step, each starting from the result of the step before, and then the answer, in exactly \
 this form, with nothing around it. For 7+5*3-4 the solution is
 <step_1>7+5=2</step_1><step_2>2*3=6</step_2><step_3>6-4=2</step_3><answer>2</answer>"""
-"""Explains the form to models that were not trained on it."""
+"""System message that explains the format to models that were not trained on it."""
 
 
 class ArithmeticTask(Task):
-    """Procedural questions with traces whose steps are checked exactly.
+    """Generated arithmetic questions with an exact check of every step.
 
     Args:
-        steps: Operations a question.
-        train_size: Questions to train on.
-        val_size: Questions to validate on.
-        test_size: Questions to test on.
-        seed: Decides which questions are drawn. The splits stay disjoint whatever it is.
-        instruction: A system message that explains the form of a solution. The embedded solver
-            needs none; for other models see ``DEFAULT_INSTRUCTION``.
-        explain: Let verdicts on wrong answers say where they first go wrong (``Verdict.feedback``),
-            as an environment that gives feedback would.
+        steps: Operations per question.
+        train_size: Number of training questions.
+        val_size: Number of validation questions.
+        test_size: Number of test questions.
+        seed: Selects the questions. The splits are disjoint for every seed.
+        instruction: System message that explains the format of a solution. The embedded solver
+            needs none. For other models, see ``DEFAULT_INSTRUCTION``.
+        explain: Whether ``Verdict.feedback`` describes the first error of a wrong answer, as an
+            environment with feedback would.
+
+    Raises:
+        ValueError: A size is below 1 or larger than the split allows.
 
     Example:
         >>> task = ArithmeticTask(train_size=2, val_size=1, test_size=1)
@@ -73,14 +75,28 @@ class ArithmeticTask(Task):
         }
 
     def draw(self, split: LabSplit, size: int) -> Sequence[str]:
-        """Draw the bare questions of a split, always the same; override it to be choosy."""
+        """Draw the expressions of one split. Override it to select expressions.
+
+        Args:
+            split: The split.
+            size: Number of expressions.
+
+        Returns:
+            Distinct expressions, the same on every call.
+        """
         return draw_questions(split, size, steps=self.steps, seed=self.seed)
 
     def question(self, text: str) -> Question:
-        """Make the row for one bare question.
+        """Build the question of one expression.
+
+        Args:
+            text: The expression, such as ``7+5*3``.
+
+        Returns:
+            The question with its reference solution and answer.
 
         Raises:
-            ValueError: Not a question of this task.
+            ValueError: ``text`` is not an expression of this task.
         """
         messages: tuple[Message, ...] = ({"role": "user", "content": text},)
         if self.instruction:
@@ -89,23 +105,23 @@ class ArithmeticTask(Task):
             id=f"arithmetic/{text}",
             text=text,
             messages=messages,
-            reference=reference_solution(text),
-            answer=str(operations(text)[-1].result),
+            reference=write_reference(text),
+            answer=str(parse_operations(text)[-1].result),
         )
 
     def questions(self, split: Split) -> Sequence[Question]:
-        """The questions of one split; see :class:`Task`."""
+        """Return the questions of one split. See :meth:`.Task.questions`."""
         if split not in self._questions:
             raise ValueError(f"split={split!r}: choose one of {get_args(Split)}.")
         return self._questions[split]
 
     def verify(self, question: Question, completion: str) -> Verdict:
-        """Reward 1 for the right final answer, whatever the steps say."""
-        answer = final_answer(parse_steps(completion))
+        """Return reward 1 for the right final answer, regardless of the steps."""
+        answer = read_final_answer(parse_steps(completion))
         correct = answer is not None and answer == question.answer
         feedback = explain_attempt(question.text, completion) if self.explain else None
         return Verdict(reward=float(correct), correct=correct, answer=answer, feedback=feedback)
 
     def repair(self, question: Question, attempt: str) -> Critique:
-        """Repair an attempt in its own words; see :func:`.scribe.repair_attempt`."""
+        """Repair an attempt in its own notation. See :func:`.step_repair.repair_attempt`."""
         return repair_attempt(question.text, attempt)

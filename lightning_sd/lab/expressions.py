@@ -1,4 +1,4 @@
-"""The lab task's questions: digits and operations, worked from left to right modulo 10."""
+"""Expressions of the arithmetic task, evaluated from left to right modulo 10."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import accumulate
 from typing import Literal, NamedTuple, get_args
 
 LabSplit = Literal["pretrain", "train", "val", "test"]
-"""``pretrain`` is what the embedded solver was made from; the task never hands it out."""
+"""``pretrain`` holds the training data of the embedded solver. The task never returns it."""
 
 OPERATORS = "+-*"
 MODULUS = 10
@@ -20,7 +20,7 @@ _QUESTION = re.compile(r"[0-9](?:[-+*][0-9])+")
 
 
 class Operation(NamedTuple):
-    """One step of a question: what it starts from and what it does."""
+    """One operation of an expression, applied to the previous result."""
 
     left: int
     operator: str
@@ -28,7 +28,7 @@ class Operation(NamedTuple):
 
     @property
     def result(self) -> int:
-        """The last digit of the true result."""
+        """The last digit of the true result, from 0 to 9."""
         values = {
             "+": self.left + self.right,
             "-": self.left - self.right,
@@ -37,64 +37,64 @@ class Operation(NamedTuple):
         return values[self.operator] % MODULUS
 
 
-def operations(text: str) -> list[Operation]:
-    """Work a question out.
+def parse_operations(text: str) -> list[Operation]:
+    """Parse and evaluate an expression.
 
     Args:
-        text: The bare question.
+        text: The expression.
 
     Returns:
-        Its operations, each starting from the true result of the one before.
+        Its operations, each starting from the true result of the previous one.
 
     Raises:
-        ValueError: Not a question of this task.
+        ValueError: ``text`` is not an expression of this task.
 
     Example:
-        >>> [operation.result for operation in operations("7+5*3-4*6")]
+        >>> [operation.result for operation in parse_operations("7+5*3-4*6")]
         [2, 6, 2, 2]
     """
     if not _QUESTION.fullmatch(text):
         raise ValueError(
-            f"{text!r} is no question of the arithmetic task: it takes digits with +, - or * "
+            f"{text!r} is not a question of the arithmetic task: write digits with +, - or * "
             "between them and nothing else, such as '7+5*3'."
         )
     value = int(text[0])
-    found = []
+    work = []
     for operator, right in zip(text[1::2], text[2::2], strict=True):
         operation = Operation(value, operator, int(right))
-        found.append(operation)
+        work.append(operation)
         value = operation.result
-    return found
+    return work
 
 
-def split_of(text: str) -> LabSplit:
-    """The split a question belongs to, by a hash of its text and nothing else."""
+def assign_split(text: str) -> LabSplit:
+    """Return the split of an expression, which depends only on a hash of its text."""
     bucket = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % 100
     splits: tuple[LabSplit, ...] = get_args(LabSplit)
     return next(s for s, end in zip(splits, accumulate(_SHARES), strict=True) if bucket < end)
 
 
 def draw_questions(split: LabSplit, size: int, *, steps: int, seed: int) -> list[str]:
-    """Draw different questions of one split.
+    """Draw distinct expressions of one split.
 
     Args:
-        split: Where they come from.
-        size: How many.
-        steps: Operations a question.
-        seed: Decides which ones, never which split they are in.
+        split: The split.
+        size: Number of expressions.
+        steps: Operations per expression.
+        seed: Selects the expressions. It does not change the split of an expression.
 
     Returns:
-        Bare questions, the same in every process; a larger ``size`` only adds to them.
+        Expressions, the same in every process. A larger ``size`` only appends to them.
 
     Raises:
-        ValueError: More than half of what the split holds, which random draws are unfit for.
+        ValueError: ``size`` is more than half of the split, too many for random draws.
     """
     share = _SHARES[get_args(LabSplit).index(split)] / 100
     limit = int(share * MODULUS * (MODULUS * len(OPERATORS)) ** steps / 2)
     if size > limit:
         raise ValueError(
-            f"{split}_size={size} is too many: with steps={steps} at most {limit} questions can be "
-            "drawn; lower the size or raise steps."
+            f"{split}_size={size} is too large: with steps={steps} at most {limit} questions can "
+            "be drawn. Lower the size or raise steps."
         )
     drawn: dict[str, None] = {}
     for text in draw_texts(split, steps, random.Random(f"{split}/{steps}/{seed}")):
@@ -105,11 +105,11 @@ def draw_questions(split: LabSplit, size: int, *, steps: int, seed: int) -> list
 
 
 def draw_texts(split: LabSplit, steps: int, rng: random.Random) -> Iterator[str]:
-    """Draw bare questions of one split without end; they may repeat."""
+    """Yield random expressions of one split without end. They may repeat."""
     while True:
         parts = [str(rng.randrange(MODULUS))]
         for _ in range(steps):
             parts += rng.choice(OPERATORS), str(rng.randrange(MODULUS))
         text = "".join(parts)
-        if split_of(text) == split:
+        if assign_split(text) == split:
             yield text

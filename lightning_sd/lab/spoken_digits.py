@@ -1,4 +1,4 @@
-"""Digits spoken in noise: a task with sound in the prompt, and the clean sound for the teacher."""
+"""Spoken digits in noise: the student hears the noisy sound, the teacher the clean one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from lightning_sd.lab.sounds import NoiseKind, Sound, noisy, spoken
+from lightning_sd.lab.sounds import NoiseKind, Sound, add_noise, synthesize_digits
 from lightning_sd.tasks.answers import extract_answer
 from lightning_sd.tasks.base import Split, Task
 from lightning_sd.types import Message, Question, Verdict
@@ -20,30 +20,31 @@ LETTERS = "ABCD"
 
 
 class SpokenDigitsTask(Task):
-    """Which digits are spoken? The student hears them in noise.
+    """Questions that ask which digits are spoken in a noisy sound.
 
-    A question's last message holds the noisy sound and a text, in transformers' multimodal form;
-    ``extra["clean"]`` has the clean sound for the context
-    :class:`~lightning_sd.contexts.CleanInput`. Sounds are made when a question is read, the same
-    for the same id. The model's tokenizer must be a processor that takes sound at 16 kHz.
+    The last message of a question holds the noisy sound and a text, in transformers' multimodal
+    format. ``Question.extra["clean"]`` holds the clean sound for the context
+    :class:`~lightning_sd.contexts.CleanInput`. Sounds are synthesized when a question is read and
+    depend only on its id. The model's tokenizer must be a processor that takes sound at 16 kHz.
 
-    Rewards are EchoDistill's: 1 for the right answer, -1 for a wrong choice, for a wrong number the
-    share of its digits that are right, and 0 without an answer.
+    The rewards follow EchoDistill: 1 for the right answer, -1 for a wrong choice, the share of
+    right digits for a wrong number, and 0 without an answer.
 
     Args:
-        digits: Spoken digits a question.
-        kinds: ``number``: say what was heard. ``choice``: choose it among four.
-        snrs: Signal-to-noise ratios in dB, one of which is drawn for each question.
-        noises: Kinds of noise, likewise; see :func:`~lightning_sd.lab.sounds.noise`.
-        seconds: Length of a sound.
-        clean: Let the student, too, hear the clean sound (to teach a model, or to measure it).
-        train_size: Questions to train on.
-        val_size: Questions to validate on.
-        test_size: Questions to test on.
-        seed: Decides all sounds. Splits are drawn apart: they share numbers, but no sound.
+        digits: Spoken digits per question.
+        kinds: ``number`` asks for the digits. ``choice`` asks for one of four options.
+        snrs: Signal-to-noise ratios in dB. One is drawn per question.
+        noises: Kinds of noise. One is drawn per question. See
+            :func:`~lightning_sd.lab.sounds.make_noise`.
+        seconds: Length of a sound in seconds.
+        clean: Whether the student hears the clean sound as well, to pretrain or measure a model.
+        train_size: Number of training questions.
+        val_size: Number of validation questions.
+        test_size: Number of test questions.
+        seed: Selects all sounds. The splits may share numbers, but no sound.
 
     Raises:
-        ValueError: An option out of range.
+        ValueError: An option is out of range.
 
     Example:
         >>> task = SpokenDigitsTask(train_size=1, val_size=1, test_size=1)
@@ -80,20 +81,28 @@ class SpokenDigitsTask(Task):
             if not chosen or set(chosen) - set(known):
                 raise ValueError(f"{name}={chosen!r}: choose one or more of {known}.")
         if not snrs:
-            raise ValueError("snrs is empty: give one or more, in dB.")
+            raise ValueError("snrs=[]: give one or more signal-to-noise ratios in dB.")
         self.digits, self.kinds, self.snrs = digits, tuple(kinds), tuple(snrs)
         self.noises, self.seconds, self.clean = tuple(noises), seconds, clean
         self.train_size, self.val_size, self.test_size = train_size, val_size, test_size
         self.seed, self._sizes = seed, sizes
 
     def questions(self, split: Split) -> Sequence[Question]:
-        """The questions of one split; see :class:`Task`."""
+        """Return the questions of one split. See :meth:`.Task.questions`."""
         if split not in self._sizes:
             raise ValueError(f"split={split!r}: choose one of {get_args(Split)}.")
         return SpokenQuestions(self, split, self._sizes[split])
 
     def question(self, split: Split, number: int) -> Question:
-        """One question, its sounds made now."""
+        """Build one question and synthesize its sounds.
+
+        Args:
+            split: The split.
+            number: Index of the question in the split.
+
+        Returns:
+            The question.
+        """
         identity = f"spoken/{self.seed}/{split}/{number}"
         digest = hashlib.sha256(identity.encode()).digest()
         rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
@@ -103,24 +112,24 @@ class SpokenDigitsTask(Task):
         disturbance = self.noises[int(rng.integers(len(self.noises)))]
         text, answer = "Which number do you hear?", digits
         if kind == "choice":
-            options = _options(digits, rng)
+            options = _draw_options(digits, rng)
             answer = LETTERS[options.index(digits)]
             named = " ".join(f"{a}:{b}" for a, b in zip(LETTERS, options, strict=True))
             text = f"Which of these do you hear? {named}"
-        clean = spoken(digits, rng, seconds=self.seconds)
-        heard = clean if self.clean else noisy(clean, disturbance, snr, rng)
+        clean = synthesize_digits(digits, rng, seconds=self.seconds)
+        heard = clean if self.clean else add_noise(clean, disturbance, snr, rng)
         said = " ".join(WORDS[int(d)] for d in digits)
         return Question(
             id=identity,
             text=text,
-            messages=(Message(role="user", content=[_audio(heard), _text(text)]),),
+            messages=(Message(role="user", content=[_audio_part(heard), _text_part(text)]),),
             reference=f"I hear {said}.<answer>{answer}</answer>",
             answer=answer,
-            extra={"kind": kind, "snr": snr, "noise": disturbance, "clean": [_audio(clean)]},
+            extra={"kind": kind, "snr": snr, "noise": disturbance, "clean": [_audio_part(clean)]},
         )
 
     def verify(self, question: Question, completion: str) -> Verdict:
-        """The rewards of the class's description."""
+        """Score the final answer. See the class."""
         answer = extract_answer(completion)
         if answer is None or question.answer is None:
             return Verdict(reward=0.0, correct=False, answer=answer)
@@ -135,18 +144,18 @@ class SpokenDigitsTask(Task):
 
 @dataclass(frozen=True)
 class SpokenQuestions(Sequence[Question]):
-    """The questions of one split, each made when it is read."""
+    """The questions of one split, each built when it is read."""
 
     task: SpokenDigitsTask
     split: Split
     size: int
 
     def __len__(self) -> int:
-        """Questions."""
+        """Return the number of questions."""
         return self.size
 
     def __getitem__(self, index: Any) -> Any:
-        """One question, or those of a slice."""
+        """Return one question, or the questions of a slice."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(self.size))]
         place = index + self.size if index < 0 else index
@@ -155,8 +164,8 @@ class SpokenQuestions(Sequence[Question]):
         return self.task.question(self.split, place)
 
 
-def _options(digits: str, rng: np.random.Generator) -> list[str]:
-    """The number and three others of as many digits, in any order."""
+def _draw_options(digits: str, rng: np.random.Generator) -> list[str]:
+    """Draw three other numbers of the same length and shuffle all four."""
     options = [digits]
     while len(options) < len(LETTERS):
         other = "".join(str(d) for d in rng.integers(0, 10, len(digits)))
@@ -165,9 +174,9 @@ def _options(digits: str, rng: np.random.Generator) -> list[str]:
     return [options[int(i)] for i in rng.permutation(len(options))]
 
 
-def _audio(sound: Sound) -> dict[str, Any]:
+def _audio_part(sound: Sound) -> dict[str, Any]:
     return {"type": "audio", "audio": sound}
 
 
-def _text(text: str) -> dict[str, Any]:
+def _text_part(text: str) -> dict[str, Any]:
     return {"type": "text", "text": text}

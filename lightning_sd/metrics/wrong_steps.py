@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lightning_sd.metrics.spans import Pieces, step_tokens, token_pieces
-from lightning_sd.tasks.base import StepChecked
+from lightning_sd.tasks.base import RepairTask
 from lightning_sd.text.steps import Span, parse_steps
 from lightning_sd.types import Critique, Rollout
 
@@ -29,7 +29,7 @@ class Steps:
 def find_steps(rollout: Rollout, tokenizer: Any, task: Any = None) -> Steps:
     """Take a rollout apart into tokens and steps, and tell which steps are wrong.
 
-    The task's own rules are asked first, if it has some (:class:`.StepChecked`), since a critic may
+    The task's own rules are asked first, if it has some (:class:`.RepairTask`), since a critic may
     err; else the critique's step map is used, unless it was refused.
 
     Args:
@@ -40,7 +40,7 @@ def find_steps(rollout: Rollout, tokenizer: Any, task: Any = None) -> Steps:
     pieces = token_pieces(tokenizer, rollout.ids)
     trace = parse_steps(pieces.text)
     critique, source = rollout.critique, "critique"
-    if isinstance(task, StepChecked):
+    if isinstance(task, RepairTask):
         critique, source = task.repair(rollout.question, rollout.text), "task"
     known = critique is not None and critique.refused is None
     return Steps(

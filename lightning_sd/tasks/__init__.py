@@ -1,6 +1,6 @@
-"""Tasks: questions in disjoint splits, and the judges of their answers."""
+"""Tasks: questions in disjoint splits, and judges of their answers."""
 
-from lightning_sd.tasks.base import Split, StepChecked, Task
+from lightning_sd.tasks.base import RepairTask, Split, Task
 from lightning_sd.tasks.dataset import DatasetTask
 from lightning_sd.tasks.programs import ProgramTask
 from lightning_sd.tasks.reasoning_gym import ReasoningGymTask
@@ -11,9 +11,9 @@ __all__ = [
     "DatasetTask",
     "ProgramTask",
     "ReasoningGymTask",
+    "RepairTask",
     "RubricWritingTask",
     "Split",
-    "StepChecked",
     "StreamTask",
     "Task",
 ]

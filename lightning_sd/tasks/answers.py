@@ -66,16 +66,16 @@ def judge(gold: str, completion: str, method: Judge = "exact") -> Verdict:
     found = extract_answer(completion)
     if found is None:
         return Verdict(reward=0.0, correct=False)
-    answer, gold = normalise(found), normalise(gold)
+    answer, gold = normalize_answer(found), normalize_answer(gold)
     correct = answer == gold or (method == "math" and _same_mathematics(gold, answer))
     return Verdict(reward=float(correct), correct=correct, answer=gold if correct else answer)
 
 
-def normalise(answer: str) -> str:
+def normalize_answer(answer: str) -> str:
     """Take away what does not change an answer: outer white space, dollar signs, a full stop.
 
     Example:
-        >>> normalise(" $x +  1$. ")
+        >>> normalize_answer(" $x +  1$. ")
         'x + 1'
     """
     return " ".join(answer.split()).rstrip(".").strip("$").strip()

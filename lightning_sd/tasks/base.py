@@ -1,4 +1,4 @@
-"""What a task is: questions in three disjoint splits, and a verifier."""
+"""The interface of a task: questions in three disjoint splits, and a verifier."""
 
 from __future__ import annotations
 
@@ -12,28 +12,44 @@ Split = Literal["train", "val", "test"]
 
 
 class Task(ABC):
-    """Questions and a way to judge answers.
+    """Questions and a verifier of their answers.
 
-    Subclass it to train on something new: give :meth:`questions` and :meth:`verify`.
+    Subclass it to train on a new kind of question, and implement :meth:`questions` and
+    :meth:`verify`.
+
+    Example:
+        >>> from lightning_sd.types import Question, Verdict
+        >>> class EchoTask(Task):
+        ...     def questions(self, split):
+        ...         text = f"Say {split}."
+        ...         message = {"role": "user", "content": text}
+        ...         return [Question(id=split, text=text, messages=(message,), answer=split)]
+        ...
+        ...     def verify(self, question, completion):
+        ...         correct = completion.strip() == question.answer
+        ...         return Verdict(reward=float(correct), correct=correct, answer=completion)
+        >>> task = EchoTask()
+        >>> task.verify(task.questions("val")[0], "val").reward
+        1.0
     """
 
     @abstractmethod
     def questions(self, split: Split) -> Sequence[Question]:
-        """The questions of one split, the same on every call and every rank.
+        """Return the questions of one split, the same on every call and every rank.
 
         Args:
-            split: ``train``, ``val`` or ``test``; no question may stand in two of them.
+            split: ``train``, ``val`` or ``test``. A question must not occur in two splits.
 
         Returns:
-            A map-style sequence; it may build its items as they are read.
+            A sequence. It may build its items when they are read.
         """
 
     @abstractmethod
     def verify(self, question: Question, completion: str) -> Verdict:
-        """Judge one completion. Never raises over what the completion holds.
+        """Judge one completion. No completion text may make it raise.
 
         Args:
-            question: The question it answers.
+            question: The question that the completion answers.
             completion: The decoded completion, without special tokens.
 
         Returns:
@@ -42,9 +58,17 @@ class Task(ABC):
 
 
 @runtime_checkable
-class StepChecked(Protocol):
-    """A task whose steps can be checked exactly, which ``RuleCritic`` needs."""
+class RepairTask(Protocol):
+    """A task that can repair attempts by exact rules, as ``RuleCritic`` requires."""
 
     def repair(self, question: Question, attempt: str) -> Critique:
-        """Repair an attempt in its own words: copy what is right, change what is wrong."""
+        """Repair an attempt in its own words.
+
+        Args:
+            question: The question.
+            attempt: A step-tagged solution.
+
+        Returns:
+            A critique that copies the right steps and changes the wrong ones.
+        """
         ...

@@ -1,4 +1,4 @@
-"""Questions from any source that the ``datasets`` library reads."""
+"""Questions from any source that the ``datasets`` library can read."""
 
 from __future__ import annotations
 
@@ -8,44 +8,45 @@ from typing import Any, get_args
 from lightning_sd.tasks.answers import Judge
 from lightning_sd.tasks.base import Split, Task
 from lightning_sd.tasks.instructions import STEP_INSTRUCTION
-from lightning_sd.tasks.rows import RowReader
+from lightning_sd.tasks.row_reader import RowReader
 from lightning_sd.tasks.sources import load_rows, load_split
-from lightning_sd.tasks.splits import Rows, disjoint_splits
+from lightning_sd.tasks.splits import SplitRows, make_disjoint_splits
 from lightning_sd.types import Question, Verdict
 
-_SAMPLE = 50
-"""Rows whose answers are looked for before training."""
+_CHECKED_ROWS = 50
+"""Number of rows that are checked for answers at construction."""
 
 
 class DatasetTask(Task):
-    """Rows of a data set, their columns mapped to the parts of a question.
+    """Questions from the rows of a data set.
 
-    Splits that the source lacks are cut from its training split by a hash of the question, and a
-    question that stands in several splits stays in the first of ``test``, ``val``, ``train`` only:
-    whatever the source looks like, nothing is tested that was trained on.
+    If the source has no validation or test split, it is cut from the training split by a hash of
+    the question. A question that occurs in several splits is kept only in the first of ``test``,
+    ``val`` and ``train``, so that no training question is ever tested.
 
     Args:
-        path: Hub name, folder, or ``.jsonl``, ``.json``, ``.parquet`` or ``.csv`` file; or the name
-            of a format together with ``data_files``.
-        columns: Which column holds the ``question`` and, if there is one, the worked ``reference``,
-            the final ``answer``, a stored ``attempt`` with its ``critique`` and whether it came to
-            its end (``finished``), a unique ``id``. Without ``answer`` it is read out of the
-            reference.
-        name: The data set's configuration, such as ``main`` of ``openai/gsm8k``.
-        data_files: Files for a path that names a format, as ``load_dataset`` takes them.
-        splits: The source's own names of ``train``, ``val`` and ``test``; those it has not are left
-            out and cut from ``train``.
-        val_fraction: Share of the questions that become ``val`` if the source has none.
-        test_fraction: Share that become ``test`` if the source has none.
-        sizes: Use only so many questions of a split.
-        answer_pattern: Regular expression whose first group is the answer within the answer column
-            (or the reference), such as ``#### (.+)``.
-        judge: ``exact`` or ``math``; see :func:`~lightning_sd.tasks.answers.judge`.
-        instruction: System message that explains the form of a solution; none: no system message.
-        seed: Decides which questions are held out.
+        path: Hub name, folder, or a ``.jsonl``, ``.json``, ``.parquet`` or ``.csv`` file. With
+            ``data_files``, the name of a format.
+        columns: Column of each field. ``question`` is required, and ``answer`` (the final answer)
+            or ``reference`` (a worked solution that holds the answer). The others are optional:
+            ``attempt`` (a stored attempt), ``critique`` (its critique), ``finished`` (whether the
+            attempt is complete) and ``id`` (a unique text).
+        name: Configuration of the data set, such as ``main`` of ``openai/gsm8k``.
+        data_files: Files, as ``datasets.load_dataset`` takes them, if ``path`` names a format.
+        splits: The source's names of ``train``, ``val`` and ``test``. A split that is not mapped is
+            cut from ``train``.
+        val_fraction: Share of the training questions that becomes ``val`` if it is not mapped.
+        test_fraction: Share of the training questions that becomes ``test`` if it is not mapped.
+        sizes: Largest number of questions per split. The first ones are used.
+        answer_pattern: Regular expression with one group, the answer within the ``answer`` column
+            or, without one, the ``reference``, such as ``#### (.+)``.
+        judge: ``exact`` or ``math``. See :func:`~lightning_sd.tasks.answers.judge`.
+        instruction: System message that explains the format of a solution. None adds no system
+            message.
+        seed: Selects the held-out questions.
 
     Raises:
-        ValueError: A column, split or option that does not exist.
+        ValueError: A column, split or option does not exist.
     """
 
     def __init__(
@@ -76,22 +77,22 @@ class DatasetTask(Task):
         self._rows = self._load()
 
     def questions(self, split: Split) -> Sequence[Question]:
-        """The questions of one split, each built when it is read; see :class:`Task`."""
+        """Return the questions of one split, each built when it is read."""
         if split not in self._rows:
             raise ValueError(f"split={split!r}: choose one of {get_args(Split)}.")
         return _Questions(self._reader, self._rows[split])
 
     def verify(self, question: Question, completion: str) -> Verdict:
-        """Judge the final answer against the row's."""
+        """Compare the final answer of a completion with the answer of the row."""
         return self._reader.verify(question, completion)
 
-    def _load(self) -> dict[Split, Rows]:
-        named = self.splits or {"train": "train"}
+    def _load(self) -> dict[Split, SplitRows]:
+        names = self.splits or {"train": "train"}
         source = load_rows(self.path, name=self.name, data_files=self.data_files)
-        rows = {key: load_split(source, own, key, self.path) for key, own in named.items()}
+        rows = {key: load_split(source, name, key, self.path) for key, name in names.items()}
         for key, table in rows.items():
             self._reader.check_columns(table.column_names, f"{self.path!r} ({key})")
-        result = disjoint_splits(
+        result = make_disjoint_splits(
             rows,
             self.columns["question"],
             fractions={"val": self.val_fraction, "test": self.test_fraction},
@@ -99,21 +100,22 @@ class DatasetTask(Task):
             seed=self.seed,
         )
         train = result["train"]
-        self._reader.check_answers(train.table[int(i)] for i in train.indices[:_SAMPLE])
+        self._reader.check_answers(train.table[int(i)] for i in train.indices[:_CHECKED_ROWS])
         return result
 
     def _check_splits(self) -> None:
         if "train" not in (self.splits or {"train": ""}):
-            raise ValueError(f"splits={self.splits}: say which split of the source is `train`.")
-        for option in (self.splits or {}, self.sizes or {}):
-            if set(option) - set(get_args(Split)):
-                raise ValueError(f"splits, sizes: {option} may only name {get_args(Split)}.")
+            raise ValueError(f"splits={self.splits}: add the source's name of `train`.")
+        for name, option in {"splits": self.splits or {}, "sizes": self.sizes or {}}.items():
+            unknown = sorted(set(option) - set(get_args(Split)))
+            if unknown:
+                raise ValueError(f"{name}: {unknown} is unknown. Use only {get_args(Split)}.")
 
 
 class _Questions(Sequence[Question]):
-    """Rows as questions, built when they are read."""
+    """Questions of some rows, each built when it is read."""
 
-    def __init__(self, reader: RowReader, rows: Rows) -> None:
+    def __init__(self, reader: RowReader, rows: SplitRows) -> None:
         self._reader, self._rows = reader, rows
 
     def __len__(self) -> int:

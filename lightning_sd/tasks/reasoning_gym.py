@@ -1,4 +1,4 @@
-"""Tasks of the reasoning-gym collection, by name."""
+"""Tasks of the reasoning-gym collection."""
 
 from __future__ import annotations
 
@@ -8,32 +8,35 @@ from typing import Any, get_args
 
 from lightning_sd.tasks.answers import extract_answer
 from lightning_sd.tasks.base import Split, Task
-from lightning_sd.tasks.instructions import STEP_INSTRUCTION, prompt
+from lightning_sd.tasks.instructions import STEP_INSTRUCTION, build_prompt
 from lightning_sd.types import Question, Verdict
 
 DEFAULT_SIZES = {"train": 1000, "val": 100, "test": 200}
 _SPLITS: tuple[Split, ...] = ("test", "val", "train")
-"""In the order in which they are drawn: more training questions leave the other splits alone."""
-_PATIENCE = 20
-"""Draws a wanted question, before a task is said to have too few different questions."""
+"""Order in which the splits are drawn. More training questions do not change the others."""
+_DRAWS_PER_QUESTION = 20
+"""Largest number of draws per wanted question."""
 
 
 class ReasoningGymTask(Task):
-    """One reasoning-gym data set: procedural questions, judged by its own scorer.
+    """One reasoning-gym data set: generated questions, judged by the data set's own scorer.
 
-    The splits are drawn from one seeded stream, no question twice. There are no worked solutions:
-    ``reference`` is None, and a context or critic that wants one gets the bare answer.
+    The splits are drawn from one seeded stream without repeated questions. There are no worked
+    solutions: ``Question.reference`` is None, and a context or critic that needs a reference uses
+    the answer.
 
     Args:
-        name: Of the data set, such as ``chain_sum`` or ``leg_counting``.
-        sizes: Questions in ``train``, ``val`` and ``test``; what is left out is 1000, 100 and 200.
-        seed: Decides which questions are drawn.
-        config: The data set's own options, such as ``{"max_terms": 4}``.
-        instruction: System message that explains the form of a solution; none: no system message.
+        name: Name of the data set, such as ``chain_sum`` or ``leg_counting``.
+        sizes: Number of questions in ``train``, ``val`` and ``test``. The default is 1000, 100 and
+            200.
+        seed: Selects the questions.
+        config: Options of the data set, such as ``{"max_terms": 4}``.
+        instruction: System message that explains the format of a solution. None adds no system
+            message.
 
     Raises:
         ImportError: reasoning-gym is not installed.
-        ValueError: An unknown name, split or option, or more questions than there are.
+        ValueError: A name, split or option is unknown, or there are too few different questions.
     """
 
     def __init__(
@@ -45,7 +48,7 @@ class ReasoningGymTask(Task):
         instruction: str | None = STEP_INSTRUCTION,
     ) -> None:
         self.name = name
-        self.sizes = _checked_sizes(sizes or {})
+        self.sizes = _fill_sizes(sizes or {})
         self.seed = seed
         self.config = config
         self.instruction = instruction
@@ -53,57 +56,57 @@ class ReasoningGymTask(Task):
         self._questions = self._draw()
 
     def questions(self, split: Split) -> Sequence[Question]:
-        """The questions of one split; see :class:`Task`."""
+        """Return the questions of one split. See :meth:`.Task.questions`."""
         if split not in self._questions:
             raise ValueError(f"split={split!r}: choose one of {get_args(Split)}.")
         return self._questions[split]
 
     def verify(self, question: Question, completion: str) -> Verdict:
-        """Score the final answer with the data set's scorer; full marks count as correct."""
+        """Score the final answer with the data set's scorer. A score of 1 counts as correct."""
         answer = extract_answer(completion)
         if answer is None:
             return Verdict(reward=0.0, correct=False)
         try:
             reward = float(self._source.score_answer(answer, dict(question.extra["entry"])))
-        except Exception:  # some scorers stumble over answers that do not parse
+        except Exception:  # some scorers raise on answers that they cannot parse
             reward = 0.0
         return Verdict(reward=reward, correct=reward >= 1.0, answer=answer)
 
     def _draw(self) -> dict[Split, list[Question]]:
-        stream = self._different_questions()
+        stream = self._yield_distinct()
         drawn: dict[Split, list[Question]] = {}
         for split in _SPLITS:
             drawn[split] = list(islice(stream, self.sizes[split]))
             if len(drawn[split]) < self.sizes[split]:
                 total = sum(map(len, drawn.values()))
                 raise ValueError(
-                    f"sizes={self.sizes}: {self.name!r} has only {total} different questions under "
-                    f"this config; ask for fewer or widen config={self.config!r}."
+                    f"sizes={self.sizes}: {self.name!r} has only {total} different questions with "
+                    f"config={self.config!r}. Lower the sizes or widen the config."
                 )
         return drawn
 
-    def _different_questions(self) -> Iterator[Question]:
+    def _yield_distinct(self) -> Iterator[Question]:
         seen: set[str] = set()
-        for index in range(_PATIENCE * sum(self.sizes.values())):
+        for index in range(_DRAWS_PER_QUESTION * sum(self.sizes.values())):
             entry = self._source[index]
             if entry["question"] not in seen:
                 seen.add(entry["question"])
-                yield self._question(index, entry)
+                yield self._build_question(index, entry)
 
-    def _question(self, index: int, entry: Mapping[str, Any]) -> Question:
+    def _build_question(self, index: int, entry: Mapping[str, Any]) -> Question:
         return Question(
             id=f"{self.name}/{self.seed}/{index}",
             text=entry["question"],
-            messages=prompt(entry["question"], self.instruction),
+            messages=build_prompt(entry["question"], self.instruction),
             answer=None if entry["answer"] is None else str(entry["answer"]),
             extra={"entry": entry},
         )
 
 
-def _checked_sizes(sizes: Mapping[str, int]) -> dict[str, int]:
+def _fill_sizes(sizes: Mapping[str, int]) -> dict[str, int]:
     for split, size in sizes.items():
         if split not in DEFAULT_SIZES:
-            raise ValueError(f"sizes: there is no split {split!r}; use {tuple(DEFAULT_SIZES)}.")
+            raise ValueError(f"sizes: there is no split {split!r}. Use {tuple(DEFAULT_SIZES)}.")
         if size < 1:
             raise ValueError(f"sizes[{split!r}]={size}: must be at least 1.")
     return {**DEFAULT_SIZES, **sizes}
@@ -118,9 +121,12 @@ def _create(name: str, seed: int, config: Mapping[str, Any]) -> Any:
             'ReasoningGymTask needs reasoning-gym: pip install "lightning_sd[tasks]"'
         ) from error
     if name not in DATASETS:
-        raise ValueError(f"name={name!r}: reasoning-gym has {', '.join(sorted(DATASETS))}.")
+        raise ValueError(
+            f"name={name!r}: there is no such data set. Choose one of "
+            f"{', '.join(sorted(DATASETS))}."
+        )
     try:
-        # The size only bounds iteration; items are made from seed and index.
+        # The size only bounds iteration. Items depend on seed and index alone.
         return reasoning_gym.create_dataset(name, **{**config, "seed": seed, "size": 1})
     except (TypeError, AssertionError) as error:
         raise ValueError(f"config={dict(config)!r} does not fit {name!r}: {error}") from error

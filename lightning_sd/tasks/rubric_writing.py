@@ -1,4 +1,4 @@
-"""Writing rubrics as a task of its own: what a rubric generator is trained on (RCSD, stage I)."""
+"""A task that asks for rubrics, which trains a rubric generator (RCSD, stage I)."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from lightning_sd.tasks.base import Split, Task
 from lightning_sd.types import Message, Question, Verdict
 
 KEPT = "question"
-"""Where a design question keeps the text of the question that it is about, in ``extra``."""
+"""Key in ``Question.extra`` of the original question's text."""
 
 
 class RubricWritingTask(Task):
-    """The questions of another task, each asked for its rubric instead of its answer.
+    """The questions of another task, each asking for its rubric instead of its answer.
 
-    The reward of a text that is a rubric is its agreement with the ground truth in
-    ``extra["rubric"]``: F1 of the criteria, equal in description and weight. Without a ground truth
-    it is 1. ``correct`` says that the text is a rubric in good form that agrees wholly; a refusal
-    has its reason as feedback.
+    The reward of a valid rubric is its agreement with the ground truth in
+    ``Question.extra["rubric"]``: the F1 score of criteria that are equal in description and weight.
+    Without a ground truth the reward of a valid rubric is 1. The reward of a text that is not a
+    valid rubric is 0, and ``Verdict.feedback`` holds the reason. ``correct`` means a reward of 1.
 
     Args:
-        task: Whose questions; they need ``reference``.
-        design: Wording of the prompt, with ``{question}`` and ``{reference}``.
+        task: The task that supplies the questions. They need a ``reference``.
+        design: Template of the prompt, with ``{question}`` and ``{reference}``.
     """
 
     def __init__(self, task: Task, design: str = DESIGN) -> None:
@@ -33,11 +33,18 @@ class RubricWritingTask(Task):
         self.design = design
 
     def questions(self, split: Split) -> Sequence[Question]:
-        """The questions of one split; see :class:`Task`."""
+        """Return the questions of one split. See :meth:`.Task.questions`."""
         return [self.question(question) for question in self.task.questions(split)]
 
     def question(self, question: Question) -> Question:
-        """The design question of a question."""
+        """Build the question that asks for the rubric of a question.
+
+        Args:
+            question: A question of the other task.
+
+        Returns:
+            The new question. Its ``reference`` is the ground-truth rubric, if there is one.
+        """
         text = design_text(question, self.design)
         truth = question.extra.get("rubric")
         return replace(
@@ -52,19 +59,19 @@ class RubricWritingTask(Task):
         )
 
     def verify(self, question: Question, completion: str) -> Verdict:
-        """See the class."""
+        """Score the completion as a rubric. See the class."""
         parsed = parse_rubric(completion)
         if parsed.rubric is None:
             return Verdict(reward=0.0, correct=False, feedback=parsed.refused)
         truth = question.extra.get("rubric")
-        reward = 1.0 if truth is None else agreement(parsed.rubric, Rubric.of(truth))
+        reward = 1.0 if truth is None else compute_agreement(parsed.rubric, Rubric.of(truth))
         answer = parsed.rubric.render()
         return Verdict(reward=reward, correct=reward == 1.0, answer=answer)
 
 
-def agreement(rubric: Rubric, truth: Rubric) -> float:
-    """F1 of the criteria that two rubrics share, equal in description and weight."""
-    ours, theirs = (
-        {(c.description.casefold(), c.weight) for c in one.criteria} for one in (rubric, truth)
+def compute_agreement(rubric: Rubric, truth: Rubric) -> float:
+    """Compute the F1 score of the criteria that are equal in description and weight."""
+    written, expected = (
+        {(c.description.casefold(), c.weight) for c in each.criteria} for each in (rubric, truth)
     )
-    return 2 * len(ours & theirs) / (len(ours) + len(theirs))
+    return 2 * len(written & expected) / (len(written) + len(expected))

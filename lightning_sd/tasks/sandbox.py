@@ -1,4 +1,4 @@
-"""Running programs that nobody trusts, in a process of their own."""
+"""Run untrusted programs in a confined process."""
 
 from __future__ import annotations
 
@@ -18,36 +18,41 @@ _WORKER = Path(__file__).with_name("sandbox_worker.py")
 
 
 @dataclass(frozen=True)
-class Returned:
-    """What one call gave."""
+class CallResult:
+    """The result of one call."""
 
     value: str | None
-    """``repr`` of the result, at most 300 characters; None: there is none."""
+    """``repr`` of the returned value, at most 300 characters. None if the call failed."""
     error: str | None = None
-    """Why there is none, such as ``ZeroDivisionError: division by zero (line 2)``."""
+    """Reason of the failure, such as ``ZeroDivisionError: division by zero (line 2)``."""
 
 
 class Sandbox:
     """Calls functions of untrusted Python programs.
 
-    A helper process is started at the first call and forks for every program: about a millisecond
-    each, instead of the start of an interpreter. What a program can do is decided by the Linux
-    kernel (a seccomp filter and resource limits, see ``sandbox_worker.py``): compute, and nothing
-    else. It is made for what models write, not for people who know holes in the kernel.
+    The first call starts a helper process, which forks once per program. A fork takes about a
+    millisecond and replaces the start of an interpreter. The Linux kernel confines each program to
+    computation with a seccomp filter and resource limits (see ``sandbox_worker.py``). The sandbox
+    is meant for programs written by models, not as a defense against exploits of the kernel.
 
     Args:
-        seconds: Longest time of one program, over all its inputs.
-        megabytes: Of address space, interpreter included.
+        seconds: Time limit of one program over all its inputs, in seconds.
+        megabytes: Limit of the address space in MiB, interpreter included.
 
     Raises:
-        ValueError: Limits too low to run anything.
+        ValueError: A limit is too low to run any program.
+
+    Example:
+        >>> error, results = Sandbox().call("def f(x): return 2 * x", "f", [[3]])
+        >>> error, results[0].value
+        (None, '6')
     """
 
     def __init__(self, seconds: float = 1.0, megabytes: int = 256) -> None:
         if not seconds > 0:
             raise ValueError(f"seconds={seconds}: must be above 0.")
         if megabytes < 64:
-            raise ValueError(f"megabytes={megabytes}: the interpreter alone needs 64.")
+            raise ValueError(f"megabytes={megabytes}: must be at least 64, for the interpreter.")
         self.seconds, self.megabytes = seconds, megabytes
         self._lock = threading.Lock()
         self._worker: subprocess.Popen[str] | None = None
@@ -55,19 +60,19 @@ class Sandbox:
 
     def call(
         self, source: str, function: str, inputs: Sequence[Sequence[int]]
-    ) -> tuple[str | None, list[Returned]]:
+    ) -> tuple[str | None, list[CallResult]]:
         """Load a program and call one of its functions.
 
         Args:
-            source: Python.
-            function: Its name.
-            inputs: Arguments of each call.
+            source: Source code in Python.
+            function: Name of the function.
+            inputs: Arguments per call.
 
         Returns:
-            Why the program could not be loaded, or None; and one result an input.
+            The reason why the program could not be loaded, or None, and one result per input.
 
         Raises:
-            RuntimeError: Programs can't be confined on this machine.
+            RuntimeError: This machine cannot confine programs.
         """
         limits = {"seconds": self.seconds, "megabytes": self.megabytes}
         job = {"source": source, "function": function, "inputs": list(map(list, inputs)), **limits}
@@ -77,13 +82,13 @@ class Sandbox:
         if not lines or lines[0] is not None:
             return (str(lines[0]) if lines else missing), []
         found = [
-            Returned(*line) if isinstance(line, list) else Returned(None, missing)
+            CallResult(*line) if isinstance(line, list) else CallResult(None, missing)
             for line in lines[1 : len(inputs) + 1]
         ]
-        return None, found + [Returned(None, missing)] * (len(inputs) - len(found))
+        return None, found + [CallResult(None, missing)] * (len(inputs) - len(found))
 
     def close(self) -> None:
-        """End the helper process; the next call starts another."""
+        """End the helper process. The next call starts a new one."""
         if self._worker is not None and self._owner == os.getpid():
             _end(self._worker)
         self._worker = None
@@ -104,11 +109,11 @@ class Sandbox:
             if line:
                 found: list[Any] = json.loads(line)
                 return found
-            self.close()  # somebody ended it
-        raise RuntimeError("The sandbox's helper process ended twice over one program.")
+            self.close()  # the helper process was ended from outside
+        raise RuntimeError("The helper process of the sandbox ended twice on the same program.")
 
     def _start(self) -> None:
-        # The environment may hold secrets; programs see none of it.
+        # The environment may hold secrets, so programs do not get it.
         kept = {k: v for k, v in os.environ.items() if k == "LD_LIBRARY_PATH"}
         self._worker = subprocess.Popen(
             [sys.executable, "-I", "-S", str(_WORKER)],
@@ -127,8 +132,8 @@ class Sandbox:
         if "PermissionError" not in first:
             self.close()
             raise RuntimeError(
-                "Programs can't be confined on this machine: the sandbox needs Linux with seccomp "
-                "on x86_64 or aarch64. Judge programs elsewhere, or take another task."
+                "This machine cannot confine programs: the sandbox needs Linux with seccomp on "
+                "x86_64 or aarch64. Run on such a machine or choose another task."
             )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -139,12 +144,12 @@ class Sandbox:
 
 
 def _end(worker: subprocess.Popen[str], owner: int | None = None) -> None:
-    """End a helper process, unless this is a fork of the process that started it."""
+    """End a helper process, unless this process is a fork of its owner."""
     if owner is not None and owner != os.getpid():
         return
     worker.kill()
     worker.wait()
     for stream in (worker.stdin, worker.stdout):
         if stream is not None:
-            with suppress(OSError):  # a job may still be in the buffer of a broken pipe
+            with suppress(OSError):  # the buffer of a broken pipe may still hold a job
                 stream.close()

@@ -1,12 +1,13 @@
-"""Runs programs that nobody trusts: ``python -I -S sandbox_worker.py``, jobs in, results out.
+"""Helper process that runs untrusted programs: ``python -I -S sandbox_worker.py``.
 
-One JSON line a job on the standard input; one line back. Every program runs in a fork of this
-process, so no interpreter is started for it. The fork closes all its files but the pipe to this
-process, takes limits on memory and time, and then lets the kernel refuse every system call that is
-not needed to compute: it can open no file and no connection, start no process, send no signal. The
-right answers never come here, so there is nothing to be found in memory.
+It reads one JSON line per job from standard input and writes one JSON line per job. Every program
+runs in a fork of this process, so that no interpreter has to start. The fork closes all its files
+except the pipe to this process, limits its memory and time, and then lets the kernel refuse every
+system call that computation does not need: a program cannot open files or connections, start
+processes or send signals. The expected results are never sent to this process, so a program cannot
+find them in memory.
 
-Standard library only, and of that as little as will do: it is a script, not a module to import.
+The file is a script that uses the standard library only. It is not imported.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any
 
 # read write close mmap mprotect munmap brk rt_sigaction rt_sigprocmask rt_sigreturn sched_yield
 # mremap madvise nanosleep exit exit_group futex clock_gettime clock_nanosleep getrandom
+_AARCH64_CALLS = "63 64 57 222 226 215 214 134 135 139 124 216 233 101 93 94 98 113 115 278"
 _MACHINES = {
     "x86_64": (
         0xC000003E,
@@ -32,28 +34,7 @@ _MACHINES = {
     ),
     "aarch64": (
         0xC00000B7,
-        (
-            63,
-            64,
-            57,
-            222,
-            226,
-            215,
-            214,
-            134,
-            135,
-            139,
-            124,
-            216,
-            233,
-            101,
-            93,
-            94,
-            98,
-            113,
-            115,
-            278,
-        ),
+        tuple(map(int, _AARCH64_CALLS.split())),
     ),
 }
 _LOAD, _EQUAL, _RETURN = 0x20, 0x15, 0x06
@@ -77,7 +58,7 @@ class _Program(ctypes.Structure):
 
 
 def refuse_system_calls() -> None:
-    """Let the kernel answer all but a few harmless system calls with "not permitted"."""
+    """Make the kernel refuse all system calls except a few harmless ones."""
     architecture, allowed = _MACHINES[platform.machine()]
     code = [
         (_LOAD, 0, 0, 4),
@@ -98,7 +79,7 @@ def refuse_system_calls() -> None:
 
 
 def confine(seconds: float, megabytes: int) -> None:
-    """Take limits on time and memory, then the system calls."""
+    """Limit time and memory of this process, then its system calls."""
     limits = {
         resource.RLIMIT_AS: megabytes * 2**20,
         resource.RLIMIT_CPU: math.ceil(seconds) + 1,
@@ -112,7 +93,7 @@ def confine(seconds: float, megabytes: int) -> None:
 
 
 class _Nowhere:
-    """Where prints go."""
+    """A stream that discards its input."""
 
     def write(self, text: str) -> int:
         return len(text)
@@ -122,7 +103,7 @@ class _Nowhere:
 
 
 def describe(error: BaseException) -> str:
-    """An error as one line, with the program's line in which it happened."""
+    """Describe an error in one line, with the line of the program that raised it."""
     try:
         words = error.msg if isinstance(error, SyntaxError) else str(error)
     except BaseException:
@@ -139,7 +120,7 @@ def describe(error: BaseException) -> str:
 
 
 def compute(job: dict[str, Any], pipe: int) -> None:
-    """Run the program in this process; one line for loading it, one for each input."""
+    """Run the program in this process. Write one line for loading it and one per input."""
 
     def say(value: object) -> None:
         os.write(pipe, json.dumps(value).encode() + b"\n")
@@ -164,10 +145,10 @@ def compute(job: dict[str, Any], pipe: int) -> None:
 
 
 def run(job: dict[str, Any]) -> list[Any]:
-    """Run a job in a fork, and end it when its time is over.
+    """Run a job in a fork and end it at its deadline.
 
     Returns:
-        The lines that it wrote, and last how it ended: ``done``, ``late`` or ``crashed``.
+        The lines that it wrote, followed by ``done``, ``late`` or ``crashed``.
     """
     reading, writing = os.pipe()
     child = os.fork()
@@ -188,7 +169,7 @@ def run(job: dict[str, Any]) -> list[Any]:
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     crashed = not late and os.WIFSIGNALED(status) and os.WTERMSIG(status) != signal.SIGKILL
-    lines = [_decoded(line) for line in written.split(b"\n")[:-1]]
+    lines = [_decode_line(line) for line in written.split(b"\n")[:-1]]
     return [*lines, "late" if late else "crashed" if crashed else "done"]
 
 
@@ -205,7 +186,7 @@ def _read(pipe: int, deadline: float) -> tuple[bytes, bool]:
     return written, False
 
 
-def _decoded(line: bytes) -> Any:
+def _decode_line(line: bytes) -> Any:
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):
@@ -213,11 +194,11 @@ def _decoded(line: bytes) -> Any:
     parts = found if isinstance(found, list) and len(found) == 2 else [found]
     if all(part is None or isinstance(part, str) for part in parts):
         return found
-    return "the program broke its own report"  # by writing to the pipe that it found
+    return "the program broke its own report"  # it wrote to the result pipe itself
 
 
 def main() -> None:
-    """Say whether programs can be confined here, then work through the jobs."""
+    """Report whether this machine confines programs, then run the jobs."""
     probe = {
         "source": "def f():\n    return open('/proc/self/stat').read()",
         "function": "f",

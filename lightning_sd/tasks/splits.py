@@ -1,4 +1,4 @@
-"""Splits that share no question, whatever the source looks like."""
+"""Make splits that share no question."""
 
 from __future__ import annotations
 
@@ -12,87 +12,88 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning_sd.tasks.base import Split
 
 _PRECEDENCE: tuple[Split, ...] = ("test", "val", "train")
-"""A question that stands in several splits stays in the first of these."""
+"""A question that occurs in several splits is kept in the first of these."""
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Some rows of one split of the source."""
+class SplitRows:
+    """The rows of one split."""
 
     table: Any
     """A ``datasets.Dataset``."""
     indices: tuple[int, ...]
-    """Which of its rows, in order."""
+    """Indices of the rows in ``table``, in order."""
     source: str
-    """Name of the source's split, part of the default question id."""
+    """Name of the split that holds ``table``, part of the default question id."""
 
 
-def canonical(question: str) -> str:
-    """What makes two questions the same: their text, but for case and white space."""
+def normalize_question(question: str) -> str:
+    """Normalize case and white space. Questions with equal results count as the same."""
     return " ".join(question.split()).casefold()
 
 
-def fraction_of(question: str, seed: int) -> float:
-    """A number in [0, 1) that the question and the seed decide, evenly spread over questions.
+def hash_to_fraction(question: str, seed: int) -> float:
+    """Map a question and a seed to a number in [0, 1), uniformly distributed over questions.
 
     Example:
-        >>> 0 <= fraction_of("What is 1+1?", 0) < 1
+        >>> 0 <= hash_to_fraction("What is 1+1?", 0) < 1
         True
-        >>> fraction_of("a  B", 0) == fraction_of("A b", 0)
+        >>> hash_to_fraction("a  B", 0) == hash_to_fraction("A b", 0)
         True
     """
-    digest = hashlib.sha256(f"{seed}\n{canonical(question)}".encode()).digest()
+    digest = hashlib.sha256(f"{seed}\n{normalize_question(question)}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def disjoint_splits(
+def make_disjoint_splits(
     tables: Mapping[str, Any],
     column: str,
     *,
     fractions: Mapping[str, float],
     sizes: Mapping[str, int],
     seed: int,
-) -> dict[Split, Rows]:
+) -> dict[Split, SplitRows]:
     """Make three splits that share no question.
 
     Args:
-        tables: ``datasets.Dataset`` by split; ``train`` is there, the others may be missing.
-        column: Holds the question.
-        fractions: Share of the training questions that becomes each split that is missing.
-        sizes: Longest allowed split; the first rows are kept.
-        seed: Decides which questions are held out.
+        tables: A ``datasets.Dataset`` per split. ``train`` is required.
+        column: Column of the question.
+        fractions: Share of the training questions that becomes a missing split, per split.
+        sizes: Largest number of rows per split. The first rows are kept.
+        seed: Selects the held-out questions.
 
     Returns:
-        The three splits. Repeated questions stay together in one of them.
+        The three splits. All rows of a repeated question are in the same split.
 
     Raises:
-        ValueError: A split without a single row, or fractions that leave no training rows.
+        ValueError: A split has no rows, or the fractions leave no training rows.
     """
     missing = [split for split in _PRECEDENCE if split not in tables]
     held_out = sum(fractions.get(split, 0.0) for split in missing)
     if not 0 <= held_out < 1 or any(f < 0 for f in fractions.values()):
         raise ValueError(
-            f"val_fraction, test_fraction={dict(fractions)}: shares from 0 that leave some "
-            "questions to train on."
+            f"val_fraction, test_fraction={dict(fractions)}: use shares of at least 0 with a sum "
+            "below 1, which leave some questions to train on."
         )
     questions = {split: [str(text) for text in table[column]] for split, table in tables.items()}
-    result: dict[Split, Rows] = {}
+    result: dict[Split, SplitRows] = {}
     taken: set[str] = set()
     for split in _PRECEDENCE:
         home = split if split in tables else "train"
-        wanted = _assigned(questions[home], split, home, missing, fractions, seed)
-        kept = [i for i in wanted if canonical(questions[home][i]) not in taken]
+        wanted = _select_rows(questions[home], split, home, missing, fractions, seed)
+        kept = [i for i in wanted if normalize_question(questions[home][i]) not in taken]
         if len(kept) < len(wanted):
             rank_zero_info(
-                f"{len(wanted) - len(kept)} {split} rows ask what another split asks: left out."
+                f"Removed {len(wanted) - len(kept)} {split} rows that repeat a question of "
+                "another split."
             )
-        taken.update(canonical(questions[home][i]) for i in kept)
-        result[split] = Rows(tables[home], tuple(kept[: sizes.get(split)]), home)
+        taken.update(normalize_question(questions[home][i]) for i in kept)
+        result[split] = SplitRows(tables[home], tuple(kept[: sizes.get(split)]), home)
     _refuse_empty(result)
     return result
 
 
-def _assigned(
+def _select_rows(
     questions: Iterable[str],
     split: Split,
     home: str,
@@ -100,20 +101,20 @@ def _assigned(
     fractions: Mapping[str, float],
     seed: int,
 ) -> list[int]:
-    """Rows of the home table that belong to the split."""
+    """Return the indices of the rows of the home table that belong to the split."""
     start = 0.0
     bounds: dict[str, tuple[float, float]] = {}
     for cut in missing:
         bounds[cut] = (start, start + fractions.get(cut, 0.0))
         start = bounds[cut][1]
     low, high = bounds.get(split, (start, 1.0) if home == "train" else (0.0, 1.0))
-    return [i for i, text in enumerate(questions) if low <= fraction_of(text, seed) < high]
+    return [i for i, text in enumerate(questions) if low <= hash_to_fraction(text, seed) < high]
 
 
-def _refuse_empty(splits: Mapping[Split, Rows]) -> None:
+def _refuse_empty(splits: Mapping[Split, SplitRows]) -> None:
     for split in get_args(Split):
         if not splits[split].indices:
+            remedy = "lower the fractions" if split == "train" else f"raise {split}_fraction"
             raise ValueError(
-                f"The {split} split has no questions. Map one with `splits`, or give it a share "
-                f"with {'val' if split == 'train' else split}_fraction."
+                f"The {split} split has no questions. Map one with `splits`, or {remedy}."
             )

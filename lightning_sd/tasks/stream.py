@@ -1,4 +1,4 @@
-"""Questions that are read as they are needed, from sources too large to download."""
+"""Questions from a source that is read as a stream, because it is too large to download."""
 
 from __future__ import annotations
 
@@ -12,40 +12,44 @@ import torch
 from lightning_sd.tasks.answers import Judge
 from lightning_sd.tasks.base import Split, Task
 from lightning_sd.tasks.instructions import STEP_INSTRUCTION
-from lightning_sd.tasks.rows import RowReader
+from lightning_sd.tasks.row_reader import RowReader
 from lightning_sd.tasks.sources import open_stream
-from lightning_sd.tasks.splits import fraction_of
+from lightning_sd.tasks.splits import hash_to_fraction
 from lightning_sd.types import Question, Verdict
 
-_SAMPLE = 50
+_CHECKED_ROWS = 50
+"""Number of rows that are checked for answers at construction."""
 
 
 class StreamTask(Task):
-    """Training questions from a stream; validation and test from its beginning.
+    """Training questions from a stream, with held-out questions from its beginning.
 
-    A hash of the question decides to which split it belongs, so the splits share none, however
-    often a question is repeated. Training questions are shuffled in blocks, which, other than a
-    shuffle buffer, can be taken up again exactly.
+    A hash of the question selects its split, so the splits share no question. Training questions
+    are shuffled within blocks. Unlike a shuffle buffer, a block can be resumed exactly.
 
     Args:
-        path: See :class:`~lightning_sd.tasks.DatasetTask`.
-        columns: See there.
-        epoch_size: Training questions that count as one epoch. The next one goes on in the stream,
-            which begins anew when it ends.
-        name: The data set's configuration.
-        data_files: Files for a path that names a format.
-        split: Of the source.
-        val_size: Validation questions.
-        test_size: Test questions.
-        held_out: Share of all questions that is kept from training; the first of them are used.
-        block: Questions that are shuffled with one another; 1: the stream's own order.
-        answer_pattern: See :class:`~lightning_sd.tasks.DatasetTask`.
-        judge: ``exact`` or ``math``.
-        instruction: System message that explains the form of a solution; none: no system message.
-        seed: Decides what is held out, and the order.
+        path: Source of the rows, as in :class:`~lightning_sd.tasks.DatasetTask`.
+        columns: Column of each field, as in :class:`~lightning_sd.tasks.DatasetTask`.
+        epoch_size: Training questions per epoch. The next epoch continues in the stream, which
+            restarts at its end.
+        name: Configuration of the data set.
+        data_files: Files, if ``path`` names a format.
+        split: The source's name of the split to read.
+        val_size: Number of validation questions.
+        test_size: Number of test questions.
+        held_out: Share of all questions that is never used for training. The first of them become
+            the validation and test questions.
+        block: Number of consecutive questions that are shuffled together. 1 keeps the order of the
+            stream.
+        answer_pattern: Regular expression with one group, as in
+            :class:`~lightning_sd.tasks.DatasetTask`.
+        judge: ``exact`` or ``math``. See :func:`~lightning_sd.tasks.answers.judge`.
+        instruction: System message that explains the format of a solution. None adds no system
+            message.
+        seed: Selects the held-out questions and the order.
 
     Raises:
-        ValueError: A column or option that does not exist, or too few questions to hold out.
+        ValueError: A column or option does not exist, or there are too few held-out questions.
     """
 
     def __init__(
@@ -70,7 +74,7 @@ class StreamTask(Task):
             if value < 1:
                 raise ValueError(f"{option}={value}: must be at least 1.")
         if not 0 < held_out < 1:
-            raise ValueError(f"held_out={held_out}: a share between 0 and 1.")
+            raise ValueError(f"held_out={held_out}: must be a share between 0 and 1.")
         self.path, self.columns, self.epoch_size = path, columns, epoch_size
         self.name, self.data_files, self.split = name, data_files, split
         self.val_size, self.test_size, self.held_out = val_size, test_size, held_out
@@ -81,36 +85,51 @@ class StreamTask(Task):
         self._held_out = self._collect()
 
     def questions(self, split: Split) -> Sequence[Question]:
-        """The held-out questions.
+        """Return the questions of a held-out split.
+
+        Args:
+            split: ``val`` or ``test``.
+
+        Returns:
+            The questions.
 
         Raises:
-            TypeError: For ``train``, which is a stream: see :meth:`stream`.
+            TypeError: ``split`` is ``train``. The training questions are a stream, see
+                :meth:`stream`.
         """
         if split == "train":
-            raise TypeError("StreamTask: the training questions are a stream; use stream().")
+            raise TypeError("split='train': the training questions are a stream. Use stream().")
         if split not in self._held_out:
             raise ValueError(f"split={split!r}: choose one of {get_args(Split)}.")
         return self._held_out[split]
 
     def verify(self, question: Question, completion: str) -> Verdict:
-        """Judge the final answer against the row's."""
+        """Compare the final answer of a completion with the answer of the row."""
         return self._reader.verify(question, completion)
 
     def stream(self) -> QuestionStream:
-        """The training questions, from the beginning and without an end."""
+        """Return the training questions, from the beginning of the stream and without end."""
         return QuestionStream(self)
 
     def open(self) -> Any:
-        """The source, as a fresh ``datasets.IterableDataset``."""
+        """Open the source as a new ``datasets.IterableDataset``."""
         return open_stream(self.path, name=self.name, data_files=self.data_files, split=self.split)
 
     def build(self, row: Mapping[str, Any], number: int) -> Question:
-        """The question of the source's row of that number."""
+        """Build the question of one row.
+
+        Args:
+            row: The row.
+            number: Its number in the source, part of the default question id.
+
+        Returns:
+            The question.
+        """
         return self._reader.build(row, f"{self.split}/{number}")
 
-    def split_of(self, question: str) -> Split:
-        """To which split a question belongs."""
-        place = fraction_of(question, self.seed)
+    def assign_split(self, question: str) -> Split:
+        """Return the split of a question, by a hash of its text and the seed."""
+        place = hash_to_fraction(question, self.seed)
         share = self.held_out * self.test_size / (self.test_size + self.val_size)
         return "test" if place < share else "val" if place < self.held_out else "train"
 
@@ -119,14 +138,14 @@ class StreamTask(Task):
         found: dict[Split, list[Question]] = {"val": [], "test": []}
         seen: set[str] = set()
         rows = self.open()
-        sample = list(islice(rows, _SAMPLE))
+        sample = list(islice(rows, _CHECKED_ROWS))
         if not sample:
-            raise ValueError(f"path={self.path!r}: the stream is empty.")
+            raise ValueError(f"path={self.path!r}: the stream is empty. Choose another source.")
         self._reader.check_columns(sorted(sample[0]), repr(self.path))
         self._reader.check_answers(sample)
         for number, row in enumerate(rows):
             question = self.build(row, number)
-            split = self.split_of(question.text)
+            split = self.assign_split(question.text)
             if split != "train" and question.text not in seen and len(found[split]) < wanted[split]:
                 seen.add(question.text)
                 found[split].append(question)
@@ -134,36 +153,36 @@ class StreamTask(Task):
                 return {"val": found["val"], "test": found["test"]}
         raise ValueError(
             f"held_out={self.held_out}: {self.path!r} gave only {len(found['val'])} validation and "
-            f"{len(found['test'])} test questions; raise held_out, or lower val_size and test_size."
+            f"{len(found['test'])} test questions. Raise held_out, or lower val_size and test_size."
         )
 
 
 @dataclass(frozen=True)
-class Position:
-    """Where in a stream: everything that is needed to go on exactly there."""
+class StreamPosition:
+    """A position in a stream, sufficient to resume exactly there."""
 
     round: int = 0
-    """How often the source has ended."""
+    """Number of times the source has ended."""
     block: int = 0
-    """Number of the block in this round."""
+    """Index of the block in this round."""
     rows: int = 0
-    """Rows of the source before the block."""
+    """Number of rows of the source before the block."""
     source: Any = None
-    """The source's own state before the block; None: its beginning."""
+    """State of the source before the block. None means its beginning."""
     taken: int = 0
-    """Questions handed out of the block."""
+    """Number of questions of the block that were already yielded."""
 
 
 class QuestionStream:
-    """Training questions without end, whose position can be saved and restored exactly.
+    """Endless training questions with a position that can be saved and restored exactly.
 
     Args:
-        task: Whose questions.
+        task: The task that opens the source and builds the questions.
     """
 
     def __init__(self, task: StreamTask) -> None:
         self._task = task
-        self._position = Position()
+        self._position = StreamPosition()
 
     def __iter__(self) -> Iterator[Question]:
         position = self._position
@@ -172,42 +191,47 @@ class QuestionStream:
             if position.source is not None:
                 source.load_state_dict(position.source)
             rows = iter(source)
-            block, read = self._read(rows, position.rows)
+            block, read = self._read_block(rows, position.rows)
             while block:
                 after = source.state_dict()
-                for place, index in enumerate(self._order(position, len(block))):
+                for place, index in enumerate(self._draw_order(position, len(block))):
                     if place >= position.taken:
                         self._position = replace(position, taken=place + 1)
                         yield block[index]
                 number = position.block + 1
-                position = Position(position.round, number, position.rows + read, after)
-                block, read = self._read(rows, position.rows)
+                position = StreamPosition(position.round, number, position.rows + read, after)
+                block, read = self._read_block(rows, position.rows)
             if position.block == 0:
-                raise ValueError(f"path={self._task.path!r}: no question is left to train on.")
-            position = Position(position.round + 1)
+                raise ValueError(
+                    f"held_out={self._task.held_out}: no question of {self._task.path!r} is left "
+                    "for training. Lower held_out."
+                )
+            position = StreamPosition(position.round + 1)
 
     def state_dict(self) -> dict[str, Any]:
-        """The position, as plain values."""
+        """Return the position as plain values."""
         return asdict(self._position)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Let the next iteration begin at a position."""
-        self._position = Position(**state)
+        """Start the next iteration at a saved position."""
+        self._position = StreamPosition(**state)
 
-    def _read(self, rows: Iterator[Mapping[str, Any]], first: int) -> tuple[list[Question], int]:
-        """One block of training questions, and the number of rows that it took."""
+    def _read_block(
+        self, rows: Iterator[Mapping[str, Any]], first: int
+    ) -> tuple[list[Question], int]:
+        """Return one block of training questions and the number of rows that were read."""
         block: list[Question] = []
         read = 0
         for row in rows:
             question = self._task.build(row, first + read)
             read += 1
-            if self._task.split_of(question.text) == "train":
+            if self._task.assign_split(question.text) == "train":
                 block.append(question)
             if len(block) == self._task.block:
                 break
         return block, read
 
-    def _order(self, position: Position, size: int) -> list[int]:
+    def _draw_order(self, position: StreamPosition, size: int) -> list[int]:
         if self._task.block == 1:
             return list(range(size))
         seed = (self._task.seed * 1_000_003 + position.round * 7_919 + position.block) % 2**63

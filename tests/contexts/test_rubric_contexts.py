@@ -12,14 +12,14 @@ from lightning_sd.contexts import ReferenceRubric, RubricConditioned
 from lightning_sd.contexts.rubrics import Rubric
 from lightning_sd.contexts.rubrics.guard import LeakGuard
 from lightning_sd.contexts.rubrics.sources import RandomRubric
-from lightning_sd.lab import RubricTask
+from lightning_sd.lab import CreatureTask
 from lightning_sd.models.fingerprint import fingerprint_module
 from lightning_sd.rollout.base import Completion, Sampler
 from lightning_sd.tasks import RubricWritingTask
 from lightning_sd.types import Rollout, Verdict
 from tests.stubs import LabData, equal, module, trainer, weights
 
-TASK = RubricTask(train_size=4, val_size=1, test_size=1)
+TASK = CreatureTask(train_size=4, val_size=1, test_size=1)
 QUESTIONS = TASK.questions("train")
 TEMPLATE = "Q {question} A {reference} R {rubric} {request}"
 RCSD = Distillation(top_k=20, support="teacher", tail=False, element_clip=0.05, temperature=1.2)

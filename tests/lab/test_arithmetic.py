@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_sd.lab.arithmetic import DEFAULT_INSTRUCTION, ArithmeticTask
-from lightning_sd.lab.expressions import draw_questions, operations, split_of
-from lightning_sd.lab.recipe.pupil import Pupil
-from lightning_sd.lab.scribe import NOTATIONS, first_wrong_step, reference_solution
-from lightning_sd.tasks.base import StepChecked, Task
+from lightning_sd.lab.expressions import assign_split, draw_questions, parse_operations
+from lightning_sd.lab.recipe.careless_solver import CarelessSolver
+from lightning_sd.lab.step_notation import NOTATIONS
+from lightning_sd.lab.step_repair import find_wrong_step, write_reference
+from lightning_sd.tasks.base import RepairTask, Task
 from lightning_sd.text.steps import compare_steps, parse_steps, render_steps
 
 TEXT = "7+5*3-4*6"  # 7+5=2, 2*3=6, 6-4=2, 2*6=2
@@ -46,7 +47,7 @@ def by_hand(text: str) -> int:
 
 def test_is_a_step_checked_task(task: ArithmeticTask) -> None:
     assert isinstance(task, Task)
-    assert isinstance(task, StepChecked)
+    assert isinstance(task, RepairTask)
 
 
 def test_questions_answers_and_references_agree(task: ArithmeticTask) -> None:
@@ -72,7 +73,7 @@ def test_splits_are_disjoint_whatever_the_seed_and_the_length() -> None:
                 assert len(set(ids)) == len(ids)
                 for text in (question.text for question in task.questions(split)):
                     assert seen.setdefault(text, split) == split
-                    assert split_of(text) == split
+                    assert assign_split(text) == split
     pretrain = draw_questions("pretrain", 3000, steps=4, seed=0)
     assert not set(pretrain) & set(seen)
 
@@ -106,7 +107,7 @@ def test_questions_are_the_same_in_a_process_with_another_hash_seed() -> None:
 def test_shares_of_the_splits() -> None:
     rng = random.Random(0)
     texts = [f"{rng.randrange(10)}+{rng.randrange(10)}*{rng.randrange(10**6)}" for _ in range(8000)]
-    found = [split_of(text) for text in texts]
+    found = [assign_split(text) for text in texts]
     shares = {split: found.count(split) / len(found) for split in found}
     assert shares == pytest.approx(
         {"pretrain": 0.5, "train": 0.25, "val": 0.1, "test": 0.15}, abs=0.02
@@ -131,7 +132,7 @@ def test_an_unknown_split_is_refused(task: ArithmeticTask) -> None:
 
 @pytest.mark.parametrize("text", ["", "7", "7+", "+7", "7+5*", "17+5", "7 + 5", "7/5", "7+5\n"])
 def test_what_is_no_question_is_refused(task: ArithmeticTask, text: str) -> None:
-    with pytest.raises(ValueError, match="no question of the arithmetic task"):
+    with pytest.raises(ValueError, match="not a question of the arithmetic task"):
         task.question(text)
 
 
@@ -167,9 +168,9 @@ def test_verify(task: ArithmeticTask, completion: str, correct: bool, answer: st
 
 
 def test_the_reference_is_in_no_notation_of_the_solver() -> None:
-    reference = reference_solution(TEXT)
+    reference = write_reference(TEXT)
     assert parse_steps(reference).steps[0] == "get 2 from 7+5"
-    assert first_wrong_step(TEXT, reference) == 0
+    assert find_wrong_step(TEXT, reference) == 0
     solver_words = {word for n in NOTATIONS for word in (n.lead + n.equals).split()}
     assert not solver_words & set(parse_steps(reference).steps[0].split())
 
@@ -195,7 +196,7 @@ def test_the_reference_is_in_no_notation_of_the_solver() -> None:
     ],
 )
 def test_first_wrong_step(steps: list[str], wrong: int | None) -> None:
-    assert first_wrong_step(TEXT, render_steps(steps, "2")) == wrong
+    assert find_wrong_step(TEXT, render_steps(steps, "2")) == wrong
 
 
 @pytest.mark.parametrize(
@@ -334,7 +335,7 @@ def test_repair_of_a_pupils_attempt(seed: int, text: str) -> None:
     task = ArithmeticTask(train_size=1, val_size=1, test_size=1)
     attempt = PUPIL.attempt(text, random.Random(seed))
     expected = []
-    for body, operation in zip(parse_steps(attempt).steps, operations(text), strict=True):
+    for body, operation in zip(parse_steps(attempt).steps, parse_operations(text), strict=True):
         digits = [i for i, letter in enumerate(body) if letter.isdigit()]
         letters = list(body)
         letters[digits[0]], letters[digits[2]] = str(operation.left), str(operation.result)
@@ -344,13 +345,13 @@ def test_repair_of_a_pupils_attempt(seed: int, text: str) -> None:
     trace, repaired = parse_steps(attempt), parse_steps(critique.text)
     assert (critique.copied, critique.changed, critique.added) == compare_steps(trace, repaired)
     assert critique.case == ("A" if critique.text == attempt else "D")
-    wrong = first_wrong_step(text, attempt)
+    wrong = find_wrong_step(text, attempt)
     assert (min(critique.changed, default=None) or 0) == (0 if wrong is None else wrong + 1)
     again = task.repair(task.question(text), critique.text)
     assert (again.case, again.text) == ("A", critique.text)
 
 
-PUPIL = Pupil.from_seed(0)
+PUPIL = CarelessSolver.from_seed(0)
 
 
 def test_the_pupil_goes_on_from_its_own_results_in_every_notation() -> None:
@@ -369,9 +370,9 @@ def test_the_pupil_goes_on_from_its_own_results_in_every_notation() -> None:
 
 
 def test_the_pupils_slips_are_fixed_and_near_the_truth() -> None:
-    assert Pupil.from_seed(0) == PUPIL
-    assert Pupil.from_seed(1) != PUPIL
+    assert CarelessSolver.from_seed(0) == PUPIL
+    assert CarelessSolver.from_seed(1) != PUPIL
     assert len(PUPIL.facts) == 300
     for operation, fact in PUPIL.facts.items():
-        assert (fact.wrong - operation.result) % 10 in (1, 2, 8, 9)
-    assert 0.15 < sum(fact.slip for fact in PUPIL.facts.values()) / 300 < 0.25
+        assert (fact.wrong_result - operation.result) % 10 in (1, 2, 8, 9)
+    assert 0.15 < sum(fact.error_rate for fact in PUPIL.facts.values()) / 300 < 0.25

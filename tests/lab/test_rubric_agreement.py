@@ -9,7 +9,7 @@ import yaml
 
 from benchmarks.methods.rcsd import wording
 from benchmarks.methods.rcsd.rows import ORDER, Rows, pupil_facts
-from lightning_sd.lab.creatures import THINGS, fact
+from lightning_sd.lab.creature_facts import THINGS, get_fact
 from lightning_sd.objectives import Distillation
 
 ROOT = Path(__file__).parents[2]
@@ -51,7 +51,7 @@ def test_configs_have_the_papers_loss_but_for_the_clip(path):
 def test_rows_behind_a_context_cannot_be_known_and_continue_what_has_begun():
     rows = Rows(length=len(ORDER) * 4 * 30, block=4)
     given = [rows[i] for i in range(len(rows)) if ORDER[i // 4 % len(ORDER)] == "given"]
-    thing = {t: {fact(t, a).value for a in ("home", "food", "colour", "voice")} for t in THINGS}
+    thing = {t: {get_fact(t, a).value for a in ("home", "food", "colour", "voice")} for t in THINGS}
     told = [(q.text.split("the ")[1].split(":")[0], q.reference) for q in given]
     known = [any(value in text for value in thing[name]) for name, text in told]
     assert sum(known) < 0.6 * len(known)
@@ -63,7 +63,7 @@ def test_the_pupil_has_facts_that_it_mostly_gets_wrong():
 
     rng, wrong = random.Random(0), []
     for thing in THINGS:
-        draws = [pupil_facts(thing, ["home"], rng)[0] != fact(thing, "home") for _ in range(40)]
+        draws = [pupil_facts(thing, ["home"], rng)[0] != get_fact(thing, "home") for _ in range(40)]
         wrong.append(sum(draws) / 40)
     assert min(wrong) < 0.2
     assert max(wrong) > 0.6

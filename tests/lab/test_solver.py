@@ -16,14 +16,15 @@ from hypothesis import strategies as st
 
 from lightning_sd.contexts.templates import REFERENCE, STEP_ALIGNED
 from lightning_sd.lab.arithmetic import ArithmeticTask
-from lightning_sd.lab.expressions import split_of
+from lightning_sd.lab.expressions import assign_split
 from lightning_sd.lab.recipe.__main__ import main
+from lightning_sd.lab.recipe.card import write_card
+from lightning_sd.lab.recipe.careless_solver import CarelessSolver
 from lightning_sd.lab.recipe.evaluate import Report, Solver, evaluate
-from lightning_sd.lab.recipe.pupil import Pupil
-from lightning_sd.lab.recipe.rows import Lesson, Rows
 from lightning_sd.lab.recipe.train import ContinuingModule, Recipe
+from lightning_sd.lab.recipe.training_rows import Lesson, TrainingRows
 from lightning_sd.lab.recipe.vocabulary import CHAT_TOKENS, STEP_TAGS
-from lightning_sd.lab.scribe import first_wrong_step, reference_solution, repair_attempt
+from lightning_sd.lab.step_repair import find_wrong_step, repair_attempt, write_reference
 from lightning_sd.models import LoadedModel, PretrainedModel
 from lightning_sd.text.steps import parse_steps
 
@@ -92,16 +93,38 @@ def test_it_uses_what_is_in_its_prompt(report: Report) -> None:
     assert report.with_reference >= 0.85
 
 
+def test_the_card_is_what_its_generator_writes(tmp_path: Path) -> None:
+    numbers = list(card().values())
+    avg, passed, majority, malformed, wrong_step, critique, verbatim, reference = numbers
+    shown = Report(
+        questions=200,
+        samples=12,
+        avg=avg,
+        passed=passed,
+        majority=majority,
+        malformed=malformed,
+        wrong_step=wrong_step,
+        with_critique=critique,
+        verbatim=verbatim,
+        with_reference=reference,
+    )
+    parameters = sum(p.numel() for p in MODEL.parameters())
+    write_card(tmp_path, Recipe(), shown, parameters=parameters, minutes=27, threads=1)
+    folder = SOURCE.path()
+    assert folder is not None
+    assert (tmp_path / "README.md").read_text() == (folder / "README.md").read_text()
+
+
 def test_the_cards_numbers_are_what_it_does(report: Report) -> None:
     numbers = card()
     assert len(numbers) == 8
     # 240 answers against the card's 2,400: five standard errors.
-    assert report.avg == pytest.approx(numbers["right, alone (Avg@12)"], abs=0.16)
+    assert report.avg == pytest.approx(numbers["correct without a context (Avg@12)"], abs=0.16)
     assert report.with_critique == pytest.approx(
-        numbers["right on failed attempts, given the critique"], abs=0.08
+        numbers["correct on failed attempts, given the critique"], abs=0.08
     )
     assert report.with_reference == pytest.approx(
-        numbers["right on failed attempts, given the reference"], abs=0.12
+        numbers["correct on failed attempts, given the reference"], abs=0.12
     )
 
 
@@ -155,14 +178,14 @@ def test_any_text_comes_back_exactly(text: str) -> None:
     assert TOKENIZER.decode(TOKENIZER(text).input_ids) == text
 
 
-ROWS = Rows(Pupil.from_seed(0), seed=0, steps=4, length=1000, block=10)
+ROWS = TrainingRows(CarelessSolver.from_seed(0), seed=0, steps=4, length=1000, block=10)
 
 
 def test_rows_are_fixed_and_come_from_pretraining_questions() -> None:
     assert len(ROWS) == 1000
     for index in range(100):
         assert ROWS[index] == ROWS[index]
-        assert split_of(ROWS[index].text) == "pretrain"
+        assert assign_split(ROWS[index].text) == "pretrain"
         alone = ROWS[index].id.startswith("alone/")
         assert alone == (index // 10 % 2 == 0)
         assert alone == (ROWS[index].messages[0]["content"] == ROWS[index].text)
@@ -178,18 +201,18 @@ def test_rows_with_a_context_use_it_and_go_on_from_errors() -> None:
         counts[kind] += 1
         if kind == "reference":
             assert prompt == REFERENCE.format(
-                question=row.text, reference=reference_solution(row.text)
+                question=row.text, reference=write_reference(row.text)
             )
         else:
             critique = repair_attempt(row.text, begun + target).text
             assert prompt == STEP_ALIGNED.format(question=row.text, critique=critique)
-        wrong = first_wrong_step(row.text, begun + target)
+        wrong = find_wrong_step(row.text, begun + target)
         assert (wrong is None) == (begun == "")
         if wrong is not None:
             counts["continued"] += 1
             # The wrong result is the last thing that is given; what follows is to be learnt.
             assert target.startswith(f"</step_{wrong + 1}>")
-            assert first_wrong_step(row.text, begun) == wrong
+            assert find_wrong_step(row.text, begun) == wrong
     assert 250 < counts["critique"] < 350
     assert 100 < counts["continued"] < 190  # half of the attempts that fail
 
@@ -203,7 +226,7 @@ def test_other_lessons_take_the_place_of_rows_with_a_context_and_go_on_from_erro
     def lesson(text: str, attempt: str, rng: random.Random) -> Lesson:
         return Lesson("other", f"{text}?", repair_attempt(text, attempt).text)
 
-    rows = replace(ROWS, lessons=lesson)
+    rows = replace(ROWS, make_lesson=lesson)
     taught = [rows[i] for i in range(1000) if i // 10 % 2]
     assert [rows[i] for i in range(10)] == [ROWS[i] for i in range(10)]
     assert {row.id.split("/")[0] for row in taught} == {"other"}

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from lightning_sd import ArithmeticTask
-from lightning_sd.lab.scribe import first_wrong_step
+from lightning_sd.lab.step_repair import find_wrong_step
 from lightning_sd.metrics.wrong_steps import find_steps, first_wrong_token, wrong_steps
 from lightning_sd.types import Critique, Rollout
 
@@ -42,7 +42,7 @@ def test_the_tasks_rules(tokenizer, text, wrong):
     found = find_steps(rollout(tokenizer, text), tokenizer, TASK)
     assert found.wrong == wrong
     assert found.source == "task"
-    first = first_wrong_step(QUESTION.text, text)
+    first = find_wrong_step(QUESTION.text, text)
     if wrong:
         assert first == wrong[0] - 1
         start = first_wrong_token(found.tokens, found.wrong)

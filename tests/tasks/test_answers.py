@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from lightning_sd.tasks.answers import extract_answer, is_explosive, judge, normalise
+from lightning_sd.tasks.answers import extract_answer, is_explosive, judge, normalize_answer
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_extracts_the_last_closed_answer(text, answer):
 
 @pytest.mark.parametrize("written", ["x + 1", " x  +\n1 ", "$x + 1$", "x + 1.", "$x + 1$."])
 def test_normal_form_ignores_what_does_not_change_an_answer(written):
-    assert normalise(written) == "x + 1"
+    assert normalize_answer(written) == "x + 1"
 
 
 @pytest.mark.parametrize(

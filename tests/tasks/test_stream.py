@@ -63,7 +63,7 @@ def test_a_round_gives_each_training_question_once(source, tmp_path):
     one = task(source(tmp_path))
     held = [q.text for split in ("val", "test") for q in one.questions(split)]
     assert len(held) == len(set(held)) == 8
-    wanted = [r["problem"] for r in rows() if one.split_of(r["problem"]) == "train"]
+    wanted = [r["problem"] for r in rows() if one.assign_split(r["problem"]) == "train"]
     assert not set(wanted) & set(held)
     stream = iter(one.stream())
     first = [q.text for q in islice(stream, len(wanted))]
@@ -78,7 +78,7 @@ def test_a_round_gives_each_training_question_once(source, tmp_path):
 
 def test_blocks_of_one_keep_the_order(tmp_path):
     one = task(as_jsonl(tmp_path), block=1)
-    wanted = [r["problem"] for r in rows() if one.split_of(r["problem"]) == "train"]
+    wanted = [r["problem"] for r in rows() if one.assign_split(r["problem"]) == "train"]
     assert [q.text for q in islice(one.stream(), len(wanted))] == wanted
 
 
@@ -157,7 +157,7 @@ def test_a_resumed_fit_goes_on_in_the_middle_of_a_repeated_batch(tmp_path):
         ({"epoch_size": 0}, "epoch_size=0"),
         ({"block": 0}, "block=0"),
         ({"held_out": 1.0}, r"held_out=1\.0"),
-        ({"held_out": 0.01}, "raise held_out"),
+        ({"held_out": 0.01}, "Raise held_out"),
         ({"answer_pattern": "@@ (.+)"}, "no answer was found"),
     ],
 )

@@ -30,11 +30,11 @@ from benchmarks.methods.rcsd.wording import (
     DESIGN_WITH_RUBRIC,
     REFERENCE,
 )
-from lightning_sd.lab.creatures import Fact, facts_in
+from lightning_sd.lab.creature_facts import Fact, read_facts
+from lightning_sd.lab.creature_task import CreatureTask
 from lightning_sd.lab.recipe.evaluate import Solver
 from lightning_sd.lab.recipe.train import ContinuingModule
 from lightning_sd.lab.recipe.vocabulary import MAX_TOKENS, build_tokenizer
-from lightning_sd.lab.rubric import RubricTask
 from lightning_sd.models import LoadedModel
 from lightning_sd.tasks.rubric_writing import RubricWritingTask
 from lightning_sd.types import Message, Question, QuestionBatch
@@ -89,7 +89,7 @@ def teach(model: Any, tokenizer: Any, rows: Rows, *, steps: int, lr: float) -> N
     trainer.fit(module, DataLoader(rows, batch_size=rows.block, collate_fn=QuestionBatch))
 
 
-def measure(model: Any, tokenizer: Any, task: RubricTask) -> dict[str, float]:
+def measure(model: Any, tokenizer: Any, task: CreatureTask) -> dict[str, float]:
     """Measure the solver on validation questions, 8 answers each at temperature 1."""
     solver = Solver(model.eval(), tokenizer, torch.Generator().manual_seed(0))
     questions = task.questions("val")
@@ -98,7 +98,7 @@ def measure(model: Any, tokenizer: Any, task: RubricTask) -> dict[str, float]:
     found = {}
     for name, prompts in _prompts(questions, designs).items():
         judge, asked = (design, designs) if name.startswith("rubric") else (task, questions)
-        answers = solver.answers(prompts, 8)
+        answers = solver.sample_answers(prompts, 8)
         verdicts = [
             judge.verify(question, text)
             for question, some in zip(asked, answers, strict=True)
@@ -116,8 +116,8 @@ def _prompts(questions: Any, designs: Any) -> dict[str, list[tuple[Message, ...]
         )
 
     def thought(question: Question) -> tuple[Message, ...]:
-        facts = facts_in(question.reference or "")
-        wrong = facts_in(_error(question))[0]
+        facts = read_facts(question.reference or "")
+        wrong = read_facts(_error(question))[0]
         turns = [given(question, ANALYZE), analysis(facts, Fact(*wrong)), ANSWER]
         roles = ("user", "assistant", "user")
         return tuple(Message(role=r, content=t) for r, t in zip(roles, turns, strict=True))
@@ -165,7 +165,7 @@ def main() -> None:
     model.save_pretrained(args.folder)
     tokenizer.save_pretrained(args.folder)
     found = {"minutes": minutes, "parameters": sum(p.numel() for p in model.parameters())}
-    found |= measure(model, tokenizer, RubricTask())
+    found |= measure(model, tokenizer, CreatureTask())
     print(json.dumps(found, indent=1))
     (args.folder / "measured.json").write_text(json.dumps(found, indent=1) + "\n")
 

@@ -23,9 +23,17 @@ from benchmarks.methods.rcsd.wording import (
     REFERENCE,
 )
 from lightning_sd.contexts.rubrics.rubric import Rubric
-from lightning_sd.lab.creatures import ASKED, ASPECTS, THINGS, VALUES, Fact, fact, mistake
-from lightning_sd.lab.creatures import question_text as ask
-from lightning_sd.lab.rubric import creature_rubric, spare_questions
+from lightning_sd.lab.creature_facts import (
+    ASKED,
+    ASPECTS,
+    THINGS,
+    VALUES,
+    Fact,
+    get_fact,
+    get_mistake,
+)
+from lightning_sd.lab.creature_facts import write_question as ask
+from lightning_sd.lab.creature_task import build_creature_rubric, list_spare_questions
 from lightning_sd.types import Message, Question
 
 KINDS = ((0.35, 0.03), (0.40, 0.45), (0.25, 0.85))
@@ -49,12 +57,15 @@ def slip(thing: str, aspect: str) -> float:
 
 def pupil_facts(thing: str, aspects: Sequence[str], rng: random.Random) -> list[Fact]:
     """Draw the facts that the pupil states in one answer."""
-    return [mistake(thing, a) if rng.random() < slip(thing, a) else fact(thing, a) for a in aspects]
+    return [
+        get_mistake(thing, a) if rng.random() < slip(thing, a) else get_fact(thing, a)
+        for a in aspects
+    ]
 
 
 def spoken(facts: Sequence[Fact], rng: random.Random) -> str:
     """Render facts as sentences, each in one of its forms."""
-    return " ".join(item.say(rng.randrange(2)) for item in facts)
+    return " ".join(item.write(rng.randrange(2)) for item in facts)
 
 
 def analysis(facts: Sequence[Fact], wrong: Fact) -> str:
@@ -65,7 +76,7 @@ def analysis(facts: Sequence[Fact], wrong: Fact) -> str:
 def pupil_rubric(facts: Sequence[Fact], rng: random.Random) -> list[dict[str, object]]:
     """Draw a careless rubric: random weights and mistake, negative criterion often missing."""
     wrong = rng.choice([v for v in VALUES[facts[0].aspect] if v != facts[0].value])
-    plain = creature_rubric(facts, Fact(facts[0].aspect, wrong)).plain()
+    plain = build_creature_rubric(facts, Fact(facts[0].aspect, wrong)).plain()
     for criterion in plain[:-1]:
         criterion["weight"] = rng.choice((2, 3, 4, 5))
     return plain if rng.random() < 0.7 else plain[:-1]
@@ -96,15 +107,15 @@ class Rows(Dataset[Question]):
         return _shown(kind, index, ask(thing, aspects), facts, Fact(aspects[0], drawn[0][1]), rng)
 
 
-_SPARE = spare_questions()
+_SPARE = list_spare_questions()
 
 
 def _shown(
     kind: str, index: int, text: str, facts: list[Fact], wrong: Fact, rng: random.Random
 ) -> Question:
     """Build a row with a context to read."""
-    reference = " ".join(item.say() for item in facts)
-    truth = creature_rubric(facts, wrong).render()
+    reference = " ".join(item.write() for item in facts)
+    truth = build_creature_rubric(facts, wrong).render()
     design = DESIGN.format(question=text, reference=reference)
     if kind == "design":
         careless = json.dumps(pupil_rubric(facts, rng), separators=(",", ":"))

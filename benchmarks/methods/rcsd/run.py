@@ -63,7 +63,7 @@ def _commands(name: str, seed: int, steps: int, model: Path) -> list[list[str]]:
         return [fit]
     write = [
         *("-m", "lightning_sd.contexts.rubrics", "--model.name", "out/rcsd/rubrics/hf"),
-        *("--task", "RubricTask", "--path", RUBRICS, "--design", DESIGN, f"--seed={seed}"),
+        *("--task", "CreatureTask", "--path", RUBRICS, "--design", DESIGN, f"--seed={seed}"),
         *("--sampler.max_new_tokens=128", "--batch_size=64"),
     ]
     return [fit_command(["rcsd_rubrics"], *common), write, fit]

@@ -12,7 +12,7 @@ from typing import Any
 
 from lightning_sd import __version__
 from lightning_sd.critique.base import Critic, CritiqueRequest
-from lightning_sd.tasks.base import StepChecked, Task
+from lightning_sd.tasks.base import RepairTask, Task
 from lightning_sd.types import Critique
 
 
@@ -25,7 +25,7 @@ class RuleCritic(Critic):
     """
 
     def __init__(self) -> None:
-        self._task: StepChecked | None = None
+        self._task: RepairTask | None = None
 
     def setup(self, task: Task) -> None:
         """Take the repair rules from the task.
@@ -33,7 +33,7 @@ class RuleCritic(Critic):
         Raises:
             TypeError: The task has no ``repair`` method.
         """
-        if not isinstance(task, StepChecked):
+        if not isinstance(task, RepairTask):
             raise TypeError(
                 f"critic=RuleCritic: the task {type(task).__name__} has no method "
                 "repair(question, attempt). Add one, or use LMCritic."
@@ -60,7 +60,7 @@ class RuleCritic(Critic):
         return critiques
 
     @property
-    def _rules(self) -> StepChecked:
+    def _rules(self) -> RepairTask:
         if self._task is None:
             raise RuntimeError("RuleCritic has no task yet: call setup(task) first.")
         return self._task

@@ -23,7 +23,7 @@ from lightning_sd.metrics.style import STYLE_WORDS
 from lightning_sd.metrics.wrong_steps import find_steps
 from lightning_sd.modules.evidence import EvidenceSource
 from lightning_sd.modules.self_distill import SelfDistillModule
-from lightning_sd.tasks.base import StepChecked
+from lightning_sd.tasks.base import RepairTask
 from lightning_sd.types import Question
 
 AnalysisSplit = Literal["val", "test"]
@@ -120,7 +120,7 @@ def run_analysis(
     chosen, size = take_questions(data, split, questions)
     needs = frozenset[str]().union(*(context.required_evidence for context in contexts))
     task = getattr(data, "task", None)
-    if not isinstance(task, StepChecked) and _has_critiques(source):
+    if not isinstance(task, RepairTask) and _has_critiques(source):
         needs |= {"critique"}
     source.check(needs)
     out.mkdir(parents=True, exist_ok=True)

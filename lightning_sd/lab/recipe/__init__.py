@@ -1,1 +1,1 @@
-"""How the embedded solver was made: ``python -m lightning_sd.lab.recipe --out DIR``."""
+"""The recipe of the embedded solver: ``python -m lightning_sd.lab.recipe --out DIR``."""

@@ -1,4 +1,4 @@
-"""Train the embedded solver from nothing, measure it and write its folder."""
+"""Train the embedded solver from random weights, measure it and write its folder."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ SAMPLES = 12
 
 
 def main(out: Path, recipe: Recipe = SHIPPED, questions: int = 200, threads: int = 2) -> None:
-    """Train the embedded solver from nothing, measure it and write its folder.
+    """Train the embedded solver from random weights, measure it and write its folder.
 
     Args:
-        out: Folder to write; an older solver in it is overwritten.
-        recipe: Everything that decides the weights.
-        questions: Fresh questions on which it is measured, 12 answers each.
-        threads: Processor threads; another number may change the weights in the last digits.
+        out: Folder to write. An existing solver in it is overwritten.
+        recipe: All settings that determine the weights.
+        questions: Number of validation questions on which it is measured, with 12 answers each.
+        threads: Processor threads. Another number may change the last digits of the weights.
     """
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""What the embedded solver can do: alone, with a critique, with a reference solution."""
+"""Measure the embedded solver: alone, with a critique, with a reference solution."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from lightning_sd.contexts.templates import REFERENCE, STEP_ALIGNED
 from lightning_sd.lab.arithmetic import ArithmeticTask
-from lightning_sd.lab.scribe import first_wrong_step
+from lightning_sd.lab.step_repair import find_wrong_step
 from lightning_sd.models.chat import encode_prompt
 from lightning_sd.rollout import TransformersSampler
 from lightning_sd.text.steps import parse_steps
@@ -24,46 +24,55 @@ _PROMPTS_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Report:
-    """Shares between 0 and 1, all sampled at temperature 1 on questions never trained on."""
+    """Shares in [0, 1], from answers sampled at temperature 1 to held-out questions."""
 
     questions: int
+    """Number of questions."""
     samples: int
-    """Answers sampled to each question."""
+    """Answers per question."""
     avg: float
-    """Right answers of the solver alone."""
+    """Share of the answers without a context that are right (Avg@k)."""
     passed: float
-    """Questions with at least one right answer."""
+    """Share of the questions with at least one right answer (Pass@k)."""
     majority: float
-    """Questions whose most frequent answer is right."""
+    """Share of the questions for which the most frequent answer is right (Maj@k)."""
     malformed: float
-    """Attempts that break the step format, leave a step out or add one."""
+    """Share of the attempts that break the step format, omit a step or add one."""
     wrong_step: float
-    """Failed attempts in which a wrong step is found."""
+    """Share of the failed attempts that contain a wrong step."""
     with_critique: float
-    """Right answers with the rule critique of a failed attempt, one answer a failed attempt."""
+    """Share of right answers given the critique of a failed attempt, one answer per attempt."""
     verbatim: float
-    """Those answers that repeat the critique word for word."""
+    """Share of these answers that repeat the critique word for word."""
     with_reference: float
-    """Right answers with the reference solution, to the same questions as often."""
+    """Share of right answers given the reference, one answer per failed attempt."""
 
 
 @dataclass(frozen=True)
 class Solver:
-    """A model, its tokenizer and a source of randomness."""
+    """A model that answers prompts at temperature 1."""
 
     model: nn.Module
     tokenizer: Any
     generator: torch.Generator
 
-    def answers(self, prompts: Sequence[Sequence[Message]], samples: int) -> list[list[str]]:
-        """Sample ``samples`` answers to each prompt at temperature 1."""
+    def sample_answers(self, prompts: Sequence[Sequence[Message]], samples: int) -> list[list[str]]:
+        """Sample answers.
+
+        Args:
+            prompts: Chat messages per prompt.
+            samples: Answers per prompt.
+
+        Returns:
+            The decoded answers, one list per prompt.
+        """
         sampler = TransformersSampler(max_new_tokens=MAX_NEW_TOKENS)
         texts: list[str] = []
         for start in range(0, len(prompts), _PROMPTS_AT_ONCE):
-            some = prompts[start : start + _PROMPTS_AT_ONCE]
+            chunk = prompts[start : start + _PROMPTS_AT_ONCE]
             completions = sampler.sample(
                 self.model,
-                [encode_prompt(self.tokenizer, messages) for messages in some],
+                [encode_prompt(self.tokenizer, messages) for messages in chunk],
                 samples=samples,
                 stop_ids=[self.tokenizer.eos_token_id],
                 generator=self.generator,
@@ -73,26 +82,26 @@ class Solver:
         return [texts[i : i + samples] for i in range(0, len(texts), samples)]
 
     def answer_each(self, prompts: Sequence[str]) -> list[str]:
-        """One answer to each prompt, given as the user's words."""
+        """Sample one answer per user message."""
         messages: list[list[Message]] = [[{"role": "user", "content": p}] for p in prompts]
-        return [texts[0] for texts in self.answers(messages, 1)]
+        return [texts[0] for texts in self.sample_answers(messages, 1)]
 
 
 def evaluate(
     solver: Solver, task: ArithmeticTask, questions: Sequence[Question], *, samples: int
 ) -> Report:
-    """Sample and count.
+    """Measure a solver.
 
     Args:
-        solver: Who answers.
-        task: Judges and repairs.
-        questions: Fresh ones.
-        samples: Answers to each.
+        solver: The solver.
+        task: Judges the answers and repairs the failed attempts.
+        questions: Questions that the solver was not trained on.
+        samples: Answers per question.
 
     Returns:
-        What was counted.
+        The measured shares.
     """
-    groups = solver.answers([question.messages for question in questions], samples)
+    groups = solver.sample_answers([question.messages for question in questions], samples)
     pairs = [(q, text) for q, texts in zip(questions, groups, strict=True) for text in texts]
     right = [task.verify(question, text).correct for question, text in pairs]
     failed = [pair for pair, ok in zip(pairs, right, strict=True) if not ok]
@@ -112,25 +121,27 @@ def evaluate(
         samples=samples,
         avg=_mean(right),
         passed=_mean([any(right[i : i + samples]) for i in range(0, len(right), samples)]),
-        majority=_mean([_majority(task, q, t) for q, t in zip(questions, groups, strict=True)]),
-        malformed=_mean([_malformed(task, text) for _, text in pairs]),
-        wrong_step=_mean([first_wrong_step(q.text, text) is not None for q, text in failed]),
-        with_critique=_mean(_correct(task, asked, critiqued)),
+        majority=_mean([_wins_vote(task, q, t) for q, t in zip(questions, groups, strict=True)]),
+        malformed=_mean([_is_malformed(task, text) for _, text in pairs]),
+        wrong_step=_mean([find_wrong_step(q.text, text) is not None for q, text in failed]),
+        with_critique=_mean(_judge_each(task, asked, critiqued)),
         verbatim=_mean([a == c for a, c in zip(critiqued, critiques, strict=True)]),
-        with_reference=_mean(_correct(task, asked, referenced)),
+        with_reference=_mean(_judge_each(task, asked, referenced)),
     )
 
 
-def _correct(task: ArithmeticTask, asked: Sequence[Question], texts: Sequence[str]) -> list[bool]:
+def _judge_each(
+    task: ArithmeticTask, asked: Sequence[Question], texts: Sequence[str]
+) -> list[bool]:
     return [task.verify(q, text).correct for q, text in zip(asked, texts, strict=True)]
 
 
-def _majority(task: ArithmeticTask, question: Question, texts: Sequence[str]) -> bool:
+def _wins_vote(task: ArithmeticTask, question: Question, texts: Sequence[str]) -> bool:
     answers = Counter(task.verify(question, text).answer for text in texts)
     return answers.most_common(1)[0][0] == question.answer
 
 
-def _malformed(task: ArithmeticTask, text: str) -> bool:
+def _is_malformed(task: ArithmeticTask, text: str) -> bool:
     trace = parse_steps(text)
     return not trace.well_formed or len(trace.steps) != task.steps
 

@@ -1,4 +1,4 @@
-"""From nothing to trained weights."""
+"""Train a solver from random weights."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from lightning_sd.lab.recipe.careless_solver import CarelessSolver
 from lightning_sd.lab.recipe.evaluate import MAX_NEW_TOKENS
-from lightning_sd.lab.recipe.pupil import Pupil
-from lightning_sd.lab.recipe.rows import Lessons, Rows, shipped_lesson
+from lightning_sd.lab.recipe.training_rows import LessonMaker, TrainingRows, make_shipped_lesson
 from lightning_sd.lab.recipe.vocabulary import MAX_TOKENS, build_tokenizer
 from lightning_sd.models import LoadedModel, ModelSource
 from lightning_sd.modules.supervised import SupervisedModule
@@ -25,59 +25,74 @@ from lightning_sd.types import Question, QuestionBatch
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides the weights."""
+    """All settings that determine the weights."""
 
     seed: int = 0
+    """Selects the initial weights, the rows and the simulated solver."""
     operations: int = 4
-    """Operations a question."""
+    """Operations per question."""
     steps: int = 4000
     """Optimizer steps."""
     batch_size: int = 64
+    """Rows per optimizer step."""
     lr: float = 3e-3
-    """Peak of the learning rate, which rises over the first steps and then falls to zero."""
+    """Peak learning rate. It rises over the first 5% of the steps and then falls to zero."""
     width: int = 96
+    """Hidden size."""
     layers: int = 3
+    """Transformer layers."""
     heads: int = 4
+    """Attention heads per layer."""
     feed_forward: int = 256
+    """Hidden size of the feed-forward blocks."""
 
 
 class ContinuingModule(SupervisedModule):
-    """Supervised training in which a row's answer may have begun already (``extra["begun"]``)."""
+    """Supervised training on rows that may hold the start of the answer in ``extra["begun"]``."""
 
     def encode(self, questions: Sequence[Question]) -> tuple[list[list[int]], list[list[int]]]:
-        """Put what has begun behind the prompt, where it is read but not learnt."""
+        """Append the start of the answer to the prompt, where it has no loss.
+
+        Args:
+            questions: The rows.
+
+        Returns:
+            Prompt token ids and target token ids per row.
+        """
         prompts, targets = super().encode(questions)
         begun = [self.tokenizer(q.extra.get("begun", "")).input_ids for q in questions]
         return [[*p, *b] for p, b in zip(prompts, begun, strict=True)], targets
 
 
 def train(
-    recipe: Recipe, lessons: Lessons = shipped_lesson, start: ModelSource | None = None
+    recipe: Recipe,
+    make_lesson: LessonMaker = make_shipped_lesson,
+    start: ModelSource | None = None,
 ) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     """Train a solver.
 
     Args:
-        recipe: What to train.
-        lessons: Makes the rows with a context.
-        start: A solver to go on from, with its tokenizer; None: from nothing.
+        recipe: The settings.
+        make_lesson: Makes the rows with a context.
+        start: A solver to start from, with its tokenizer. None starts from random weights.
 
     Returns:
         The model in eval mode and its tokenizer.
     """
     seed_everything(recipe.seed)
-    rows = Rows(
-        pupil=Pupil.from_seed(recipe.seed),
+    rows = TrainingRows(
+        careless_solver=CarelessSolver.from_seed(recipe.seed),
         seed=recipe.seed,
         steps=recipe.operations,
         length=recipe.steps * recipe.batch_size,
         block=recipe.batch_size // 2,
-        lessons=lessons,
+        make_lesson=make_lesson,
     )
     sample = (rows[i] for i in range(2000))
     tokenizer = build_tokenizer(
         text for row in sample for text in (row.messages[0]["content"], row.reference or "")
     )
-    model: Any = _new_model(recipe, tokenizer)
+    model: Any = _build_model(recipe, tokenizer)
     if start is not None:
         model, tokenizer = cast("tuple[Any, PreTrainedTokenizerFast]", start.load())
     module = ContinuingModule(
@@ -91,7 +106,13 @@ def train(
             cycle_momentum=False,
         ),
     )
-    trainer = Trainer(
+    trainer = _build_trainer()
+    trainer.fit(module, DataLoader(rows, batch_size=rows.block, collate_fn=QuestionBatch))
+    return model.eval(), tokenizer
+
+
+def _build_trainer() -> Trainer:
+    return Trainer(
         accelerator="cpu",
         max_epochs=1,
         accumulate_grad_batches=2,
@@ -101,11 +122,9 @@ def train(
         enable_model_summary=False,
         callbacks=[TQDMProgressBar(refresh_rate=20)],
     )
-    trainer.fit(module, DataLoader(rows, batch_size=rows.block, collate_fn=QuestionBatch))
-    return model.eval(), tokenizer
 
 
-def _new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+def _build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     from transformers import GenerationConfig, LlamaConfig
 
     ends: dict[str, Any] = {

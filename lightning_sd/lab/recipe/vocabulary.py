@@ -22,20 +22,20 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<assistant>' }}{% endif %}"
 )
 MAX_TOKENS = 512
-# Digits stand alone, so that a result is one token; a word takes the blanks around it along.
+# Each digit is one token, so that a result is one token. A word includes the blanks around it.
 _WORDS = r"[0-9]| ?[A-Za-z]+ ?"
-_MOST_TOKENS = 400
+_VOCABULARY_SIZE = 400
 
 
 def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE that gives any text back exactly.
+    """Train a byte-level BPE tokenizer that reproduces any text exactly.
 
     Args:
-        texts: What it will mostly see, step tags included.
+        texts: Training texts, step tags included.
 
     Returns:
-        A tokenizer with a chat template. Decoding without special tokens keeps the step tags and
-        drops the chat tokens.
+        A tokenizer with a chat template. Decoding with ``skip_special_tokens=True`` keeps the step
+        tags and drops the chat tokens.
     """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -49,12 +49,12 @@ def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=_MOST_TOKENS,
+        vocab_size=_VOCABULARY_SIZE,
         special_tokens=list(CHAT_TOKENS),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_without_tags(texts), trainer)
+    tokenizer.train_from_iterator(_split_at_tags(texts), trainer)
     tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in STEP_TAGS])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -68,6 +68,6 @@ def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     )
 
 
-def _without_tags(texts: Iterable[str]) -> Iterator[str]:
+def _split_at_tags(texts: Iterable[str]) -> Iterator[str]:
     for text in texts:
         yield from re.split("|".join(STEP_TAGS), text)

@@ -12,12 +12,12 @@ from lightning_sd.contexts.rubrics import Rubric
 from lightning_sd.contexts.rubrics.generate import Generator, write_rubrics
 from lightning_sd.contexts.rubrics.sources import GeneratedRubric
 from lightning_sd.contexts.rubrics.store import TextStore
-from lightning_sd.lab import RubricTask
+from lightning_sd.lab import CreatureTask
 from lightning_sd.rollout.base import Completion, Sampler
 from tests.contexts.rubrics.test_rubric import criteria
 
 DESIGN = "{question} {reference}"
-QUESTIONS = RubricTask(train_size=7, val_size=1, test_size=1).questions("train")
+QUESTIONS = CreatureTask(train_size=7, val_size=1, test_size=1).questions("train")
 
 
 class Scripted(Sampler):

@@ -7,22 +7,22 @@ import json
 import pytest
 
 from lightning_sd.contexts.rubrics import Rubric
-from lightning_sd.lab import RubricTask
-from lightning_sd.lab.creatures import (
+from lightning_sd.lab import CreatureTask
+from lightning_sd.lab.creature_facts import (
     ASPECTS,
     FORMS,
     THINGS,
     VALUES,
     Fact,
-    fact,
-    facts_in,
-    mistake,
+    get_fact,
+    get_mistake,
+    read_facts,
 )
-from lightning_sd.lab.rubric import creature_rubric, rubric_reward, spare_questions
+from lightning_sd.lab.creature_task import build_creature_rubric, list_spare_questions, score_rubric
 from lightning_sd.tasks import RubricWritingTask
 
 FACTS = [Fact("home", "cave"), Fact("food", "eggs"), Fact("voice", "sings")]
-RUBRIC = creature_rubric(FACTS, Fact("home", "coast"))  # weights 5, 3, 4, -1
+RUBRIC = build_creature_rubric(FACTS, Fact("home", "coast"))  # weights 5, 3, 4, -1
 
 
 @pytest.mark.parametrize(
@@ -45,26 +45,28 @@ RUBRIC = creature_rubric(FACTS, Fact("home", "coast"))  # weights 5, 3, 4, -1
     ],
 )
 def test_reward_by_hand(answer, earned):
-    assert rubric_reward(RUBRIC, facts_in(answer)) == earned / 12
+    assert score_rubric(RUBRIC, read_facts(answer)) == earned / 12
 
 
 def test_a_rubric_that_cannot_be_read_gives_nothing():
     plain = [{**c, "description": "Is good."} for c in RUBRIC.plain()]
-    assert rubric_reward(Rubric.of(plain), facts_in("It lives in the cave.")) == 0.0
+    assert score_rubric(Rubric.of(plain), read_facts("It lives in the cave.")) == 0.0
 
 
 def test_every_sentence_reads_back_and_mistakes_are_wrong():
     for aspect in ASPECTS:
         for value in VALUES[aspect]:
             for form in range(len(FORMS[aspect])):
-                assert facts_in(Fact(aspect, value).say(form)) == [Fact(aspect, value)]
-        assert all(fact(thing, aspect) != mistake(thing, aspect) for thing in THINGS)
+                assert read_facts(Fact(aspect, value).write(form)) == [Fact(aspect, value)]
+        assert all(get_fact(thing, aspect) != get_mistake(thing, aspect) for thing in THINGS)
 
 
 def test_splits_are_disjoint_and_references_earn_everything():
-    task = RubricTask()
+    task = CreatureTask()
     splits = [[q.text for q in task.questions(split)] for split in ("train", "val", "test")]
-    spare = [f"Tell of the {thing}: {', '.join(aspects)}." for thing, aspects in spare_questions()]
+    spare = [
+        f"Tell of the {thing}: {', '.join(aspects)}." for thing, aspects in list_spare_questions()
+    ]
     everything = [text for texts in (*splits, spare) for text in texts]
     assert len(set(everything)) == len(everything)
     for question in task.questions("test"):
@@ -75,11 +77,11 @@ def test_splits_are_disjoint_and_references_earn_everything():
 @pytest.mark.parametrize("option", [{"train_size": 0}, {"val_size": 1000}])
 def test_sizes_out_of_range(option):
     with pytest.raises(ValueError, match=next(iter(option))):
-        RubricTask(**option)
+        CreatureTask(**option)
 
 
 def test_writing_rubrics():
-    base = RubricTask(train_size=2, val_size=1, test_size=1)
+    base = CreatureTask(train_size=2, val_size=1, test_size=1)
     task = RubricWritingTask(base)
     question, original = task.questions("train")[0], base.questions("train")[0]
     assert original.text in question.text

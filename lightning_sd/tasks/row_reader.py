@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from lightning_sd.tasks.answers import Judge, extract_answer, judge
-from lightning_sd.tasks.instructions import prompt
+from lightning_sd.tasks.instructions import build_prompt
 from lightning_sd.types import Question, Verdict
 
 Field = Literal["question", "reference", "answer", "attempt", "finished", "critique", "id"]
@@ -80,7 +80,7 @@ class RowReader:
         return Question(
             id=parts.get("id") or fallback_id,
             text=text,
-            messages=prompt(text, self.instruction),
+            messages=build_prompt(text, self.instruction),
             reference=parts.get("reference"),
             answer=self._answer(parts),
             attempt=parts.get("attempt"),

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lightning_sd.critique.base import CritiqueRequest
+from lightning_sd.critique.reasons import (
+    BROKEN_FORM,
+    CUT_OFF,
+    EMPTY,
+    NO_ANSWER,
+    THINK_TAGS,
+    TOO_LONG,
+)
+from lightning_sd.text.cleaning import clean_text
 from lightning_sd.text.steps import StepTrace, compare_steps, parse_steps
 from lightning_sd.text.thinking import THINK_TAG
 from lightning_sd.types import Critique
@@ -10,6 +21,10 @@ from lightning_sd.types import Critique
 CHECK_VERSION = 1
 """Part of the identity of every critic that uses these checks. Raise it when the checks become
 stricter: cached critiques are then no longer used."""
+
+
+MAX_CRITIQUE_CHARS = 100_000
+"""Longer critiques are cut and refused, before any of their text is parsed or tokenized."""
 
 
 def check_critique(
@@ -33,6 +48,8 @@ def check_critique(
         The critique with its case and the numbers of copied, changed and added steps. A refused
         critique keeps its text.
     """
+    if len(text) > MAX_CRITIQUE_CHARS:
+        return cut_critique(Critique(text, "", tokens=tokens, seconds=seconds))
     attempt, repaired = parse_steps(request.attempt), parse_steps(text)
     copied, changed, added = compare_steps(attempt, repaired)
     return Critique(
@@ -47,18 +64,36 @@ def check_critique(
     )
 
 
+def cut_critique(critique: Critique) -> Critique:
+    """Cut a critique of more than ``MAX_CRITIQUE_CHARS`` characters, and refuse it.
+
+    Shorter critiques are returned unchanged.
+    """
+    if len(critique.text) <= MAX_CRITIQUE_CHARS:
+        return critique
+    text = critique.text[:MAX_CRITIQUE_CHARS]
+    return replace(critique, text=text, refused=TOO_LONG)
+
+
+def sanitize_critique(critique: Critique) -> Critique:
+    """Cut and clean a critic's texts; see :func:`cut_critique` and :func:`clean_text`."""
+    critique = cut_critique(critique)
+    refused = None if critique.refused is None else clean_text(critique.refused)
+    return replace(critique, text=clean_text(critique.text), refused=refused)
+
+
 def find_refusal(text: str, repaired: StepTrace, *, complete: bool) -> str | None:
     """Return the reason why a critique must not be used, or None if it may be used."""
     if THINK_TAG.search(text):
-        return "it holds think tags"
+        return THINK_TAGS
     if not complete:
-        return "it was cut off at the critic's length limit"
+        return CUT_OFF
     if not text.strip():
-        return "it is empty"
+        return EMPTY
     if repaired.answer is None:
-        return "it has no answer"
+        return NO_ANSWER
     if not repaired.well_formed:
-        return "it breaks the step form"
+        return BROKEN_FORM
     return None
 
 

@@ -12,7 +12,13 @@ from typing import Any, Protocol
 from lightning_sd.data.plan import Batches, TrainPlan
 from lightning_sd.tasks.base import Task
 from lightning_sd.tasks.stream import QuestionStream, StreamTask
+from lightning_sd.text.cleaning import clean_question
 from lightning_sd.types import Question, QuestionBatch
+
+
+def collect_batch(questions: Sequence[Question]) -> QuestionBatch:
+    """Return a batch of cleaned questions; see :func:`~lightning_sd.text.clean_text`."""
+    return QuestionBatch([clean_question(question) for question in questions])
 
 
 class BatchPlan(Protocol):
@@ -146,7 +152,7 @@ class PlannedLoader(ResumableLoader):
         return self.plan.get_resume_settings()
 
     def _load(self, indices: Sequence[int]) -> QuestionBatch:
-        return QuestionBatch([self.dataset[i] for i in indices])
+        return collect_batch([self.dataset[i] for i in indices])
 
 
 class StreamLoader(ResumableLoader):
@@ -206,7 +212,7 @@ class StreamLoader(ResumableLoader):
             if number % self.repeat == 0 or not global_batch:
                 self._state_before_batch = dict(self.stream.state_dict())
                 global_batch = list(islice(self._questions, self.batch_size * self.world_size))
-            yield QuestionBatch(global_batch[first : first + self.batch_size])
+            yield collect_batch(global_batch[first : first + self.batch_size])
 
     def get_resume_settings(self) -> dict[str, int]:
         """Return the sizes that must be equal when an interrupted epoch is resumed."""

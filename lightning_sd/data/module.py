@@ -16,20 +16,25 @@ from lightning_sd.critique.base import Critic, CritiqueRequest
 from lightning_sd.critique.cache.cache import CritiqueCache
 from lightning_sd.critique.cache.prefill import PrefillReport, prefill
 from lightning_sd.critique.cache.service import CritiqueService, OnRefusal
-from lightning_sd.data.loader import PlannedLoader, ResumableLoader, build_training_loader
+from lightning_sd.data.gatherer import AskAbout, CritiqueGatherer
+from lightning_sd.data.loader import (
+    PlannedLoader,
+    ResumableLoader,
+    build_training_loader,
+    collect_batch,
+)
 from lightning_sd.data.plan import EvalPlan
 from lightning_sd.data.requests import (
     build_rollout_request,
     build_stored_request,
-    read_stored_critique,
-    reuse_correct_attempt,
+    judge_rollout,
 )
 from lightning_sd.tasks.base import Split, Task
 from lightning_sd.tasks.stream import StreamTask
-from lightning_sd.types import Critique, Question, QuestionBatch, Rollout
+from lightning_sd.text.cleaning import clean_question
+from lightning_sd.types import Critique, Question, Rollout
 
 Evidence = Literal["critique"]
-AskAbout = Literal["all", "failed"]
 
 
 class CritiqueDataModule(LightningDataModule):
@@ -58,6 +63,9 @@ class CritiqueDataModule(LightningDataModule):
         bucket_by_length: Put questions of similar length into one batch, for less padding.
         repeat_batches: How many times in a row each training batch is returned, each time with
             new rollouts (K inner iterations of RESD: 4). An epoch has as many times more batches.
+        critic_timeout: Seconds without a new critique after which the critic is given up for this
+            step. The open requests count as ``critique_timed_out`` and ``critique_failed``, and the
+            step goes on without them. None waits forever.
 
     Raises:
         ValueError: An option is out of range.
@@ -80,6 +88,7 @@ class CritiqueDataModule(LightningDataModule):
         ask_every: int = 1,
         bucket_by_length: bool = False,
         repeat_batches: int = 1,
+        critic_timeout: float | None = 3600.0,
     ) -> None:
         super().__init__()
         self.task: Task = build(task)
@@ -93,7 +102,9 @@ class CritiqueDataModule(LightningDataModule):
         self.ask_every = ask_every
         self.bucket_by_length = bucket_by_length
         self.repeat_batches = repeat_batches
+        self.critic_timeout = critic_timeout
         self._service: CritiqueService | None = None
+        self._gatherer = CritiqueGatherer(ask_about)
         self._check_options()
         names = inspect.signature(CritiqueDataModule).parameters
         arguments = {name: getattr(self, name) for name in names}
@@ -108,7 +119,9 @@ class CritiqueDataModule(LightningDataModule):
         if self.critic is not None and self._service is None:
             self.critic.setup(self.task)
             cache = CritiqueCache(Path(self.cache_dir))
-            self._service = CritiqueService(self.critic, cache, self.on_refusal)
+            self._service = CritiqueService(
+                self.critic, cache, self.on_refusal, deadline=self.critic_timeout
+            )
 
     @property
     def train_questions(self) -> Sequence[Question]:
@@ -148,7 +161,7 @@ class CritiqueDataModule(LightningDataModule):
         return DataLoader(
             self.task.questions(self.predict_split),  # type: ignore[arg-type]
             batch_size=self.eval_batch_size,
-            collate_fn=QuestionBatch,
+            collate_fn=collect_batch,
         )
 
     def check(self, needs: frozenset[str]) -> None:
@@ -184,21 +197,23 @@ class CritiqueDataModule(LightningDataModule):
         Returns:
             The same rollouts in the same order, with ``verdict`` and, if needed, ``critique``.
         """
-        judged = [
-            r if r.verdict else replace(r, verdict=self.task.verify(r.question, r.text))
-            for r in rollouts
-        ]
+        judged = [judge_rollout(self.task, rollout) for rollout in rollouts]
         if "critique" not in needs:
             return judged
-        critiques = self._obtain_critiques([build_rollout_request(rollout) for rollout in judged])
+        requests = [build_rollout_request(rollout) for rollout in judged]
+        critiques = self._gatherer.gather(requests, self._ask_critic)
         return [replace(r, critique=c) for r, c in zip(judged, critiques, strict=True)]
 
     def counters(self) -> dict[str, float]:
-        """Return the critic's and the cache's counts since the last call, and reset them.
+        """Return the counts since the last call, and reset them.
 
-        The names are those of :meth:`CritiqueService.pop_counters`. Without a critic: empty.
+        The critic's and the cache's counts have the names of
+        :meth:`CritiqueService.pop_counters`. ``no_teacher/<reason>`` counts rollouts without a
+        usable critique, by the names of :func:`~lightning_sd.critique.reasons.name_reason`. Empty
+        if no critiques were needed.
         """
-        return {} if self._service is None else self._service.pop_counters()
+        counts = {} if self._service is None else self._service.pop_counters()
+        return counts | self._gatherer.pop_counters()
 
     def critique_all(
         self, questions: Sequence[Question], *, progress: bool = False
@@ -215,7 +230,8 @@ class CritiqueDataModule(LightningDataModule):
             Cases, refusals and failures, with their reasons.
         """
         self.setup("critique")
-        requests = [build_stored_request(self.task, q) for q in questions if q.attempt is not None]
+        attempted = [clean_question(q) for q in questions if q.attempt is not None]
+        requests = [build_stored_request(self.task, question) for question in attempted]
         return prefill(self.service, requests, progress=progress)
 
     @property
@@ -238,27 +254,14 @@ class CritiqueDataModule(LightningDataModule):
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 1.")
         if self.num_workers < 0:
             raise ValueError(f"num_workers={self.num_workers}: must be 0 or more.")
+        if self.critic_timeout is not None and self.critic_timeout <= 0:
+            raise ValueError(f"critic_timeout={self.critic_timeout}: must be above 0, or null.")
         for name, choices in (("on_refusal", OnRefusal), ("ask_about", AskAbout)):
             value = getattr(self, name)
             if value not in get_args(choices):
                 raise ValueError(f"{name}={value!r}: choose one of {get_args(choices)}.")
 
-    def _obtain_critiques(self, requests: Sequence[CritiqueRequest]) -> list[Critique]:
-        """Use critiques that need no critic first, and ask the critic for the others."""
-        critiques = [self._find_free_critique(request) for request in requests]
-        remaining = [r for r, c in zip(requests, critiques, strict=True) if c is None]
-        answers = iter(self._ask_critic(remaining))
-        return [next(answers) if critique is None else critique for critique in critiques]
-
-    def _find_free_critique(self, request: CritiqueRequest) -> Critique | None:
-        stored = read_stored_critique(request)
-        if stored is None and self.ask_about == "failed":
-            return reuse_correct_attempt(request)
-        return stored
-
     def _ask_critic(self, requests: Sequence[CritiqueRequest]) -> list[Critique]:
-        if not requests:
-            return []
         trainer = self.trainer
         # The trainer's optimizer steps count, not calls: one batch may come in several calls.
         step = trainer.global_step if trainer is not None and trainer.training else 0

@@ -1,11 +1,25 @@
-"""Build requests to the critic, and find critiques that need no critic."""
+"""Judge rollouts, build requests to the critic, and find critiques that need no critic."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lightning_sd.critique.base import CritiqueRequest
-from lightning_sd.critique.check import check_critique
+from lightning_sd.critique.check import check_critique, sanitize_critique
 from lightning_sd.tasks.base import Task
+from lightning_sd.text.cleaning import clean_text, clean_value
 from lightning_sd.types import Critique, Question, Rollout
+
+
+def judge_rollout(task: Task, rollout: Rollout) -> Rollout:
+    """Return a rollout with cleaned text and with the task's verdict. An existing one is kept.
+
+    See :func:`~lightning_sd.text.clean_text`. The verdict's own texts are cleaned as well.
+    """
+    rollout = replace(rollout, text=clean_text(rollout.text))
+    verdict = rollout.verdict or task.verify(rollout.question, rollout.text)
+    answer, feedback = clean_value((verdict.answer, verdict.feedback))
+    return replace(rollout, verdict=replace(verdict, answer=answer, feedback=feedback))
 
 
 def build_rollout_request(rollout: Rollout) -> CritiqueRequest:
@@ -38,7 +52,7 @@ def read_stored_critique(request: CritiqueRequest) -> Critique | None:
     text = request.question.extra.get("critique")
     if text is None or request.attempt != request.question.attempt:
         return None
-    return check_critique(str(text), request)
+    return sanitize_critique(check_critique(str(text), request))
 
 
 def reuse_correct_attempt(request: CritiqueRequest) -> Critique | None:

@@ -7,7 +7,7 @@ import re
 THINK_TAG = re.compile(r"</?think>")
 """Matches an opening or closing thinking tag."""
 
-_THOUGHT = re.compile(r"<think>.*?</think>", re.S)
+_OPEN, _CLOSE = "<think>", "</think>"
 
 
 def strip_thinking(text: str, *, opened: bool = False) -> str:
@@ -32,7 +32,7 @@ def strip_thinking(text: str, *, opened: bool = False) -> str:
     """
     if opened and not text.lstrip().startswith("<think>"):
         text = "<think>" + text
-    text = _THOUGHT.sub("", text).strip()
+    text = _remove_blocks(text).strip()
     return "" if opened and text.startswith("<think>") else text
 
 
@@ -55,3 +55,13 @@ def extract_response(text: str) -> str:
     """
     began_inside = "</think>" in text and "<think>" not in text
     return strip_thinking(text, opened=began_inside or text.lstrip().startswith("<think>"))
+
+
+def _remove_blocks(text: str) -> str:
+    """Remove closed blocks, in linear time also for many opening tags without a closing one."""
+    kept: list[str] = []
+    position = 0
+    while (start := text.find(_OPEN, position)) >= 0 and (end := text.find(_CLOSE, start)) >= 0:
+        kept.append(text[position:start])
+        position = end + len(_CLOSE)
+    return "".join([*kept, text[position:]])

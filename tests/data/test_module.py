@@ -1,16 +1,21 @@
 import pickle
+import threading
+import time
 from dataclasses import replace
 
 import lightning.pytorch as pl
 import pytest
 import torch
 
-from lightning_sd.critique import RuleCritic
+from lightning_sd.critique import RuleCritic, ServerCritic
+from lightning_sd.critique.base import make_failure
+from lightning_sd.critique.reasons import REASON_NAMES
 from lightning_sd.data.module import CritiqueDataModule
 from lightning_sd.data.requests import build_rollout_request
 from lightning_sd.lab.arithmetic import ArithmeticTask
 from lightning_sd.types import Critique, QuestionBatch, Verdict
 from tests.critique.cache.fakes import EchoCritic, NumberTask, echo, rollout
+from tests.critique.critics.fault_server import serving
 
 CRITIQUE = frozenset({"critique"})
 
@@ -186,6 +191,89 @@ def test_progress_bar_counts_everything(tmp_path, capsys):
     assert "20/20" in capsys.readouterr().out
 
 
+NO_TEACHER = "no_teacher/"
+
+
+def reasons(module):
+    counts = {n: v for n, v in module.counters().items() if n.startswith(NO_TEACHER)}
+    return {name.removeprefix(NO_TEACHER): value for name, value in counts.items() if value}
+
+
+def test_rollouts_without_a_critique_are_counted_by_reason(tmp_path):
+    def answer(request):
+        number = int(request.question.id)
+        if number < 2:
+            return make_failure("connection: refused")
+        return Critique("", "D", refused="it is empty") if number < 5 else echo(request)
+
+    module = data(tmp_path, EchoCritic(answer=answer))
+    assert reasons(module) == {}
+    with pytest.warns(UserWarning, match=r"connection: refused.*no teacher"):
+        module.evidence([rollout(i) for i in range(7)], CRITIQUE)
+    assert reasons(module) == {"critic_failed": 2, "critique_refused:empty": 3}
+    module.evidence([rollout(9)], CRITIQUE)
+    assert reasons(module) == {}
+    # The columns are the same in every step.
+    assert {n for n in module.counters() if n.startswith(NO_TEACHER)} == {
+        NO_TEACHER + name for name in REASON_NAMES
+    }
+
+
+def test_the_reference_in_place_of_a_refused_critique_is_a_teacher(tmp_path):
+    critic = EchoCritic(answer=lambda r: Critique("", "D", refused="it is empty"))
+    module = data(tmp_path, critic, on_refusal="reference")
+    module.evidence([rollout(1)], CRITIQUE)
+    assert reasons(module) == {}
+
+
+@pytest.mark.parametrize("fault", [500, None])
+def test_a_server_that_is_down_or_fails_is_seen(tmp_path, fault):
+    with serving(lambda prompt, attempt: fault) as server:
+        if fault is None:
+            server.server_close()
+        critic = ServerCritic("model", server.url, retries=0, timeout=5)
+        module = data(tmp_path, critic)
+        with pytest.warns(UserWarning, match="500" if fault else "connection"):
+            module.evidence([rollout(i) for i in range(3)], CRITIQUE)
+    assert reasons(module) == {"critic_failed": 3}
+
+
+class RudeTask(NumberTask):
+    """Everything that comes from it holds control characters."""
+
+    def questions(self, split):
+        return [replace(q, text="\x1b[2J" + q.text) for q in super().questions(split)]
+
+    def verify(self, question, completion):
+        assert "\x1b" not in completion
+        return Verdict(0.0, False, "\0", "\ud800 Error\x1b[2J")
+
+
+def test_texts_of_all_sources_are_cleaned_at_the_door(tmp_path):
+    critic = EchoCritic(answer=lambda r: Critique("\x1b", "D"))
+    module = data(tmp_path, critic, task=RudeTask(attempts=True))
+    [found] = module.evidence([rollout(3, "a\x1bb")], CRITIQUE)
+    assert found.text == "a\ufffdb"
+    assert (found.verdict.answer, found.verdict.feedback) == ("\ufffd", "\ufffd Error\ufffd[2J")
+    assert found.critique.text == "\ufffd"
+    module.critique_all(module.train_questions)
+    assert critic.asked[-1].question.text.startswith("\ufffd[2J")
+    loaders = [module.train_dataloader(), module.val_dataloader(), module.predict_dataloader()]
+    for loader in loaders:
+        assert all("\x1b" not in q.text for batch in loader for q in batch)
+
+
+def test_a_critic_that_hangs_does_not_hold_the_step(tmp_path):
+    critic = EchoCritic(answer=lambda r: time.sleep(0.02) or threading.Event().wait(1.5) or echo(r))
+    module = data(tmp_path, critic, critic_timeout=0.2)
+    start = time.monotonic()
+    with pytest.warns(UserWarning, match=r"timeout: no critique within 0\.2 s"):
+        module.evidence([rollout(1)], CRITIQUE)
+    assert time.monotonic() - start < 5
+    counts = module.counters()
+    assert counts["critique_timed_out"] == counts["no_teacher/critic_failed"] == 1
+
+
 def test_hyperparameters_are_plain_and_rebuild_the_module(tmp_path):
     module = CritiqueDataModule(NumberTask(train=5), RuleCritic(), str(tmp_path))
     hparams = dict(module.hparams)
@@ -207,6 +295,7 @@ def test_hyperparameters_are_plain_and_rebuild_the_module(tmp_path):
         ({"on_refusal": "ignore"}, "on_refusal='ignore'"),
         ({"ask_about": "some"}, "ask_about='some'"),
         ({"ask_every": 0}, "ask_every=0"),
+        ({"critic_timeout": 0}, "critic_timeout=0"),
     ],
 )
 def test_bad_options_are_named(options, message):

@@ -9,17 +9,19 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Literal
 
-from lightning_sd.critique.base import Critic, CritiqueRequest, is_failure
+from lightning_sd.critique.base import Critic, CritiqueRequest, is_failure, make_failure
 from lightning_sd.critique.cache.cache import CritiqueCache
 from lightning_sd.critique.cache.claims import CLAIM_SECONDS, claim_keys
 from lightning_sd.critique.cache.keys import Key, compute_keys
+from lightning_sd.critique.check import sanitize_critique
+from lightning_sd.critique.deadline import CriticTimeoutError, DeadlineRunner
+from lightning_sd.critique.reasons import NOT_ASKED
 from lightning_sd.types import Critique
 
 OnRefusal = Literal["drop", "reference", "retry"]
 
-NOT_ASKED = Critique(text="", case="", refused="the critic was not asked in this batch")
-
-COUNTERS = ("hits", "misses", "skipped", "refused", "fallback", "failed", "tokens")
+COUNTERS = ("hits", "misses", "skipped", "refused", "fallback", "failed", "timed_out", "tokens")
+DEADLINE_SECONDS = 3600.0
 _FLUSH_CRITIQUES = 64
 _FLUSH_SECONDS = 1.0
 _POLL_SECONDS = 0.05
@@ -37,6 +39,8 @@ class CritiqueService:
             reason. ``reference`` returns the reference solution instead. ``retry`` tells the critic
             the reason and asks once more; a second refusal is treated as ``drop``.
         claim_seconds: Seconds until the work of a dead process may be taken over.
+        deadline: Seconds without a new critique after which the critic is given up and the open
+            requests fail. None sets no deadline.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class CritiqueService:
         cache: CritiqueCache,
         on_refusal: OnRefusal = "drop",
         claim_seconds: float = CLAIM_SECONDS,
+        deadline: float | None = DEADLINE_SECONDS,
     ) -> None:
         self.critic, self.cache = critic, cache
         self.on_refusal = on_refusal
@@ -52,6 +57,7 @@ class CritiqueService:
         self.max_requests = 2 if on_refusal == "retry" else 1
         self.counts: Counter[str] = Counter()
         self.seconds = 0.0
+        self._runner = DeadlineRunner(deadline)
 
     def ask(
         self, requests: Sequence[CritiqueRequest], progress: ReportProgress | None = None
@@ -83,7 +89,8 @@ class CritiqueService:
         cached = self._read_final(keys)
         self.counts["hits"] += len(cached)
         self.counts["skipped"] += len(set(keys) - cached.keys())
-        return self._apply_policy([cached.get(key, NOT_ASKED) for key in keys], requests)
+        not_asked = Critique(text="", case="", refused=NOT_ASKED)
+        return self._apply_policy([cached.get(key, not_asked) for key in keys], requests)
 
     def pop_counters(self) -> dict[str, float]:
         """Return the counts since the last call, and reset them.
@@ -91,10 +98,10 @@ class CritiqueService:
         Returns:
             Distinct requests: ``critique_hits`` (found in the cache), ``critique_misses`` (sent to
             the critic) and ``critique_skipped`` (not in the cache and not sent). All requests:
-            ``critique_refused``, ``critique_fallback`` (answered with the reference solution) and
-            ``critique_failed``. The critic's ``critique_tokens`` and ``critique_seconds``. If there
-            were usable critiques, ``critique_copied``: the share of the attempts' steps that they
-            copy unchanged.
+            ``critique_refused``, ``critique_fallback`` (answered with the reference solution),
+            ``critique_failed`` and, among these, ``critique_timed_out``. Costs of the critic:
+            ``critique_tokens`` and ``critique_seconds``. If there were usable critiques,
+            ``critique_copied``: the share of the attempts' steps that they copy unchanged.
         """
         counts = {f"critique_{name}": float(self.counts[name]) for name in COUNTERS}
         counts["critique_seconds"] = self.seconds
@@ -153,7 +160,7 @@ class CritiqueService:
         ]
         times_asked = [refusals[key].times_asked + 1 if key in refusals else 1 for key in keys]
         failures: dict[Key, Critique] = {}
-        with closing(_gather_batches(self.critic.stream(asked))) as batches:
+        with closing(_gather_batches(self._stream(asked))) as batches:
             for batch in batches:
                 self._count_costs(batch)
                 answers = [(i, critique) for i, critique in batch if not is_failure(critique)]
@@ -169,6 +176,18 @@ class CritiqueService:
                 )
                 progress(final + len(batch) - len(answers))
         return failures
+
+    def _stream(self, requests: Sequence[CritiqueRequest]) -> Iterator[tuple[int, Critique]]:
+        """Yield the critic's critiques, and a failure per open request if the critic hangs."""
+        open_requests = set(range(len(requests)))
+        try:
+            for i, critique in self._runner.stream(self.critic, requests):
+                open_requests.discard(i)
+                yield i, sanitize_critique(critique)
+        except CriticTimeoutError as error:
+            self.counts["timed_out"] += len(open_requests)
+            for i in sorted(open_requests):
+                yield i, make_failure(f"timeout: {error}")
 
     def _count_costs(self, batch: Sequence[tuple[int, Critique]]) -> None:
         self.counts["failed"] += sum(is_failure(critique) for _, critique in batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -16,7 +17,13 @@ from lightning_sd.critique.critics.continuous_batching import (
     check_continuous_batching,
     decode_continuously,
 )
-from lightning_sd.critique.critics.prompts import FAITHFUL_SCRIBE, check_prompt, write_prompt
+from lightning_sd.critique.critics.prompts import (
+    FAITHFUL_SCRIBE,
+    MAX_PROMPT_CHARS,
+    check_prompt,
+    write_prompt,
+)
+from lightning_sd.critique.reasons import PROMPT_TOO_LONG
 from lightning_sd.models import ModelSource, PretrainedModel
 from lightning_sd.models.chat import encode_prompt
 from lightning_sd.models.fingerprint import fingerprint_module, fingerprint_source
@@ -112,13 +119,13 @@ class LMCritic(Critic):
         model, tokenizer = self._get_model()
         prompts = [self._encode(tokenizer, request) for request in requests]
         limit = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+        longest = math.inf if limit is None else limit - self.max_new_tokens
         fitting = []
         for i, ids in enumerate(prompts):
-            if limit is None or len(ids) + self.max_new_tokens <= limit:
+            if ids and len(ids) <= longest:
                 fitting.append(i)
             else:
-                reason = f"its prompt of {len(ids)} tokens is too long for the critic"
-                yield i, Critique("", "", refused=reason)
+                yield i, Critique("", "", refused=PROMPT_TOO_LONG)
         with closing(self._decode(model, tokenizer, [prompts[i] for i in fitting])) as batches:
             for batch in batches:
                 seconds = (time.perf_counter() - start) / len(batch)
@@ -166,7 +173,10 @@ class LMCritic(Critic):
         return self._weights
 
     def _encode(self, tokenizer: PreTrainedTokenizerBase, request: CritiqueRequest) -> list[int]:
+        """Tokenize the prompt. A prompt of more than ``MAX_PROMPT_CHARS`` gives no tokens."""
         text = write_prompt(self.prompt, request, include_reference=self.include_reference)
+        if len(text) > MAX_PROMPT_CHARS:
+            return []
         return encode_prompt(tokenizer, [Message(role="user", content=text)])
 
     def _decode(

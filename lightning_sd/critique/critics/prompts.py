@@ -39,6 +39,9 @@ any reference solution.
 RETRY_NOTE = "\n\nYour last answer could not be used ({reason}). Keep to the form."
 """Appended to the prompt when a critic is asked a second time."""
 
+MAX_PROMPT_CHARS = 1_000_000
+"""Longer prompts are refused before they are tokenized or sent."""
+
 FIELDS = ("question", "reference", "attempt", "verdict")
 """Fields that a prompt may hold; ``question`` and ``attempt`` are required."""
 

@@ -6,16 +6,24 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
 from typing import Any
 
 from lightning_sd.critique.base import Critic, CritiqueRequest, make_failure
 from lightning_sd.critique.check import CHECK_VERSION, check_critique
 from lightning_sd.critique.critics.chat_client import ChatClient, RateLimit, ServerError
-from lightning_sd.critique.critics.prompts import FAITHFUL_SCRIBE, check_prompt, write_prompt
+from lightning_sd.critique.critics.prompts import (
+    FAITHFUL_SCRIBE,
+    MAX_PROMPT_CHARS,
+    check_prompt,
+    write_prompt,
+)
+from lightning_sd.critique.reasons import PROMPT_TOO_LONG
 from lightning_sd.tasks.base import Task
 from lightning_sd.text.thinking import strip_thinking
 from lightning_sd.types import Critique
 
+_POLL_SECONDS = 0.5
 _ROUNDS_PER_BATCH = 8
 """Requests per worker thread in one batch."""
 
@@ -114,13 +122,12 @@ class ServerCritic(Critic):
         running: dict[Future[Critique], int] = {}
         try:
             while True:
-                for i in waiting:
+                for i in islice(waiting, self.concurrency - len(running)):
                     running[pool.submit(self._ask, client, requests[i])] = i
-                    if len(running) >= self.concurrency:
-                        break
                 if not running:
                     return
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                # The timeout lets this thread notice that it is to be stopped.
+                for future in wait(running, _POLL_SECONDS, FIRST_COMPLETED).done:
                     yield running.pop(future), future.result()
         finally:
             stop.set()
@@ -129,6 +136,8 @@ class ServerCritic(Critic):
     def _ask(self, client: ChatClient, request: CritiqueRequest) -> Critique:
         start = time.perf_counter()
         text = write_prompt(self.prompt, request, include_reference=self.include_reference)
+        if len(text) > MAX_PROMPT_CHARS:
+            return Critique("", "", refused=PROMPT_TOO_LONG)
         body = {
             "model": self.model,
             "messages": [{"role": "user", "content": text}],

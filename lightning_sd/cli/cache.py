@@ -1,4 +1,4 @@
-"""``python -m lightning_sd critique stats`` and other verbs: caches, looked after."""
+"""``python -m lightning_sd critique stats`` and the other commands for critique caches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lightning_sd.critique.cache.maintenance import (
     verify_cache,
 )
 
-VERBS = {
+COMMANDS = {
     "stats": summarize_cache,
     "verify": verify_cache,
     "merge": merge_caches,
@@ -28,24 +28,25 @@ VERBS = {
 
 
 def main(args: Sequence[str]) -> None:
-    """Run one verb and print what it found as JSON.
+    """Run one command and print its result as JSON.
 
     Args:
-        args: The verb and its options.
+        args: The command's name and its options.
 
     Raises:
-        SystemExit: With 1 if ``verify`` found something wrong, with 2 if the words are off.
+        SystemExit: With status 1 if ``verify`` found a fault, with status 2 if the arguments are
+            wrong.
     """
     from jsonargparse import auto_cli
 
     try:
-        found: Any = auto_cli(
-            VERBS, args=list(args), prog="python -m lightning_sd critique", as_positional=True
+        result: Any = auto_cli(
+            COMMANDS, args=list(args), prog="python -m lightning_sd critique", as_positional=True
         )
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
-    plain = asdict(found) if is_dataclass(found) and not isinstance(found, type) else found
+    plain = asdict(result) if is_dataclass(result) and not isinstance(result, type) else result
     print(json.dumps(plain, indent=1, default=str))
-    if args[0] == "verify" and found:
+    if args[0] == "verify" and result:
         sys.exit(1)

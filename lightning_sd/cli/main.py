@@ -26,7 +26,11 @@ import lightning_sd.modules.self_distill
 import lightning_sd.modules.supervised
 import lightning_sd.objectives
 import lightning_sd.rollout
-import lightning_sd.tasks
+import lightning_sd.tasks.dataset
+import lightning_sd.tasks.programs
+import lightning_sd.tasks.reasoning_gym
+import lightning_sd.tasks.rubric_writing
+import lightning_sd.tasks.stream
 import lightning_sd.teachers  # noqa: F401
 from lightning_sd.cli.trainer import Trainer
 from lightning_sd.contexts import TeacherContext

@@ -7,7 +7,11 @@ from dataclasses import asdict
 
 # Imported so that the command line may name their classes without their paths.
 import lightning_sd.rollout
-import lightning_sd.tasks  # noqa: F401
+import lightning_sd.tasks.dataset
+import lightning_sd.tasks.programs
+import lightning_sd.tasks.reasoning_gym
+import lightning_sd.tasks.rubric_writing
+import lightning_sd.tasks.stream  # noqa: F401
 from lightning_sd.contexts.rubrics.generate import Generator, write_rubrics
 from lightning_sd.contexts.rubrics.store import TextStore
 from lightning_sd.contexts.rubrics.wording import DESIGN

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
 from lightning_sd.__main__ import main
+from lightning_sd.critique.cache.cache import CritiqueCache
 from tests.cli.test_main import QUICK
 
 
@@ -45,7 +48,19 @@ def test_what_is_not_there_is_one_line_and_no_traceback(run, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         run("critique", "stats", str(tmp_path / "nowhere"))
     assert stopped.value.code == 2
-    assert "There is no critique cache" in capsys.readouterr().err
+    assert "there is no critique cache" in capsys.readouterr().err
+
+
+def test_stats_of_a_cache_load_no_torch(tmp_path):
+    CritiqueCache(tmp_path)
+    code = (
+        "import sys, lightning_sd.__main__ as m\n"
+        f"sys.argv = ['lightning_sd', 'critique', 'stats', {str(tmp_path)!r}]\n"
+        "m.main()\n"
+        "loaded = {'torch', 'lightning', 'transformers', 'datasets'} & set(sys.modules)\n"
+        "assert not loaded, loaded"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
 def test_an_unknown_verb_is_refused(run, capsys):

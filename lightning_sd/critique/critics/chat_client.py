@@ -106,15 +106,20 @@ class ChatClient:
     """When set, waiting requests give up."""
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if "@" in parts.netloc or parts.query:
+        # The messages never quote the URL: whatever is wrong with it, it may hold a password.
+        if any(mark in self.url for mark in "@?#"):
             raise ValueError(
-                "url: it holds a password or a query, which would be written to configs and "
-                "checkpoints. Put the key into an environment variable and name that variable in "
-                "api_key_env."
+                "url: it holds a password, a query or a fragment, which would be written to "
+                "configs, logs and checkpoints. Put the key into an environment variable and name "
+                "that variable in api_key_env."
             )
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"url={self.url!r}: write it as http://host:port/v1.")
+        try:
+            parts = urlsplit(self.url)
+            valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # a malformed port or IPv6 address
+            valid = False
+        if not valid:
+            raise ValueError("url: it is not an HTTP URL. Write it as http://host:port/v1.")
 
     def check_key(self) -> None:
         """Check that the environment variable of the key is set.

@@ -51,12 +51,13 @@ def list_public_names(room: str) -> str:
     """Write one mkdocstrings directive per public name of a room of the package.
 
     Args:
-        room: Full name of a module: one that ``lightning_sd`` takes names from, or any other with
-            an ``__all__``.
+        room: Full name of a module: one that ``lightning_sd`` exports names from, or any other
+            with an ``__all__``.
     """
     import lightning_sd
 
-    names = lightning_sd._HOMES.get(room) or importlib.import_module(room).__all__
+    top = lightning_sd._HOMES.get(room, ())
+    names = dict.fromkeys((*top, *getattr(importlib.import_module(room), "__all__", ())))
     return "\n\n".join(f"::: {room}.{name}" for name in names)
 
 

@@ -28,7 +28,7 @@ RUBRICS = {
         },
     },
     "data": {
-        "init_args": {"critic": None, "task": {"class_path": "RubricTask", "init_args": SIZES}}
+        "init_args": {"critic": None, "task": {"class_path": "CreatureTask", "init_args": SIZES}}
     },
 }
 

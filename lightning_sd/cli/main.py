@@ -32,8 +32,10 @@ import lightning_sd.tasks.reasoning_gym
 import lightning_sd.tasks.rubric_writing
 import lightning_sd.tasks.stream
 import lightning_sd.teachers  # noqa: F401
+from lightning_sd.cli.guards import RedactingParser, install_yaml_guard
 from lightning_sd.cli.trainer import Trainer
 from lightning_sd.contexts import TeacherContext
+from lightning_sd.text.cleaning import hide_credentials
 
 PROGRAM = "python -m lightning_sd"
 DESCRIPTION = (
@@ -56,6 +58,20 @@ class SelfDistillCLI(LightningCLI):
         parser.add_lightning_class_args(
             TeacherContext, "teacher_context", subclass_mode=True, required=False
         )
+
+    def instantiate_classes(self) -> None:
+        """Build model, data and trainer. An error that quotes a URL's password is raised without.
+
+        Raises:
+            ValueError: An option of one of the classes is refused.
+        """
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            message = hide_credentials(str(error))
+            if message == str(error):
+                raise
+            raise ValueError(message) from None
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Any:
         # Without a teacher_context Lightning would put a None among the callbacks.
@@ -115,12 +131,14 @@ def main(args: Sequence[str] | None = None) -> SelfDistillCLI:
     Returns:
         The CLI, with its trainer, model and data module.
     """
+    install_yaml_guard()
     return SelfDistillCLI(
         LightningModule,
         LightningDataModule,
         subclass_mode_model=True,
         subclass_mode_data=True,
         trainer_class=Trainer,
+        parser_class=RedactingParser,
         auto_configure_optimizers=False,
         seed_everything_default=1,
         save_config_kwargs={"overwrite": True},

@@ -1,4 +1,4 @@
-"""Replace characters that crash a later stage or control a terminal."""
+"""Make texts from outside safe: no characters that crash or control, no passwords in URLs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from lightning_sd.types import Question
 # C0 and C1 controls and DEL except tab, line feed and carriage return, and all surrogates: in a
 # Python string every surrogate is a lone one.
 _UNSAFE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s'\"]*@")
 _LONE_RETURN = re.compile(r"\r(?!\n)")
 
 T = TypeVar("T")
@@ -53,6 +54,16 @@ def clean_value(value: T) -> T:
     """
     cleaned: T = _clean(value)
     return cleaned
+
+
+def hide_credentials(text: str) -> str:
+    """Replace the user and password of each URL in a text.
+
+    Example:
+        >>> hide_credentials("no answer from http://me:secret@host/v1")
+        'no answer from http://***@host/v1'
+    """
+    return _CREDENTIALS.sub("***@", text)
 
 
 def clean_question(question: Question) -> Question:

@@ -104,3 +104,13 @@ def test_missing_columns_are_named(tmp_path):
 def test_bounds_are_shares():
     with pytest.raises(ValueError, match="max_solver=5"):
         Bounds(max_solver=5)
+
+
+@pytest.mark.parametrize("name", ["../../evil", "/etc/passwd", "a/b", "..", "\x1b[2J"])
+def test_ids_name_no_files(tmp_path, name):
+    source = write(tmp_path / "a.jsonl", rows(name, **GOOD))
+    filter_attempts(source, tmp_path / "folder" / "out")
+    files = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    assert files == {"a.jsonl", "folder/out/train.jsonl", "folder/out/README.md"}
+    # JSON escapes control characters, so a terminal that shows the file stays as it is.
+    assert "\x1b" not in (tmp_path / "folder" / "out" / "train.jsonl").read_text()

@@ -1,5 +1,6 @@
 import datetime
 import sqlite3
+from dataclasses import replace
 
 import pytest
 
@@ -143,3 +144,14 @@ def test_import_of_something_else(tmp_path):
     with pytest.raises(ValueError, match=r"critique.* missing"):
         import_cache(tmp_path, tmp_path / "a.parquet")
     assert not (tmp_path / "critiques.sqlite").exists()
+
+
+def test_ids_name_no_files(tmp_path):
+    cache = CritiqueCache(tmp_path / "a")
+    question = replace(request().question, id="../../evil")
+    cache.put_many(ME, [(replace(request(), question=question), echo(request()))])
+    export_cache(tmp_path / "a", tmp_path / "b" / "c.parquet")
+    import_cache(tmp_path / "d", tmp_path / "b" / "c.parquet")
+    assert next(read_entries(CritiqueCache(tmp_path / "d"))).request.question.id == "../../evil"
+    assert {p.name for p in tmp_path.iterdir()} == {"a", "b", "d"}
+    assert not (tmp_path.parent / "evil").exists()

@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 from torch import nn
 
-FUNCTIONAL_RATES = ("attention_dropout", "activation_dropout", "dropout", "layerdrop")
-"""Attributes from which modules read the rate of a functional dropout."""
+from lightning_sd.models.configs import iterate_configs
+
+RATE = re.compile(r"dropout|pdrop|drop_prob|drop_rate|layerdrop|jitter")
+"""Names under which modules and configurations keep the rate of a dropout or of a jitter."""
 
 
 def disable_dropout(model: nn.Module) -> None:
-    """Set all dropout rates of a model to 0, in place."""
+    """Set all dropout and jitter rates of a model to 0, in place.
+
+    Covers dropout modules, rates in attributes of modules (functional dropout, layer drop, router
+    jitter), and rates in the model's configuration, which some models read in every forward pass.
+    A model that is saved afterwards has these rates in its ``config.json``.
+
+    Args:
+        model: The model, before adapters with a dropout of their own are added.
+    """
     for module in model.modules():
-        if isinstance(module, nn.Dropout):
+        if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = 0.0
-        for name in FUNCTIONAL_RATES:
-            if isinstance(getattr(module, name, None), float):
-                setattr(module, name, 0.0)
+        for name in _list_rates(vars(module)):
+            setattr(module, name, 0.0)
+    for config in iterate_configs(getattr(model, "config", None)):
+        for name in _list_rates(vars(config)):
+            setattr(config, name, 0.0)
+
+
+def _list_rates(values: dict[str, Any]) -> list[str]:
+    return [
+        name
+        for name, value in values.items()
+        if isinstance(value, float) and value > 0 and RATE.search(name)
+    ]

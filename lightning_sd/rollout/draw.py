@@ -45,7 +45,9 @@ def draw(weights: Tensor, generator: torch.Generator) -> Tensor:
 def _invert(cumulative: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
     """Bound the level, and find the first entry above it; both ``[rows, 1]``."""
     level = torch.minimum(level.clamp(min=0), cumulative[:, -1:] * BELOW)
-    return level, torch.searchsorted(cumulative, level, right=True)
+    # NaN weights give an index beyond the end; the caller finds the NaN in the log-probability.
+    index = torch.searchsorted(cumulative, level, right=True)
+    return level, index.clamp_(max=cumulative.shape[-1] - 1)
 
 
 def find_excluded_tokens(logits: Tensor, *, top_k: int, top_p: float) -> Tensor | None:

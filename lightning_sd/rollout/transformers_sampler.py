@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lightning_sd.models.cache import get_cache_argument, left_pad
-from lightning_sd.models.media import collect_media_inputs
+from lightning_sd.models.finite import raise_non_finite_logits
+from lightning_sd.models.limits import check_lengths
+from lightning_sd.models.probing import eval_mode
 from lightning_sd.rollout.base import Completion, Sampler
+from lightning_sd.rollout.decoding import Decoding, find_groups, plan_decoding
 from lightning_sd.rollout.draw import draw, find_excluded_tokens
 from lightning_sd.rollout.packed import use_packed_linears
 
@@ -60,22 +60,47 @@ class TransformersSampler(Sampler):
         stop_ids: Sequence[int],
         generator: torch.Generator,
     ) -> list[Completion]:
-        """Sample from each prompt; see :meth:`Sampler.sample`."""
-        with rollout_mode(model), use_packed_linears(model, len(prompts) * samples):
-            state = _Decoding.prefill(model, prompts, samples)
-            rows = _Rows(len(prompts) * samples, next(model.parameters()).device)
-            stops = torch.tensor(list(stop_ids), device=rows.alive.device)
-            for step in range(self.max_new_tokens):
-                ids, logprobs = self.pick(state.logits, generator)
-                running = rows.add(ids, logprobs, stops)
-                if not running or step + 1 == self.max_new_tokens:
-                    break
-                keep = rows.shrink(running)
-                if keep is not None:
-                    state.select(keep)
-                    ids = ids[keep]
-                state.advance(model, ids)
-        return rows.completions(samples)
+        """Sample from each prompt; see :meth:`Sampler.sample`.
+
+        Raises:
+            ValueError: The model is not causal, or a prompt and its completion can be longer than
+                the model allows.
+            FloatingPointError: The logits are NaN or infinite.
+        """
+        check_lengths(model, prompts, self.max_new_tokens)
+        plan = plan_decoding(model)
+        completions: list[Completion] = []
+        with eval_mode(model), use_packed_linears(model, len(prompts) * samples):
+            for group in find_groups(model, plan, prompts):
+                state = plan.prefill(model, [prompts[i] for i in group], samples)
+                completions += self._decode(model, state, group, samples, stop_ids, generator)
+        return sorted(completions, key=lambda completion: completion.prompt)
+
+    def _decode(
+        self,
+        model: nn.Module,
+        state: Decoding,
+        group: Sequence[int],
+        samples: int,
+        stop_ids: Sequence[int],
+        generator: torch.Generator,
+    ) -> list[Completion]:
+        """Sample the completions of one group of prompts."""
+        rows = _Rows(len(group) * samples, state.logits.device)
+        stops = torch.tensor(list(stop_ids), device=state.logits.device)
+        for step in range(self.max_new_tokens):
+            ids, logprobs = self.pick(state.logits, generator)
+            running = rows.add(ids, logprobs, stops)
+            if running < 0:
+                raise_non_finite_logits(model)
+            if not running or step + 1 == self.max_new_tokens:
+                break
+            keep = rows.shrink(running)
+            if keep is not None:
+                state.select(keep)
+                ids = ids[keep]
+            state.advance(model, ids)
+        return rows.list_completions(group, samples)
 
     def pick(self, logits: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw one token per row.
@@ -104,74 +129,6 @@ class TransformersSampler(Sampler):
         return ids, (weights.gather(-1, ids.unsqueeze(-1)).squeeze(-1) / total).log_()
 
 
-@contextmanager
-def rollout_mode(model: nn.Module) -> Iterator[None]:
-    """Put a model into eval mode, and restore each submodule's mode afterwards.
-
-    In train mode with gradient checkpointing, transformers ignores the key-value cache and decodes
-    wrong tokens without an error (transformers issue 36051).
-    """
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
-
-
-@dataclass
-class _Decoding:
-    """The state for the next forward pass, with one entry per active row."""
-
-    logits: Tensor
-    cache: Any
-    mask: Tensor | None
-    positions: Tensor
-
-    @classmethod
-    def prefill(cls, model: nn.Module, prompts: Sequence[Sequence[int]], samples: int) -> _Decoding:
-        device = next(model.parameters()).device
-        ids, mask, positions = left_pad(prompts, device)
-        # Imported here because transformers takes seconds to import.
-        from lightning_sd.models.growing_cache import make_growing_cache
-
-        cache = make_growing_cache(getattr(model, "config", None))
-        out = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            use_cache=True,
-            logits_to_keep=1,
-            **collect_media_inputs(prompts, device),
-            **{get_cache_argument(model): cache},
-        )
-        cache.batch_repeat_interleave(samples)
-        return cls(
-            out.logits[:, -1].repeat_interleave(samples, 0),
-            cache,
-            None if mask is None else mask.repeat_interleave(samples, 0),
-            (positions[:, -1] + 1).repeat_interleave(samples, 0),
-        )
-
-    def select(self, rows: Tensor) -> None:
-        self.cache.batch_select_indices(rows)
-        self.mask = self.mask if self.mask is None else self.mask[rows]
-        self.positions = self.positions[rows]
-
-    def advance(self, model: nn.Module, ids: Tensor) -> None:
-        if self.mask is not None:
-            self.mask = torch.cat([self.mask, self.mask.new_ones(len(ids), 1)], 1)
-        out = model(
-            input_ids=ids.unsqueeze(1),
-            attention_mask=self.mask,
-            position_ids=self.positions.unsqueeze(1),
-            use_cache=True,
-            **{get_cache_argument(model): self.cache},
-        )
-        self.logits, self.positions = out.logits[:, -1], self.positions + 1
-
-
 @dataclass
 class _Rows:
     """The tokens sampled so far; ``live`` maps the rows of the batch to completions."""
@@ -187,7 +144,11 @@ class _Rows:
         self.lengths = torch.zeros(self.number, dtype=torch.long, device=self.device)
 
     def add(self, ids: Tensor, logprobs: Tensor, stops: Tensor) -> int:
-        """Append one token per active row; return the number of unfinished completions."""
+        """Append one token per active row.
+
+        Returns:
+            The number of unfinished completions; -1 if a log-probability is NaN.
+        """
         for store, values in ((self.ids, ids), (self.logprobs, logprobs)):
             column = torch.zeros(self.number, dtype=values.dtype, device=self.device)
             column[self.live] = values
@@ -195,7 +156,8 @@ class _Rows:
         running = self.alive[self.live]
         self.lengths[self.live] += running.long()
         self.alive[self.live] = running & ~torch.isin(ids, stops)
-        return int(self.alive.sum())
+        # One transfer from the device answers both questions.
+        return int(torch.where(logprobs.isnan().any(), -1, self.alive.sum()))
 
     def shrink(self, running: int) -> Tensor | None:
         """Return the rows to keep, or None if too few are finished to be worth a copy."""
@@ -205,12 +167,13 @@ class _Rows:
         self.live = self.live[keep]
         return keep
 
-    def completions(self, samples: int) -> list[Completion]:
+    def list_completions(self, prompts: Sequence[int], samples: int) -> list[Completion]:
+        """Return the completions, ``samples`` for each prompt of the group."""
         ids, logprobs = torch.stack(self.ids, 1).tolist(), torch.stack(self.logprobs, 1).tolist()
         lengths, alive = self.lengths.tolist(), self.alive.tolist()
         return [
             Completion(
-                prompt=row // samples,
+                prompt=prompts[row // samples],
                 ids=tuple(ids[row][: lengths[row]]),
                 logprobs=tuple(logprobs[row][: lengths[row]]),
                 finished=not alive[row],

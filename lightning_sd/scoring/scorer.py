@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from lightning_sd.models.cache import get_causal_lm
 from lightning_sd.models.media import collect_media_inputs, has_media
 from lightning_sd.scoring.head import Head, get_head
 from lightning_sd.scoring.layout import CALL_COST, Ids, bucket_rows, pack_rows
+from lightning_sd.scoring.plan import ScoringPlan, plan_scoring
 from lightning_sd.scoring.prefix import compute_shared_hidden
 from lightning_sd.scoring.sharing import SharedRows, find_cheapest_sharing
 
@@ -62,8 +63,7 @@ class Scorer:
         self.model = model
         self.share_prompts = share_prompts
         self.call_cost = call_cost
-        self._head_checked = False
-        self._split: tuple[nn.Module, nn.Linear] | None = None
+        self._plan: ScoringPlan | None = None
 
     def score(self, prompts: Sequence[Ids], completions: Sequence[Ids]) -> Scores:
         """Compute the hidden states that predict each completion token.
@@ -81,28 +81,33 @@ class Scorer:
         Raises:
             ValueError: A prompt is empty, so that nothing predicts the first completion token.
         """
-        if not self._head_checked:
-            self._find_head()
-        if self._split is None:
-            return Scores(self._forward_rows(prompts, completions, self._compute_logits), None)
-        backbone, linear = self._split
-        if has_media(prompts):
-            # The text decoder takes no sounds; the whole model without its head does.
-            backbone = get_causal_lm(self.model).base_model
-        shared = self._find_shared(prompts, completions)
-        if shared is not None:
-            hidden = compute_shared_hidden(
-                backbone, get_causal_lm(self.model).config, shared, [len(c) for c in completions]
+        if self._plan is None:
+            self._plan = plan_scoring(self.model)
+        plan, lengths = self._plan, [len(c) for c in completions]
+        _check_row_lengths(plan, prompts, completions)
+        if plan.split is None:
+            return Scores(
+                self._forward_rows(plan, prompts, completions, self._compute_logits), None
             )
+        config = get_causal_lm(self.model).config
+        # The text decoder takes no sounds; the whole model without its head does.
+        media = has_media(prompts)
+        backbone = get_causal_lm(self.model).base_model if media else plan.split.backbone
+        shared = self._find_shared(plan, prompts, completions)
+        if shared is not None:
+            hidden = compute_shared_hidden(backbone, config, shared, lengths)
         else:
             hidden = self._forward_rows(
+                plan,
                 prompts,
                 completions,
                 lambda **inputs: backbone(**inputs, use_cache=False).last_hidden_state,
             )
-        return Scores(hidden, get_head(linear, get_causal_lm(self.model).config))
+        return Scores(hidden, get_head(plan.split.linear, plan.split.scaling))
 
-    def _find_shared(self, prompts: Sequence[Ids], completions: Sequence[Ids]) -> SharedRows | None:
+    def _find_shared(
+        self, plan: ScoringPlan, prompts: Sequence[Ids], completions: Sequence[Ids]
+    ) -> SharedRows | None:
         """Split rows into shared prefixes and tails; None to encode whole rows."""
         # With checkpointing the backward pass would fill the cache a second time. This holds for
         # calls without gradients too, so that student and teacher have the same layout.
@@ -110,13 +115,18 @@ class Scorer:
             module.training and getattr(module, "gradient_checkpointing", False)
             for module in self.model.modules()
         )
-        whole = all(len(prompt) for prompt in prompts) and all(len(c) for c in completions)
-        if not self.share_prompts or checkpointing or not whole:
+        empty = not (prompts and all(map(len, prompts)) and all(map(len, completions)))
+        longest = max(
+            (len(p) + len(c) for p, c in zip(prompts, completions, strict=True)), default=0
+        )
+        switches = plan.rope_switch is not None and longest > plan.rope_switch
+        if not (self.share_prompts and plan.shared) or checkpointing or empty or switches:
             return None
         return find_cheapest_sharing(prompts, completions, call_cost=self.call_cost)
 
     def _forward_rows(
         self,
+        plan: ScoringPlan,
         prompts: Sequence[Ids],
         completions: Sequence[Ids],
         forward: Callable[..., Tensor],
@@ -125,7 +135,7 @@ class Scorer:
         device = next(self.model.parameters()).device
         lengths = [len(p) + len(c) for p, c in zip(prompts, completions, strict=True)]
         parts: dict[int, Tensor] = {}
-        for rows in bucket_rows(lengths, call_cost=self.call_cost):
+        for rows in _group_rows(plan, lengths, self.call_cost):
             row_completions = [completions[row] for row in rows]
             row_prompts = [prompts[row] for row in rows]
             batch, keep = pack_rows(row_prompts, row_completions, device)
@@ -138,23 +148,27 @@ class Scorer:
         logits: Tensor = self.model(**inputs).logits
         return logits
 
-    @torch.no_grad()
-    def _find_head(self) -> None:
-        """Split the model into backbone and head if they reproduce the model's logits."""
-        self._head_checked = True
-        base = get_causal_lm(self.model)
-        linear = base.get_output_embeddings() if hasattr(base, "get_output_embeddings") else None
-        backbone = base.get_decoder() if hasattr(base, "get_decoder") else None
-        if type(linear) is not nn.Linear or backbone is None or backbone is base:
-            return
-        probe = torch.arange(1, 5, device=linear.weight.device).unsqueeze(0) % linear.out_features
-        expected = self.model(input_ids=probe).logits.float()
-        hidden = backbone(input_ids=probe, use_cache=False).last_hidden_state
-        split = get_head(linear, base.config)(hidden).float()
-        if torch.allclose(split, expected, rtol=1e-2, atol=1e-2 * expected.abs().max().item()):
-            self._split = (backbone, linear)
-        else:
-            rank_zero_warn(
-                f"{type(base).__name__} computes its logits from the last hidden state in an "
-                "unknown way. Scoring works, but needs memory for the logits of whole sequences."
+
+def _group_rows(plan: ScoringPlan, lengths: Sequence[int], call_cost: int) -> list[list[int]]:
+    """Group the rows that may be in one batch."""
+    sides: dict[Any, list[int]] = {}
+    for row, length in enumerate(lengths):
+        above = plan.rope_switch is not None and length > plan.rope_switch
+        sides.setdefault(above if plan.padded else length, []).append(row)
+    return [
+        [side[i] for i in group]
+        for side in sides.values()
+        for group in bucket_rows([lengths[row] for row in side], call_cost=call_cost)
+    ]
+
+
+def _check_row_lengths(
+    plan: ScoringPlan, prompts: Sequence[Ids], completions: Sequence[Ids]
+) -> None:
+    for prompt, completion in zip(prompts, completions, strict=True):
+        if plan.max_length is not None and len(prompt) + len(completion) > plan.max_length:
+            raise ValueError(
+                f"A prompt of {len(prompt)} tokens and its completion of {len(completion)} are "
+                f"longer than the model's {plan.max_length} (max_position_embeddings): shorten the "
+                "context that the teacher sees, or the completions."
             )

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from lightning_sd.models import LoRA
 from lightning_sd.models.lora import add_lora
+from lightning_sd.models.probing import eval_mode
 from lightning_sd.rollout import Completion, TransformersSampler
-from lightning_sd.rollout.transformers_sampler import rollout_mode
 from lightning_sd.scoring import Scorer
 
 PROMPTS = [[5, 6], [7, 8, 9, 10, 11, 12, 13], [14], [15, 16, 17], [200, 3], [90, 91, 92, 93]]
@@ -109,10 +109,10 @@ def test_every_submodule_s_mode_is_restored_even_after_an_error(make_llama: Any)
     model.model.layers[1].eval()
     before = [module.training for module in model.modules()]
     assert len(set(before)) == 2
-    with rollout_mode(model):
+    with eval_mode(model):
         assert not any(module.training for module in model.modules())
     assert [module.training for module in model.modules()] == before
-    with pytest.raises(RuntimeError, match="broken"), rollout_mode(model):
+    with pytest.raises(RuntimeError, match="broken"), eval_mode(model):
         raise RuntimeError("broken")
     assert [module.training for module in model.modules()] == before
 

@@ -1,0 +1,1 @@
+"""Which causal families of transformers are sampled and scored exactly."""

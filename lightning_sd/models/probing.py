@@ -1,0 +1,151 @@
+"""Measure on short rows what a model's forward pass supports.
+
+Architectures differ in what they do with padding and caches, and some ignore a cache without an
+error. Samplers and scorers therefore compare their fast paths with the model's plain forward pass
+over one row, once per model, before they use them.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_sd.models.cache import get_causal_lm
+from lightning_sd.models.configs import iterate_configs
+from lightning_sd.models.finite import raise_non_finite_logits
+
+PROMPT_LENGTHS = (7, 7, 4)
+CONTINUATION = 5
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 2e-3}
+"""Largest error of logits relative to their spread; the default below is for half precision."""
+HALF_TOLERANCE = 8e-2
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put a model into eval mode, and restore each submodule's mode afterwards.
+
+    In train mode with gradient checkpointing, transformers ignores the key-value cache and decodes
+    wrong tokens without an error (transformers issue 36051).
+    """
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def accepts(model: nn.Module, name: str) -> bool:
+    """Return whether a model's forward pass has an argument of this name."""
+    return name in inspect.signature(get_causal_lm(model).forward).parameters
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Short rows, and the logits that the plain forward pass gives for each of them."""
+
+    prompts: list[list[int]]
+    completions: list[list[int]]
+    logits: list[Tensor]
+    """The logits that predict each row's completion and the token after it,
+    ``[CONTINUATION + 1, vocab]``."""
+
+    def matches(self, logits: Sequence[Tensor], rows: Sequence[int] | None = None) -> bool:
+        """Return whether a fast path gives the same logits.
+
+        Args:
+            logits: One tensor per row, ``[steps, vocab]``, from the first completion token on.
+            rows: The rows; None for all in order.
+        """
+        chosen = range(len(self.prompts)) if rows is None else rows
+        pairs = zip(logits, chosen, strict=True)
+        return all(agree(part, self.logits[row][: len(part)]) for part, row in pairs)
+
+
+def agree(logits: Tensor, expected: Tensor) -> bool:
+    """Return whether logits are equal up to rounding errors.
+
+    In half precision the median token decides, because rounding may send a token to another expert.
+
+    Args:
+        logits: ``[tokens, vocab]``.
+        expected: ``[tokens, vocab]``.
+    """
+    wide, reference = logits.double(), expected.double()
+    finite = reference.isfinite()
+    if logits.shape != expected.shape or not bool((wide.isfinite() == finite).all()):
+        return False
+    spread = reference[finite].std().clamp(min=1e-12)
+    errors = (wide - reference).masked_fill(~finite, 0.0).abs().amax(-1) / spread
+    tolerance = TOLERANCE.get(expected.dtype)
+    if tolerance is None or torch.is_autocast_enabled(logits.device.type):
+        return bool(errors.median() < HALF_TOLERANCE)
+    return bool(errors.max() < tolerance)
+
+
+@torch.no_grad()
+def make_probe(model: nn.Module) -> Probe:
+    """Run the plain forward pass over short rows, one row at a time.
+
+    Args:
+        model: A causal language model, in eval mode.
+
+    Raises:
+        ValueError: The model is not causal: a token's logits depend on later tokens.
+        FloatingPointError: Logits are NaN or infinite.
+    """
+    first = compute_logits(model, [[1]])
+    vocab = first.shape[-1]
+    ids = _choose_ids(model, vocab)
+    prompts, completions, logits = [], [], []
+    for number, length in enumerate(PROMPT_LENGTHS):
+        row = [ids[(5 * number + 3 * i + i * i) % len(ids)] for i in range(length + CONTINUATION)]
+        whole = compute_logits(model, [row])[0]
+        if bool(whole.isnan().any()) or bool((whole == torch.inf).any()):
+            raise_non_finite_logits(model)
+        if not agree(compute_logits(model, [row[:length]])[0], whole[:length]):
+            raise ValueError(
+                f"{type(get_causal_lm(model)).__name__} is not causal: the logits of a token "
+                "depend on later tokens. Configure it as a decoder (is_decoder=True), or choose "
+                "another model."
+            )
+        prompts.append(row[:length])
+        completions.append(row[length:])
+        logits.append(whole[length - 1 :])
+    return Probe(prompts, completions, logits)
+
+
+def compute_logits(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
+    """Run the plain forward pass over rows, padded on the right with the token 0.
+
+    Args:
+        model: The model.
+        rows: Token ids.
+
+    Returns:
+        ``[rows, longest, vocab]``.
+    """
+    longest = max(map(len, rows))
+    ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])
+    kwargs: dict[str, Any] = {"use_cache": False} if accepts(model, "use_cache") else {}
+    logits: Tensor = model(input_ids=ids.to(next(model.parameters()).device), **kwargs).logits
+    return logits
+
+
+def _choose_ids(model: nn.Module, vocab: int) -> list[int]:
+    """Choose token ids that have no special meaning in the model's configuration."""
+    special: set[int] = set()
+    for config in iterate_configs(getattr(get_causal_lm(model), "config", None)):
+        for name, value in vars(config).items():
+            if name.endswith(("token_id", "token_index", "pad_index")):
+                special.update(value if isinstance(value, (list, tuple)) else [value])
+    start = vocab // 4
+    return [i for i in range(start, min(vocab, start + 200)) if i not in special] or [1]

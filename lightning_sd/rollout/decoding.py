@@ -1,0 +1,242 @@
+"""Decode step by step, with a key-value cache where it gives the model's own logits."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor, nn
+
+from lightning_sd.models.cache import get_cache_argument, get_causal_lm, left_pad
+from lightning_sd.models.limits import find_rope_switch
+from lightning_sd.models.media import collect_media_inputs, has_media
+from lightning_sd.models.probing import Probe, accepts, compute_logits, eval_mode, make_probe
+
+log = logging.getLogger(__name__)
+
+Prompts = Sequence[Sequence[int]]
+
+
+class Decoding(Protocol):
+    """The state between two decoding steps, with one entry per active row."""
+
+    logits: Tensor
+    """Logits of the next token, ``[rows, vocab]``."""
+
+    def select(self, rows: Tensor) -> None:
+        """Keep the rows with these indices."""
+
+    def advance(self, model: nn.Module, ids: Tensor) -> None:
+        """Append one token per row, ``[rows]``, and compute the next logits."""
+
+
+@dataclass(frozen=True)
+class DecodingPlan:
+    """How a model decodes exactly."""
+
+    cached: bool
+    """Whether a key-value cache (or a recurrent state) is used; if not, each step computes the
+    whole rows again."""
+    padded: bool
+    """Whether rows of different lengths may be in one batch."""
+
+    def group(self, prompts: Prompts, switch: int | None) -> list[list[int]]:
+        """Group the prompts that may be decoded together.
+
+        Args:
+            prompts: Token ids of each prompt.
+            switch: Length at which the model's positions change; the two sides are separate groups.
+
+        Returns:
+            Indices of the prompts of each group.
+        """
+        groups: dict[Any, list[int]] = {}
+        for i, prompt in enumerate(prompts):
+            side = switch is not None and len(prompt) > switch
+            groups.setdefault(side if self.padded else len(prompt), []).append(i)
+        return list(groups.values())
+
+    def prefill(self, model: nn.Module, prompts: Prompts, samples: int) -> Decoding:
+        """Compute the logits after each prompt once, and repeat the state for its samples."""
+        start = CachedDecoding.prefill if self.cached else PlainDecoding.prefill
+        return start(model, prompts, samples)
+
+
+_PLANS: WeakKeyDictionary[nn.Module, DecodingPlan] = WeakKeyDictionary()
+
+
+def plan_decoding(model: nn.Module) -> DecodingPlan:
+    """Find the fastest way to decode that gives the logits of the model's plain forward pass.
+
+    Compares, on short rows and once per model: a cache with padded rows, a cache with rows of equal
+    length, no cache with padded rows. Without these, rows of equal length are computed whole.
+
+    Args:
+        model: The model.
+
+    Raises:
+        ValueError: The model is not causal.
+    """
+    if model not in _PLANS:
+        with eval_mode(model), torch.no_grad():
+            _PLANS[model] = _probe_plan(model)
+    return _PLANS[model]
+
+
+def find_groups(model: nn.Module, plan: DecodingPlan, prompts: Prompts) -> list[list[int]]:
+    """Group prompts by the plan; prompts with sounds or images stay together."""
+    if has_media(prompts):
+        return [list(range(len(prompts)))]
+    return plan.group(prompts, find_rope_switch(model))
+
+
+def _probe_plan(model: nn.Module) -> DecodingPlan:
+    probe = make_probe(model)
+    name = type(get_causal_lm(model)).__name__
+    if _try(lambda: _decodes(model, probe, [0, 1, 2], CachedDecoding.prefill)):
+        return DecodingPlan(cached=True, padded=True)
+    if _try(lambda: _decodes(model, probe, [0, 1], CachedDecoding.prefill)):
+        _report(f"{name} does not support padded prompts: prompts of equal length decode together.")
+        return DecodingPlan(cached=True, padded=False)
+    _report(
+        f"{name} decodes without a cache, because its cached steps differ from its forward pass "
+        "over the whole row: each step computes the rows again."
+    )
+    padded = _try(lambda: _decodes(model, probe, [0, 1, 2], PlainDecoding.prefill))
+    return DecodingPlan(cached=False, padded=padded)
+
+
+@rank_zero_only
+def _report(text: str) -> None:
+    log.warning(text)
+
+
+def _try(check: Callable[[], bool]) -> bool:
+    """Run a check; a model that raises an error in it does not pass."""
+    try:
+        return check()
+    except Exception as error:
+        log.debug("A way to decode fails with %r.", error)
+        return False
+
+
+def _decodes(
+    model: nn.Module, probe: Probe, rows: list[int], prefill: Callable[..., Decoding]
+) -> bool:
+    """Return whether decoding the probe's rows, moved around on the way, gives its logits."""
+    device = next(model.parameters()).device
+    state = prefill(model, [probe.prompts[row] for row in rows], 2)
+    active = [row for row in rows for _ in range(2)]
+    kept: dict[int, list[Tensor]] = {row: [] for row in rows}
+    for step in range(len(probe.completions[0]) + 1):
+        for row in rows:
+            kept[row].append(state.logits[active.index(row)])
+        if step == 1:
+            order = [*range(1, len(active), 2)][::-1]
+            state.select(torch.tensor(order, device=device))
+            active = [active[i] for i in order]
+        if step < len(probe.completions[0]):
+            ids = [probe.completions[row][step] for row in active]
+            state.advance(model, torch.tensor(ids, device=device))
+    return probe.matches([torch.stack(kept[row]) for row in rows], rows)
+
+
+@dataclass
+class CachedDecoding:
+    """Decodes with a key-value cache or recurrent states, prompts padded on the left."""
+
+    logits: Tensor
+    cache: Any
+    mask: Tensor | None
+    positions: Tensor
+
+    @classmethod
+    def prefill(cls, model: nn.Module, prompts: Prompts, samples: int) -> CachedDecoding:
+        """Encode each prompt once."""
+        # Imported here because transformers takes seconds to import.
+        from lightning_sd.models.growing_cache import make_growing_cache
+
+        device = next(model.parameters()).device
+        ids, mask, positions = left_pad(prompts, device)
+        state = cls(
+            ids.new_empty(0), make_growing_cache(getattr(model, "config", None)), mask, positions
+        )
+        extra: dict[str, Any] = dict(collect_media_inputs(prompts, device))
+        if accepts(model, "logits_to_keep"):
+            extra["logits_to_keep"] = 1
+        state._forward(model, ids, **extra)
+        state.positions = positions[:, -1:] + 1
+        rows = torch.arange(len(prompts), device=device).repeat_interleave(samples)
+        state.logits = state.logits[rows]
+        state.select(rows)
+        return state
+
+    def select(self, rows: Tensor) -> None:
+        """Keep the rows with these indices."""
+        self.cache.reorder_cache(rows)
+        self.mask = self.mask if self.mask is None else self.mask[rows]
+        self.positions = self.positions[rows]
+
+    def advance(self, model: nn.Module, ids: Tensor) -> None:
+        """Append one token per row, ``[rows]``, and compute the next logits."""
+        if self.mask is not None:
+            self.mask = torch.cat([self.mask, self.mask.new_ones(len(ids), 1)], 1)
+        self._forward(model, ids.unsqueeze(1))
+        self.positions = self.positions + 1
+
+    def _forward(self, model: nn.Module, ids: Tensor, **extra: Any) -> None:
+        out = model(
+            input_ids=ids,
+            attention_mask=self.mask,
+            position_ids=self.positions,
+            use_cache=True,
+            **extra,
+            **{get_cache_argument(model): self.cache},
+        )
+        self.logits = out.logits[:, -1]
+
+
+@dataclass
+class PlainDecoding:
+    """Decodes without a cache: each step runs the whole rows, padded on the right."""
+
+    logits: Tensor
+    rows: list[list[int]]
+
+    @classmethod
+    def prefill(cls, model: nn.Module, prompts: Prompts, samples: int) -> PlainDecoding:
+        """Run each prompt once.
+
+        Raises:
+            ValueError: A prompt has sounds or images.
+        """
+        if has_media(prompts):
+            raise ValueError(
+                f"{type(get_causal_lm(model)).__name__} needs a working key-value cache to sample "
+                "from prompts with sounds or images."
+            )
+        state = cls(torch.empty(0), [list(prompt) for prompt in prompts])
+        state._forward(model)
+        index = [i for i in range(len(prompts)) for _ in range(samples)]
+        state.logits, state.rows = state.logits[index], [list(state.rows[i]) for i in index]
+        return state
+
+    def select(self, rows: Tensor) -> None:
+        """Keep the rows with these indices."""
+        self.rows = [list(self.rows[i]) for i in rows.tolist()]
+
+    def advance(self, model: nn.Module, ids: Tensor) -> None:
+        """Append one token per row, ``[rows]``, and compute the next logits."""
+        for row, token in zip(self.rows, ids.tolist(), strict=True):
+            row.append(token)
+        self._forward(model)
+
+    def _forward(self, model: nn.Module) -> None:
+        logits = compute_logits(model, self.rows)
+        last = torch.tensor([len(row) - 1 for row in self.rows], device=logits.device)
+        self.logits = logits[torch.arange(len(last), device=logits.device), last]

@@ -117,6 +117,12 @@ SIZES: dict[str, Any] = {
 }
 """Settings by name, for every configuration that has the name."""
 
+LAYER_TYPES = {
+    "linear_attention": ["linear_attention", "full_attention"] * 2,
+    "conv": ["conv", "full_attention"] * 2,
+    "sliding_attention": ["sliding_attention", "full_attention"] * 2,
+}
+
 OVERRIDES: dict[str, dict[str, Any]] = {
     "bamba": {"attn_layer_indices": [1, 3]},
     "qwen3_5_text": {"head_dim": 8},
@@ -126,22 +132,22 @@ OVERRIDES: dict[str, dict[str, Any]] = {
         "num_hidden_layers": None,
     },
     "mamba2": {"num_heads": 8, "head_dim": 8, "hidden_size": 32, "expand": 2},
-    "granitemoehybrid": {"position_embedding_type": "rope"},
-    "lfm2": {"block_auto_adjust_ff_dim": False, "full_attn_idxs": None},
+    "granitemoehybrid": {
+        "position_embedding_type": "rope",
+        "layer_types": LAYER_TYPES["linear_attention"],
+    },
+    "lfm2": {"block_auto_adjust_ff_dim": False, "layer_types": LAYER_TYPES["conv"]},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 6},
     "phi3": {"original_max_position_embeddings": 128},
     "gptj": {"rotary_dim": 4},
     "codegen": {"rotary_dim": 4},
     "xlm": {"causal": True, "is_encoder": False},
-    "zamba2": {"hybrid_layer_ids": [1, 3]},
+    "lfm2_moe": {"layer_types": LAYER_TYPES["conv"]},
+    "zaya": {"num_experts_per_tok": 1},
+    "dots1": {"routed_scaling_factor": 1.0},
+    "reformer": {"axial_pos_embds_dim": [16, 16], "axial_pos_shape": [8, 16]},
 }
 """Settings of single families, by model type; None removes a setting."""
-
-LAYER_TYPES = {
-    "linear_attention": ["linear_attention", "full_attention"] * 2,
-    "conv": ["conv", "full_attention"] * 2,
-    "sliding_attention": ["sliding_attention", "full_attention"] * 2,
-}
 
 
 def list_families() -> list[str]:
@@ -166,6 +172,8 @@ def make_config(kind: str, **changes: Any) -> Any:
     if types and "layer_types" in vars(default):
         present = [name for name in LAYER_TYPES if name in types]
         settings["layer_types"] = LAYER_TYPES[present[0]] if present else [types[0]] * 4
+    if "qk_rope_head_dim" in names:
+        settings |= {"head_dim": SIZES["qk_rope_head_dim"], "num_key_value_heads": 4}
     settings.update(OVERRIDES.get(kind, {}))
     settings.update(changes)
     return cls(**{n: v for n, v in settings.items() if v is not None})
@@ -180,7 +188,7 @@ def make_model(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model: nn.Module = cls._from_config(config)
-        for name, parameter in model.named_parameters():
+        for parameter in model.parameters():
             # Weights that start at zero (gates, biases) would hide what a cache forgets.
             if parameter.ndim == 1 and bool((parameter == 0).all()):
                 nn.init.normal_(parameter, std=0.1)

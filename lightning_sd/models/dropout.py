@@ -26,16 +26,22 @@ def disable_dropout(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = 0.0
-        for name in _list_rates(vars(module)):
+        for name in list_rates(module):
             setattr(module, name, 0.0)
     for config in iterate_configs(getattr(model, "config", None)):
-        for name in _list_rates(vars(config)):
+        for name in list_rates(config):
             setattr(config, name, 0.0)
 
 
-def _list_rates(values: dict[str, Any]) -> list[str]:
+def list_rates(part: Any, *, zero: bool = False) -> list[str]:
+    """List the names of the rates that a module or a configuration holds.
+
+    Args:
+        part: The module or the configuration.
+        zero: Whether to include rates that are 0.
+    """
     return [
         name
-        for name, value in values.items()
-        if isinstance(value, float) and value > 0 and RATE.search(name)
+        for name, value in vars(part).items()
+        if isinstance(value, float) and (zero or value > 0) and RATE.search(name)
     ]

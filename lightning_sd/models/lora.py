@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from dataclasses import dataclass
 
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from torch import nn
 
 from lightning_sd.models.extras import require_extra
+
+log = logging.getLogger(__name__)
+
+ROUTERS = ("gate", "router")
+"""Last names of the linear layers that send tokens to experts."""
 
 
 @dataclass(frozen=True)
@@ -21,10 +29,16 @@ class LoRA:
     """Dropout of the adapter's input. It adds noise to the student's distribution: keep it at 0."""
     target_modules: str | list[str] = "all-linear"
     """Layers that get an adapter: ``all-linear`` or a list of module name endings."""
+    target_parameters: list[str] | None = None
+    """Endings of weight names that get an adapter although they belong to no linear layer, such as
+    the fused experts ``["experts.gate_up_proj", "experts.down_proj"]``."""
 
 
 def add_lora(model: nn.Module, lora: LoRA) -> nn.Module:
-    """Freeze a model and add trainable adapters to it.
+    """Freeze a model and add trainable adapters to it; log which layers get one.
+
+    With ``all-linear``, the output projections of Mamba layers get none: their kernels read the
+    weight directly and would ignore the adapter.
 
     Raises:
         ImportError: peft is not installed.
@@ -37,7 +51,57 @@ def add_lora(model: nn.Module, lora: LoRA) -> nn.Module:
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=lora.target_modules,
+        target_parameters=lora.target_parameters,
+        exclude_modules=_list_mamba_outputs(model) if lora.target_modules == "all-linear" else None,
         task_type="CAUSAL_LM",
     )
+    fused = _list_fused_experts(model)
     peft_model: nn.Module = get_peft_model(model, config)
+    report_adapters(peft_model, fused if lora.target_parameters is None else [])
     return peft_model
+
+
+@rank_zero_only
+def report_adapters(model: nn.Module, fused: list[str]) -> None:
+    """Log which layers have an adapter, and warn about experts and routers.
+
+    Args:
+        model: A model with adapters.
+        fused: Names of the fused expert weights that have none.
+    """
+    names = [name for name, module in model.named_modules() if hasattr(module, "lora_A")]
+    kinds = Counter(name.rpartition(".")[2] for name in names)
+    log.info("LoRA adapts %s.", ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items())))
+    if fused:
+        rank_zero_warn(
+            f"LoRA: the experts have no adapters, because their weights are fused ({fused[0]}). To "
+            f"adapt them, set LoRA(target_parameters={sorted(map(_shorten, fused))})."
+        )
+    routers = [kind for kind in kinds if kind in ROUTERS]
+    if routers:
+        rank_zero_warn(
+            f"LoRA adapts the routers of the experts as well ({', '.join(routers)}). To leave them "
+            "frozen, list the other layers in LoRA(target_modules=[...])."
+        )
+
+
+def _shorten(name: str) -> str:
+    return ".".join(name.split(".")[-2:])
+
+
+def _list_fused_experts(model: nn.Module) -> list[str]:
+    """List one name per kind of fused expert weight, ``[experts, in, out]``."""
+    names = {
+        _shorten(name): name
+        for name, parameter in model.named_parameters()
+        if parameter.ndim == 3 and "expert" in name
+    }
+    return list(names.values())
+
+
+def _list_mamba_outputs(model: nn.Module) -> list[str]:
+    return [
+        f"{name}.out_proj"
+        for name, module in model.named_modules()
+        if "mamba" in type(module).__name__.lower() and hasattr(module, "out_proj")
+    ]

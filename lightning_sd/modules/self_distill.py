@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
@@ -12,14 +11,12 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from lightning_sd._serialize import build, describe_arguments
-from lightning_sd.contexts.base import TeacherContext
 from lightning_sd.models import ModelSource
-from lightning_sd.models.fingerprint import fingerprint_module
 from lightning_sd.models.trainable import list_trainable
-from lightning_sd.modules.answering import AnsweringModule
 from lightning_sd.modules.checks import check_composition, check_strategy
 from lightning_sd.modules.evidence import get_evidence_source
 from lightning_sd.modules.evidence_overlap import gather_while_sampling
+from lightning_sd.modules.hosting import HostingModule
 from lightning_sd.modules.rollout_scorer import RolloutScorer
 from lightning_sd.modules.step_report import report_step
 from lightning_sd.modules.student import OptimizerCallable, SchedulerCallable
@@ -34,11 +31,10 @@ from lightning_sd.objectives import (
 )
 from lightning_sd.objectives.gather import gather_inputs
 from lightning_sd.objectives.scored import ScoredRollouts
-from lightning_sd.rollout import Completion, Sampler, TransformersSampler, encode_stored_attempts
-from lightning_sd.rollout.seeding import make_batch_generator
+from lightning_sd.rollout import Sampler, TransformersSampler, encode_stored_attempts
 from lightning_sd.scoring import Scorer
 from lightning_sd.teachers import FrozenTeacher, TeacherWeights
-from lightning_sd.types import Message, Question, Rollout, StepOutput, TeacherView, link_siblings
+from lightning_sd.types import Question, Rollout, StepOutput, TeacherView, link_siblings
 
 SETTINGS = (
     "objective",
@@ -60,7 +56,7 @@ NO_SIGNAL = (
 )
 
 
-class SelfDistillModule(AnsweringModule):
+class SelfDistillModule(HostingModule):
     """Self-distillation of a language model on its own rollouts.
 
     A method is a composition of a :class:`~lightning_sd.contexts.TeacherContext` among the
@@ -114,6 +110,7 @@ class SelfDistillModule(AnsweringModule):
         sampler = build(sampler) or TransformersSampler()
         super().__init__(
             model,
+            build(teacher) or FrozenTeacher(),
             build(eval_sampler) or sampler,
             eval_samples,
             optimizer=optimizer,
@@ -132,12 +129,9 @@ class SelfDistillModule(AnsweringModule):
             raise ValueError(f"attempts={attempts!r}: choose sampled or stored.")
         self.objective: Objective = build(objective) or Distillation()
         self.inputs = self.objective.inputs
-        self.teacher: TeacherWeights = build(teacher) or FrozenTeacher()
         self.sampler: Sampler = sampler
         self.samples, self.attempts, self.overlap = samples, attempts, overlap
-        self.teacher_context: TeacherContext | None = None
         self.extra_evidence: frozenset[str] = frozenset()
-        self._teacher_fingerprint: str | None = None
         settings = {name: getattr(self, name) for name in SETTINGS}
         self.save_hyperparameters(describe_arguments({"model": self.source, **settings}))
 
@@ -154,12 +148,6 @@ class SelfDistillModule(AnsweringModule):
             check_composition(self.objective, self.teacher_context, self.sampler, self.attempts)
         if stage in ("fit", "predict"):
             get_evidence_source(self.trainer).check(self.required_evidence)
-
-    @property
-    def required_evidence(self) -> frozenset[str]:
-        """Evidence that the context asks for in addition to the verdicts."""
-        context = self.teacher_context
-        return frozenset() if context is None else context.required_evidence
 
     def training_step(self, batch: Iterable[Question], batch_idx: int) -> dict[str, Any]:
         """Turn one micro-batch of questions into a summed loss."""
@@ -188,16 +176,6 @@ class SelfDistillModule(AnsweringModule):
             return evidence(rollouts, self.required_evidence)
 
         return link_siblings(gather_while_sampling(sample, judge, questions, self.overlap))
-
-    def prepare_context(self, rollouts: list[Rollout]) -> list[Rollout]:
-        """Let the context update its memory, write texts, and add completions."""
-        context = self.teacher_context
-        return rollouts if context is None else context.prepare_batch(rollouts)
-
-    def write_views(self, rollouts: Sequence[Rollout]) -> list[TeacherView | None]:
-        """Let the context write what the teacher sees of each rollout."""
-        context = self.teacher_context
-        return [None] * len(rollouts) if context is None else context.views(rollouts)
 
     def make_token_inputs(self, scored: ScoredRollouts) -> TokenInputs:
         """Gather the objective's inputs, and let it say what the loss reads of each token."""
@@ -230,46 +208,6 @@ class SelfDistillModule(AnsweringModule):
     ) -> list[tuple[float, ...] | None]:
         """Compute log p_T(y_t) - log p_S(y_t) of each token; see :class:`RolloutScorer`."""
         return self.rollout_scorer.compute_advantages(rollouts, views)
-
-    @torch.no_grad()
-    def write(
-        self,
-        prompts: Sequence[Sequence[Message]],
-        *,
-        sampler: Sampler,
-        teacher: bool = False,
-        template_kwargs: Mapping[str, Any] | None = None,
-    ) -> list[Completion]:
-        """Generate one text per prompt, for contexts that need text that the data do not hold.
-
-        Args:
-            prompts: Chat messages, each ending with a user turn.
-            sampler: How to sample. Prompts of one training batch draw the same random numbers in
-                each call, so a resumed run writes what the unbroken run wrote.
-            teacher: Use the teacher's parameters instead of the student's.
-            template_kwargs: Arguments of the chat template. Default: the student's.
-        """
-        encoded = [self.encode(messages, template_kwargs) for messages in prompts]
-        trainer = self.trainer
-        index = (
-            trainer.predict_loop.batch_progress.current.ready
-            if trainer.predicting
-            else trainer.fit_loop.total_batch_idx
-        )
-        generator = make_batch_generator(self.seed, "write", index, self.global_rank, self.device)
-        with self.teacher.swap_in(self.student) if teacher else nullcontext():
-            return sampler.sample(
-                self.student, encoded, samples=1, stop_ids=self.stop_ids, generator=generator
-            )
-
-    def frozen_teacher_fingerprint(self) -> str | None:
-        """Identify the teacher's parameters if they never change; None if they may."""
-        if not self.teacher.writes_frozen:
-            return None
-        if self._teacher_fingerprint is None:
-            with self.teacher.swap_in(self.student):
-                self._teacher_fingerprint = fingerprint_module(self.student)
-        return self._teacher_fingerprint
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, then let the teacher follow, before a checkpoint of this step is written."""

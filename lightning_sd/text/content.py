@@ -1,8 +1,10 @@
-"""Read a chat message's content as text."""
+"""Read a chat message's content, and a question with its earlier turns, as text."""
 
 from __future__ import annotations
 
 from typing import Any
+
+from lightning_sd.types import Question
 
 
 def render_content(content: Any) -> str:
@@ -20,3 +22,26 @@ def render_content(content: Any) -> str:
     return "".join(
         part["text"] if part.get("type") == "text" else f"[{part.get('type')}]" for part in content
     )
+
+
+def render_question(question: Question) -> str:
+    """Return the text of a question, with the earlier turns of its conversation if it has any.
+
+    ``question.text`` is the last user turn alone, which means little without the turns before it.
+    System turns are left out.
+
+    Example:
+        >>> turns = ({"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"})
+        >>> last = {"role": "user", "content": "Sure?"}
+        >>> print(render_question(Question("1", "Sure?", (*turns, last))))
+        User: 1+1?
+        <BLANKLINE>
+        Assistant: 2
+        <BLANKLINE>
+        User: Sure?
+    """
+    earlier = [message for message in question.messages[:-1] if message["role"] != "system"]
+    if not earlier:
+        return question.text
+    turns = [f"{m['role'].capitalize()}: {render_content(m['content'])}" for m in earlier]
+    return "\n\n".join([*turns, f"User: {question.text}"])

@@ -7,6 +7,7 @@ so after any change of the wording the critic is asked again.
 from __future__ import annotations
 
 from lightning_sd.critique.base import CritiqueRequest
+from lightning_sd.text.content import render_question
 
 FAITHFUL_SCRIBE = """\
 A student has worked on a problem. You are the scribe who writes the student's solution out again, \
@@ -77,7 +78,7 @@ def write_prompt(prompt: str, request: CritiqueRequest, *, include_reference: bo
             question has no worked solution.
     """
     text = prompt.format(
-        question=request.question.text,
+        question=render_question(request.question),
         reference=_write_reference(request) if include_reference else "",
         attempt=request.attempt,
         verdict=_write_verdict(request),

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from lightning_sd.critique.cache.keys import compute_key
 from lightning_sd.critique.critics.prompts import FAITHFUL_SCRIBE, check_prompt, write_prompt
 from tests.critique.cache.fakes import request
 
@@ -55,3 +56,15 @@ def test_a_second_request_says_what_was_wrong_with_the_answer():
 def test_prompts_that_cannot_work_are_refused(prompt, message):
     with pytest.raises(ValueError, match=message):
         check_prompt(prompt)
+
+
+def test_earlier_turns_are_part_of_the_question_and_of_the_key():
+    first = ({"role": "user", "content": "Add 1 to 1."}, {"role": "assistant", "content": "3"})
+    last = {"role": "user", "content": request(3).question.text}
+    question = replace(request(3).question, messages=(*first, last))
+    several = replace(request(3), question=question)
+    prompt = write_prompt(FAITHFUL_SCRIBE, several, include_reference=False)
+    assert "User: Add 1 to 1.\n\nAssistant: 3\n\nUser: What is 3?" in prompt
+    assert compute_key({}, several) != compute_key({}, request(3))
+    with_system = replace(question, messages=({"role": "system", "content": "x"}, last))
+    assert compute_key({}, replace(several, question=with_system)) == compute_key({}, request(3))

@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 from benchmarks.feedback_alignment.rows import BUDGETS, build_curve, select_scores
 from benchmarks.feedback_alignment.study import BASE, TABLE, WEAK, Plan
 from benchmarks.grid import Row
-from benchmarks.intervals import interval
+from lightning_sd.metrics.intervals import mean_over_seeds
 
 COLORS = {"grpo": "#999999", "refsol": "#d55e00", "step_aligned": "#0072b2", BASE: "#000000"}
 OTHER = "#56b4e9"
@@ -70,7 +70,7 @@ def plot_conditions(found: Conditions, plan: Plan, *, draws: int) -> Any:
     names = list(reversed(found))
     for place, name in enumerate(names):
         table = select_scores(found[name], "avg")
-        mean, low, high = (100 * value for value in interval(table, draws=draws))
+        mean, low, high = (100 * end for end in mean_over_seeds(table, draws=draws).ends())
         color = COLORS.get(name, OTHER)
         axis.plot([low, high], [place, place], color=color, linewidth=2)
         axis.plot(mean, place, "o", color=color, markersize=7)
@@ -87,10 +87,11 @@ def plot_weak(found: Conditions, plan: Plan, *, draws: int) -> Any:
     shares = {"step_aligned": 0, **{name: int(name.rsplit("_", 1)[1]) for name in WEAK}}
     shares = {name: share for name, share in shares.items() if name in found}
     figure, axis = plt.subplots(figsize=(5.4, 3.6))
-    values = [interval(select_scores(found[name], "avg"), draws=draws) for name in shares]
-    means = [100 * v.mean for v in values]
-    below = [100 * (v.mean - v.low) for v in values]
-    above = [100 * (v.high - v.mean) for v in values]
+    tables = [select_scores(found[name], "avg") for name in shares]
+    values = [mean_over_seeds(table, draws=draws).ends() for table in tables]
+    means = [100 * mean for mean, _, _ in values]
+    below = [100 * (mean - low) for mean, low, _ in values]
+    above = [100 * (high - mean) for mean, _, high in values]
     axis.errorbar(
         list(shares.values()),
         means,
@@ -101,8 +102,8 @@ def plot_weak(found: Conditions, plan: Plan, *, draws: int) -> Any:
         label="step-aligned critique",
     )
     for name in (n for n in ("refsol", "grpo", BASE) if n in found):
-        level = 100 * interval(select_scores(found[name], "avg"), draws=draws).mean
-        axis.axhline(level, color=COLORS[name], linestyle="--", linewidth=1, label=name)
+        level, _, _ = mean_over_seeds(select_scores(found[name], "avg"), draws=draws).ends()
+        axis.axhline(100 * level, color=COLORS[name], linestyle="--", linewidth=1, label=name)
     axis.set_xlabel("corrections that are wrong, %")
     axis.set_ylabel(f"test Avg@{plan.k}, %")
     axis.legend(frameon=False)

@@ -19,9 +19,9 @@ import torch
 from benchmarks.feedback_alignment.shown import ShownCritique, ShownReference
 from benchmarks.feedback_alignment.study import HERE, SMOLLM2
 from benchmarks.feedback_alignment.sums import RunningSums, solution
-from benchmarks.intervals import interval
 from lightning_sd.functional.logprobs import token_logprobs
-from lightning_sd.metrics.spans import token_pieces
+from lightning_sd.metrics.intervals import mean_over_seeds
+from lightning_sd.metrics.spans import split_tokens
 from lightning_sd.models import PretrainedModel
 from lightning_sd.models.chat import encode_prompt
 from lightning_sd.scoring import Scorer
@@ -66,7 +66,7 @@ def measure() -> dict[str, dict[str, list[float]]]:
     texts = [solution(question.text) for question in questions]
     rows = [tokenizer(text, add_special_tokens=False).input_ids for text in texts]
     kinds = [
-        classify_tokens(text, [end for _, end in token_pieces(tokenizer, row).spans])
+        classify_tokens(text, [end for _, end in split_tokens(tokenizer, row).spans])
         for text, row in zip(texts, rows, strict=True)
     ]
     ids = torch.tensor([token for row in rows for token in row])
@@ -112,7 +112,7 @@ def main() -> None:
         "|---" * (1 + len(KINDS)) + "|",
     ]
     for reader, means in measure().items():
-        cells = [interval([means[kind]]).text(scale=1, digits=3) for kind in KINDS]
+        cells = [mean_over_seeds([means[kind]]).format(scale=1, digits=3) for kind in KINDS]
         lines.append(f"| {reader} | {' | '.join(cells)} |")
     (out / "operands.md").write_text("\n".join([*lines, ""]), encoding="utf-8")
     print("\n".join(lines))

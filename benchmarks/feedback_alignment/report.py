@@ -25,9 +25,9 @@ from benchmarks.feedback_alignment.rows import (
 )
 from benchmarks.feedback_alignment.study import BASE, PLANS, PRIMARY, Plan
 from benchmarks.grid import Row, read_rows
-from benchmarks.intervals import difference, interval
-from lightning_sd.diagnostics.analysis.table import cell
-from lightning_sd.metrics.rollout_measures import FIGURES
+from lightning_sd.diagnostics.analysis.table import format_cell
+from lightning_sd.metrics.intervals import difference_over_seeds, mean_over_seeds
+from lightning_sd.metrics.measures import MEASURES
 
 DRAWS = 10_000
 Conditions = dict[str, list[Row]]
@@ -74,9 +74,10 @@ def _main(found: Conditions, plan: Plan, draws: int) -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|---|"
     for name, runs in found.items():
         cells = [
-            interval(select_scores(runs, m), draws=draws).text() for m in ("avg", "pass", "maj")
+            mean_over_seeds(select_scores(runs, m), draws=draws).format()
+            for m in ("avg", "pass", "maj")
         ]
-        length = interval(select_scores(runs, "length"), draws=draws).text(scale=1)
+        length = mean_over_seeds(select_scores(runs, "length"), draws=draws).format(scale=1)
         step = statistics.mean(run["step"] for run in runs)
         rate = f"{runs[0]['lr']:g}" if "lr" in runs[0] else ""
         yield f"| {name} | {len(runs)} | {rate} | {step:g} | {' | '.join(cells)} | {length} |"
@@ -111,12 +112,14 @@ def _differences(found: Conditions, draws: int) -> Iterator[str]:
         cells = []
         for metric in ("avg", "pass", "maj", "length"):
             pair = (select_scores(group, metric) for group in (found[first], runs))
-            gap = difference(*pair, draws=draws)
-            cells.append(gap.text(scale=1 if metric == "length" else 100))
+            gap = difference_over_seeds(*pair, draws=draws)
+            cells.append(gap.format(scale=1 if metric == "length" else 100))
         # The base is not trained, so it has no curve.
         trained = name != BASE
         cells.append(
-            difference(ours, _mean_along(runs, starts), draws=draws).text() if trained else ""
+            difference_over_seeds(ours, _mean_along(runs, starts), draws=draws).format()
+            if trained
+            else ""
         )
         label = f"**{name}**" if name == second else name
         yield f"| {label} | {' | '.join(cells)} |"
@@ -156,7 +159,7 @@ def _budgets(found: Conditions, draws: int) -> Iterator[str]:
     for name, runs in trained.items():
         ends = [run["curve"][-1] for run in runs]
         means = [statistics.mean(spent_at(end, c) for end in ends) for c in columns]
-        equal = [interval(_mean_along(runs, starts), draws=draws).text()]
+        equal = [mean_over_seeds(_mean_along(runs, starts), draws=draws).format()]
         for budget in BUDGETS:
             curves = [build_curve(run, starts.get(run["seed"]), budget) for run in runs]
             best = statistics.mean(best_within(points, least[budget]) for points in curves)
@@ -209,14 +212,14 @@ def _analysis(analysis: Sequence[Row]) -> Iterator[str]:
         "interval over questions and its value by chance (the advantages in random order)."
     )
     yield ""
-    heads = [FIGURES[name].label.replace("|", "\\|") for name in ANALYZED]
+    heads = [MEASURES[name].label.replace("|", "\\|") for name in ANALYZED]
     yield f"| | scored | {' | '.join(heads)} |"
     yield "|---" * (2 + len(ANALYZED)) + "|"
     for row in analysis:
         for context, part in row["summary"]["contexts"].items():
             label = row["name"] if row["name"].startswith("weak") else study.NAMES[context]
             cells = [
-                cell(part["figures"].get(name), FIGURES[name]).replace("\n", "; ")
+                format_cell(part["measures"].get(name), MEASURES[name]).replace("\n", "; ")
                 for name in ANALYZED
             ]
             yield f"| {label} | {part['scored']} | {' | '.join(cells)} |"

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.grid import Row
-from benchmarks.intervals import Interval, difference, interval
 from benchmarks.methods import continual, lab
+from lightning_sd.metrics.intervals import Estimate, difference_over_seeds, mean_over_seeds
 
 
 def plot_lab(rows: Sequence[Row], path: Path, *, draws: int) -> None:
@@ -24,10 +24,10 @@ def plot_lab(rows: Sequence[Row], path: Path, *, draws: int) -> None:
     for place, name in enumerate(names):
         runs = [row["questions"] for row in rows if row["name"] == name]
         before += [sum(run["before"]["avg"]) / len(run["before"]["avg"]) for run in runs]
-        found = interval([run["after"]["avg"] for run in runs], draws=draws)
-        _bar(left, place, Interval(*(100 * value for value in found)))
+        found = mean_over_seeds([run["after"]["avg"] for run in runs], draws=draws)
+        _bar(left, place, found, scale=100)
         lengths = ([run[when]["length"] for run in runs] for when in ("after", "before"))
-        _bar(right, place, difference(*lengths, draws=draws))
+        _bar(right, place, difference_over_seeds(*lengths, draws=draws))
     left.axvline(100 * sum(before) / len(before), color="0.5", ls=":", lw=1, label="untrained")
     right.axvline(0, color="0.5", ls=":", lw=1)
     left.set(yticks=range(len(names)), yticklabels=names, xlabel="Avg@12, percent", xlim=(0, 100))
@@ -37,9 +37,10 @@ def plot_lab(rows: Sequence[Row], path: Path, *, draws: int) -> None:
     _save(figure, path)
 
 
-def _bar(axes: Any, place: int, found: Interval) -> None:
-    error = [[found.mean - found.low], [found.high - found.mean]]
-    axes.errorbar(found.mean, place, xerr=error, fmt="o", ms=4, capsize=2, color="tab:blue")
+def _bar(axes: Any, place: int, found: Estimate, scale: float = 1) -> None:
+    value, low, high = (scale * end for end in found.ends())
+    error = [[value - low], [high - value]]
+    axes.errorbar(value, place, xerr=error, fmt="o", ms=4, capsize=2, color="tab:blue")
 
 
 def plot_continual(rows: Sequence[Row], path: Path) -> None:

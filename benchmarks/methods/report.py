@@ -6,15 +6,22 @@ python -m benchmarks.methods.report
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
 
 from benchmarks.grid import Row, read_rows
-from benchmarks.intervals import Interval, difference, interval
 from benchmarks.methods import continual, lab
 from benchmarks.methods.figures import plot_continual, plot_lab
+from lightning_sd.metrics.intervals import (
+    Bootstrap,
+    Estimate,
+    Sums,
+    difference_over_seeds,
+    mean_over_seeds,
+    sum_per_question,
+)
 
 DRAWS = 4_000
 PARTS = ("lab", "style", "rare", "continual")
@@ -123,15 +130,16 @@ def format_lab(rows: Sequence[Row], draws: int) -> Iterator[str]:
 def format_scores(runs: Sequence[Row], when: str, draws: int) -> str:
     """Format Avg, Pass, Maj and length with intervals, ``before`` or ``after`` training."""
     shares = [
-        interval(select_answers(runs, m, when), draws=draws).text() for m in ("avg", "pass", "maj")
+        mean_over_seeds(select_answers(runs, m, when), draws=draws).format()
+        for m in ("avg", "pass", "maj")
     ]
-    length = interval(select_answers(runs, "length", when), draws=draws).text(scale=1)
+    length = mean_over_seeds(select_answers(runs, "length", when), draws=draws).format(scale=1)
     return " | ".join([*shares, length])
 
 
-def measure_length_change(runs: Sequence[Row], draws: int) -> Interval:
+def measure_length_change(runs: Sequence[Row], draws: int) -> Estimate:
     """Return the change in tokens relative to the untrained solver, on the same questions."""
-    return difference(
+    return difference_over_seeds(
         select_answers(runs, "length"), select_answers(runs, "length", "before"), draws=draws
     )
 
@@ -149,11 +157,11 @@ def format_lengths(rows: Sequence[Row], draws: int) -> Iterator[str]:
             continue
         gap = ""
         if rlcsd and name != "RLCSD":
-            found = difference(
+            found = difference_over_seeds(
                 select_answers(runs, "length"), select_answers(rlcsd, "length"), draws=draws
             )
-            gap = found.text(scale=1, digits=2)
-        yield f"| {name} | {measure_length_change(runs, draws).text(scale=1, digits=2)} | {gap} |"
+            gap = found.format(scale=1, digits=2)
+        yield f"| {name} | {measure_length_change(runs, draws).format(scale=1, digits=2)} | {gap} |"
     yield ""
 
 
@@ -169,8 +177,8 @@ def format_style(rows: Sequence[Row], draws: int) -> Iterator[str]:
         own = [row for row in rows if row["hint"] == hint]
         for signal in SIGNALS:
             found = measure_style(own, signal, draws)
-            cells = [found["share"].text(), *(found[n].text(1, 3) for n in ("style", "task"))]
-            ratio = found["ratio"].text(1, 2)
+            cells = [found["share"].format(), *(found[n].format(1, 3) for n in ("style", "task"))]
+            ratio = found["ratio"].format(1, 2)
             label = signal.replace("_", "-")
             yield f"| {hint} | {label} | {len(own)} | {' | '.join(cells)} | {ratio} |"
         tokens = torch.tensor([[r["tokens"]["style"], r["tokens"]["task"]] for r in own]).sum(0)
@@ -181,27 +189,26 @@ def format_style(rows: Sequence[Row], draws: int) -> Iterator[str]:
     yield ""
 
 
-def measure_style(rows: Sequence[Row], signal: str, draws: int) -> dict[str, Interval]:
+def measure_style(rows: Sequence[Row], signal: str, draws: int) -> dict[str, Estimate]:
     """Return the share on style and mean absolute signals, with a bootstrap over questions."""
-    sums: dict[str, torch.Tensor] = {}
-    for row in rows:
-        masses = [row[signal]["style"], row[signal]["task"]]
-        counts = [row["tokens"]["style"], row["tokens"]["task"]]
-        found = torch.tensor([*masses, *counts], dtype=torch.float64)
-        sums[row["question"]] = sums.get(row["question"], torch.zeros(4).double()) + found
-    table = torch.stack(list(sums.values()))
-    generator = torch.Generator().manual_seed(0)
-    chosen = torch.randint(len(table), (draws, len(table)), generator=generator)
-    drawn = torch.cat([table.sum(0, keepdim=True), table[chosen].sum(1)])
-    style, task = drawn[:, 0] / drawn[:, 2], drawn[:, 1] / drawn[:, 3]
-    share = drawn[:, 0] / drawn[:, :2].sum(1)
-    every = {"share": share, "style": style, "task": task, "ratio": style / task}
-    return {name: _bound(values) for name, values in every.items()}
+    questions = list(dict.fromkeys(str(row["question"]) for row in rows))
+    bootstrap = Bootstrap(len(questions), draws)
 
+    def add_up(total: Callable[[Row], float], count: Callable[[Row], float]) -> Sums:
+        parts = ((str(row["question"]), (total(row), count(row))) for row in rows)
+        return sum_per_question(parts, questions)
 
-def _bound(values: torch.Tensor) -> Interval:
-    bounds = torch.quantile(values[1:], torch.tensor([0.025, 0.975], dtype=torch.float64))
-    return Interval(float(values[0]), float(bounds[0]), float(bounds[1]))
+    style = add_up(lambda row: row[signal]["style"], lambda row: row["tokens"]["style"])
+    task = add_up(lambda row: row[signal]["task"], lambda row: row["tokens"]["task"])
+    share = add_up(
+        lambda row: row[signal]["style"], lambda row: row[signal]["style"] + row[signal]["task"]
+    )
+    return {
+        "share": bootstrap.mean(share),
+        "style": bootstrap.mean(style),
+        "task": bootstrap.mean(task),
+        "ratio": bootstrap.ratio(style, task),
+    }
 
 
 def format_rare(rows: Sequence[Row], draws: int) -> Iterator[str]:
@@ -228,9 +235,9 @@ def format_rare(rows: Sequence[Row], draws: int) -> Iterator[str]:
         yield f"| {name} | {len(runs)} | {taught:.0f}% | {silent:.0f}% | {cells} | {minutes:.1f} |"
     a, b = (select_runs(rows, name) for name in lab.RARE)
     if a and b:
-        gap = difference(select_answers(a, "avg"), select_answers(b, "avg"), draws=draws)
+        gap = difference_over_seeds(select_answers(a, "avg"), select_answers(b, "avg"), draws=draws)
         yield ""
-        yield f"RESD minus SDPO, Avg@12 in points: {gap.text()}."
+        yield f"RESD minus SDPO, Avg@12 in points: {gap.format()}."
     yield ""
 
 
@@ -258,7 +265,7 @@ def format_continual(rows: Sequence[Row], draws: int) -> Iterator[str]:
             change = ""
             if base:
                 first = (select_task(group, "first") for group in (runs, base))
-                change = difference(*first, draws=draws).text()
+                change = difference_over_seeds(*first, draws=draws).format()
             pair, last = _pair_cells(runs, draws), _last_cells(runs, draws)
             yield (
                 f"| {mark}{name}{mark} | {mark}{rate:g}{mark} | {len(runs)} | {pair} "
@@ -278,7 +285,7 @@ def _format_continual_gaps(
             continue
         a, b = (select_runs(rows, name, lr=chosen[name]) for name in ("SDFT", other))
         first, second = (
-            difference(select_task(a, task), select_task(b, task), draws=draws).text()
+            difference_over_seeds(select_task(a, task), select_task(b, task), draws=draws).format()
             for task in ("first", "second")
         )
         gaps = f"first task {first}, second task {second}"
@@ -287,13 +294,16 @@ def _format_continual_gaps(
 
 
 def _pair_cells(runs: Sequence[Row], draws: int) -> str:
-    cells = [interval(select_task(runs, task), draws=draws).text() for task in ("second", "first")]
+    cells = [
+        mean_over_seeds(select_task(runs, task), draws=draws).format()
+        for task in ("second", "first")
+    ]
     return " | ".join(cells)
 
 
 def _last_cells(runs: Sequence[Row], draws: int) -> str:
-    length = interval(select_task(runs, "first", "length"), draws=draws).text(scale=1)
-    return f"{interval(select_task(runs, 'unmarked'), draws=draws).text()} | {length}"
+    length = mean_over_seeds(select_task(runs, "first", "length"), draws=draws).format(scale=1)
+    return f"{mean_over_seeds(select_task(runs, 'unmarked'), draws=draws).format()} | {length}"
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.grid import Collect, Row, Run, run_grid
-from benchmarks.intervals import difference
 from benchmarks.methods.report import select_answers, select_runs
+from lightning_sd.metrics.intervals import difference_over_seeds
 
 Grid = Callable[[Sequence[str], Sequence[int], int, Path], list[Run]]
 """(methods, seeds, steps, model folder) -> runs."""
@@ -71,6 +71,6 @@ def format_gaps(
         pair = (select_runs(rows, ours), select_runs(rows, other))
         if all(pair):
             first, second = (select_answers(runs, "avg") for runs in pair)
-            gap = difference(first, second, draws=draws).text()
+            gap = difference_over_seeds(first, second, draws=draws).format()
             yield f"{ours} minus {other}, {metric} in points: {gap}."
             yield ""

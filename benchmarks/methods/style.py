@@ -28,8 +28,8 @@ from lightning_sd import (
 from lightning_sd.contexts import ContrastiveHints
 from lightning_sd.contexts.templates import REFERENCE
 from lightning_sd.functional.contrastive import log_mean_prob
-from lightning_sd.metrics.spans import token_pieces
-from lightning_sd.metrics.style import style_mass, token_classes
+from lightning_sd.metrics.spans import split_tokens
+from lightning_sd.metrics.style import classify_tokens, sum_style_mass
 from lightning_sd.types import Rollout, StepOutput, TeacherView, select_contrast
 
 WORDS = ("so", "then", "now", "is")
@@ -67,11 +67,11 @@ class SignalRows(Callback):
         evidence = torch.tensor(right, dtype=torch.float64)
         # log p_student is in both and cancels.
         signals = {"one_sided": evidence, "contrast": evidence - log_mean_prob(wrong)}
-        classes = token_classes(token_pieces(tokenizer, rollout.ids), WORDS)
+        classes = classify_tokens(split_tokens(tokenizer, rollout.ids), WORDS)
         row: Row = {"hint": self.hint, "question": rollout.question.id}
         row["correct"] = bool(rollout.verdict and rollout.verdict.correct)
         for name, values in signals.items():
-            mass = style_mass(values.tolist(), classes)
+            mass = sum_style_mass(values.tolist(), classes)
             row[name] = {"style": mass.style.mass, "task": mass.task.mass}
             row["tokens"] = {"style": mass.style.tokens, "task": mass.task.tokens}
         return row

@@ -234,7 +234,7 @@ def plan(tmp_path):
         "rollouts": 8,
         "questions": 2,
         "with_error": 5,
-        "contexts": {n: {"scored": 8, "figures": {"step_auroc": mean}} for n in names},
+        "contexts": {n: {"scored": 8, "measures": {"step_auroc": mean}} for n in names},
     }
     analysis = [{"key": "a", "name": "step_aligned", "seed": 1, "summary": summary}]
     for name, found in (("runs", base + rows), ("search", search), ("analysis", analysis)):

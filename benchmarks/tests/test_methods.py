@@ -153,9 +153,9 @@ def test_signal_is_a_ratio_of_sums_not_a_mean_of_ratios():
         },
     ]
     found = report.measure_style(rows, "one_sided", 50)
-    assert found["share"].mean == pytest.approx(0.5)
-    assert found["style"].mean == pytest.approx(1.0)
-    assert found["ratio"].mean == pytest.approx((4 / 4) / (4 / 16))
+    assert found["share"].value == pytest.approx(0.5)
+    assert found["style"].value == pytest.approx(1.0)
+    assert found["ratio"].value == pytest.approx((4 / 4) / (4 / 16))
     assert found["share"].low == pytest.approx(0.25)
     assert found["share"].high == pytest.approx(0.75)
 

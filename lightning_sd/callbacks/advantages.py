@@ -1,4 +1,4 @@
-"""Localisation and style drift of the teacher's signal, logged while training."""
+"""Localization and style drift of the teacher's signal, logged while training."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from torchmetrics import MetricCollection
 
-from lightning_sd.metrics.advantages import advantage_metrics
-from lightning_sd.metrics.rollout_measures import FIGURES, rollout_figures
+from lightning_sd.metrics.advantages import build_advantage_metrics
+from lightning_sd.metrics.measures import MEASURES, measure_rollout
 from lightning_sd.metrics.style import STYLE_WORDS
 from lightning_sd.metrics.wrong_steps import find_steps
 from lightning_sd.types import StepOutput
@@ -38,7 +38,7 @@ class AdvantageAnalysis(Callback):
             raise ValueError(f"every_n_steps={every_n_steps}: must be at least 1.")
         self.every_n_steps = every_n_steps
         self.words: Sequence[str] = STYLE_WORDS if words is None else tuple(words)
-        self.metrics: MetricCollection = advantage_metrics("advantage/")
+        self.metrics: MetricCollection = build_advantage_metrics("advantage/")
         self._step = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -93,7 +93,7 @@ class AdvantageAnalysis(Callback):
             if advantages is None:
                 continue
             steps = find_steps(rollout, module.tokenizer, getattr(source, "task", None))
-            self.metrics.update(rollout_figures(advantages, steps, self.words))
+            self.metrics.update(measure_rollout(advantages, steps, self.words))
 
     def _compute(self) -> dict[str, float]:
         """Over all ranks; what nothing was counted for is left out, on every rank alike."""
@@ -117,7 +117,7 @@ def _show(found: dict[str, float]) -> None:
     table = Table("Advantages", title="Where the teacher's signal falls")
     for column in ("value", "by chance"):
         table.add_column(column, justify="right")
-    for name, figure in FIGURES.items():
+    for name, figure in MEASURES.items():
         value, chance = found.get(f"advantage/{name}"), found.get(f"advantage/{name}_chance")
         if value is not None:
             table.add_row(figure.label, f"{value:.3f}", "" if chance is None else f"{chance:.3f}")

@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_sd.callbacks.predictions import rank_file
-from lightning_sd.metrics import question_rows
+from lightning_sd.metrics import list_question_rows
 from lightning_sd.types import StepOutput
 
 
@@ -45,5 +45,5 @@ class AnswerRows(Callback):
         module: Any = pl_module
         step: StepOutput = outputs["step"]
         with rank_file(self.path, trainer).open("a", encoding="utf-8") as file:
-            for row in question_rows(step.rollouts, module.eval_samples):
+            for row in list_question_rows(step.rollouts, module.eval_samples):
                 file.write(json.dumps(row) + "\n")

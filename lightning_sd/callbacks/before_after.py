@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
-from lightning_sd.metrics import answer_metrics, question_rows, update_answers
+from lightning_sd.metrics import build_answer_metrics, list_question_rows, update_answers
 
 if TYPE_CHECKING:
     from lightning_sd.modules.self_distill import SelfDistillModule
@@ -85,20 +85,20 @@ def held_out_answers(
 
     Returns:
         Shares between 0 and 1, and the mean length in tokens; and this rank's questions, a row
-        each (:func:`~lightning_sd.metrics.question_rows`).
+        each (:func:`~lightning_sd.metrics.list_question_rows`).
     """
     from rich.progress import Progress
 
     module: SelfDistillModule = pl_module
     k = module.eval_samples
-    metrics, rows = answer_metrics(k).to(module.device), []
+    metrics, rows = build_answer_metrics(k).to(module.device), []
     loader = trainer.datamodule.test_dataloader()
     with Progress(transient=True, disable=not trainer.is_global_zero) as progress:
         task = progress.add_task(f"Held-out questions {when}", total=len(loader))
         for index, batch in enumerate(loader):
             rollouts = module.answer(batch, index, "eval")
             update_answers(metrics, rollouts, k)
-            rows += question_rows(rollouts, k)
+            rows += list_question_rows(rollouts, k)
             progress.advance(task)
     found = metrics.compute()
     order = (f"avg@{k}", f"pass@{k}", f"maj@{k}", "length")

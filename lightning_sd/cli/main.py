@@ -12,27 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 
-# Imported so that YAML and the command line may name the classes without their paths.
-import lightning_sd.callbacks
-import lightning_sd.contexts
-import lightning_sd.critique.critics.lm
-import lightning_sd.critique.critics.rule
-import lightning_sd.critique.critics.server
-import lightning_sd.critique.critics.vllm
-import lightning_sd.data.module
-import lightning_sd.lab
-import lightning_sd.models.sources
-import lightning_sd.modules.self_distill
-import lightning_sd.modules.supervised
-import lightning_sd.objectives
-import lightning_sd.rollout
-import lightning_sd.tasks.dataset
-import lightning_sd.tasks.programs
-import lightning_sd.tasks.reasoning_gym
-import lightning_sd.tasks.rubric_writing
-import lightning_sd.tasks.stream
-import lightning_sd.teachers  # noqa: F401
-from lightning_sd.cli.guards import RedactingParser, install_yaml_guard
+import lightning_sd
 from lightning_sd.cli.trainer import Trainer
 from lightning_sd.contexts import TeacherContext
 from lightning_sd.text.cleaning import hide_credentials
@@ -46,6 +26,10 @@ DESCRIPTION = (
 
 class SelfDistillCLI(LightningCLI):
     """The command line; see ``python -m lightning_sd --help``."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        load_public_classes()
+        super().__init__(*args, **kwargs)
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -92,6 +76,15 @@ class SelfDistillCLI(LightningCLI):
         if path is not None and Path(path).is_file():
             for line in changed_options(Path(path), self.model):
                 rank_zero_info(line)
+
+
+def load_public_classes() -> None:
+    """Import every public class, so that YAML and the command line can name it without its module.
+
+    jsonargparse finds a class by its bare name among the imported subclasses of a base class.
+    """
+    for name in lightning_sd.__all__:
+        getattr(lightning_sd, name)
 
 
 def last_checkpoint(callbacks: Sequence[Any]) -> Path:

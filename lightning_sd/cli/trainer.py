@@ -1,4 +1,4 @@
-"""Lightning's trainer with more verbs: ``critique``, ``probe`` and ``analyze``."""
+"""Lightning's trainer with further verbs: ``critique``, ``probe`` and ``analyze``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_sd.callbacks.predictions import PredictionWriter
 from lightning_sd.contexts.base import TeacherContext
-from lightning_sd.diagnostics.probe import ProbeReport, Thresholds
+from lightning_sd.diagnostics.analysis import AnalysisReport, analyze
+from lightning_sd.diagnostics.probe import ProbeReport, Thresholds, probe
+from lightning_sd.metrics.style import STYLE_WORDS
 from lightning_sd.text.leaks import LEAK_PHRASES
 
 if TYPE_CHECKING:
@@ -24,37 +26,35 @@ class Trainer(pl.Trainer):
 
     def critique(
         self,
-        model: SelfDistillModule | None = None,
-        datamodule: CritiqueDataModule | None = None,
+        model: SelfDistillModule,
+        datamodule: CritiqueDataModule,
         ckpt_path: str | None = None,
         out: str = "out/attempts.jsonl",
     ) -> None:
-        """Fill the critique cache ahead of training.
+        """Fill the critique cache before training.
 
-        Attempts that are stored with the training questions are criticised as they are. Without
-        them the student answers each training question ``eval_samples`` times, and the attempts are
-        written to ``out`` together with their critiques, ready to be trained on as a data set.
+        Attempts that are stored with the training questions are critiqued as they are. Without them
+        the student answers each training question ``eval_samples`` times, and the attempts are
+        written to ``out`` with their critiques, as a data set to train on.
 
-        A run that was stopped goes on where it was: what the cache holds is not asked again.
-        Caches are looked after by ``critique stats``, ``verify``, ``merge``, ``export``, ``import``
-        and ``filter``.
+        A stopped run continues where it stopped, because cached critiques are not requested again.
+        The commands ``critique stats``, ``verify``, ``merge``, ``export``, ``import`` and
+        ``filter`` maintain caches.
 
         Args:
-            model: The module whose student attempts the questions.
+            model: The module; its student attempts the questions.
             datamodule: Gives the questions, and holds the critic and its cache.
-            ckpt_path: Weights of the student; None: as the model source gives them.
-            out: Where sampled attempts are written, as JSON lines.
+            ckpt_path: Checkpoint of the student. Default: the parameters of its model source.
+            out: JSON lines file for sampled attempts.
         """
-        assert model is not None
-        assert datamodule is not None
         datamodule.setup("fit")
         questions = datamodule.train_questions
         if len(questions) and all(question.attempt is not None for question in questions):
             datamodule.critique_all(questions, progress=True)
             rank_zero_info(json.dumps(datamodule.counters()))
             return
-        wanted = [c for c in self.callbacks if not isinstance(c, PredictionWriter)]
-        self.callbacks: list[Any] = [*wanted, PredictionWriter(out)]
+        kept = [c for c in self.callbacks if not isinstance(c, PredictionWriter)]
+        self.callbacks: list[Any] = [*kept, PredictionWriter(out)]
         before = datamodule.predict_split
         datamodule.predict_split, model.extra_evidence = "train", frozenset({"critique"})
         try:
@@ -63,12 +63,12 @@ class Trainer(pl.Trainer):
             )
         finally:
             datamodule.predict_split, model.extra_evidence = before, frozenset()
-        rank_zero_info(f"Attempts and critiques stand in {Path(out)}.")
+        rank_zero_info(f"Attempts and critiques are in {Path(out)}.")
 
     def probe(
         self,
-        model: SelfDistillModule | None = None,
-        datamodule: CritiqueDataModule | None = None,
+        model: SelfDistillModule,
+        datamodule: CritiqueDataModule,
         ckpt_path: str | None = None,
         out: str = "out/probe.json",
         questions: int = 64,
@@ -76,47 +76,42 @@ class Trainer(pl.Trainer):
         phrases: tuple[str, ...] = LEAK_PHRASES,
         thresholds: Thresholds = Thresholds(),  # noqa: B008 - frozen
     ) -> ProbeReport:
-        """Ask whether a context is worth distilling, before anything is trained.
+        """Measure whether the teacher context is worth distilling, before anything is trained.
 
-        The student answers validation questions as in training, the teacher scores these attempts,
-        and answers once itself for each of them from the context's prompt. A table tells how often
-        each is right, how often the teacher speaks of what it was shown, and what its advantages
-        say; then comes a verdict in words, by intervals over questions. It runs in one process.
+        The student answers validation questions as in training. The teacher scores these attempts
+        and answers the questions itself from the context's prompt. A table shows how often each is
+        correct, how often the teacher refers to its context, and its advantages; a verdict follows,
+        based on intervals over questions. The run uses one process.
 
         Args:
-            model: The module to be probed.
+            model: The module to probe.
             datamodule: Gives the validation questions, and holds the critic and its cache.
-            ckpt_path: Weights of the student; None: as the model source gives them.
-            out: Where the numbers are written, as JSON.
-            questions: Validation questions, at most.
-            samples: Attempts a question, at least 2.
-            phrases: Words in an answer that tell of a context.
-            thresholds: Where the verdict turns.
+            ckpt_path: Checkpoint of the student. Default: the parameters of its model source.
+            out: JSON file for the numbers.
+            questions: Maximum number of validation questions.
+            samples: Attempts per question, at least 2.
+            phrases: Phrases in an answer that refer to a context.
+            thresholds: Thresholds of the verdict.
         """
-        from lightning_sd.diagnostics.probe.run import run_probe
-        from lightning_sd.diagnostics.probe.show import show, write
-
-        assert model is not None
-        assert datamodule is not None
-        report = run_probe(
-            self,
+        report = probe(
             model,
             datamodule,
+            trainer=self,
             questions=questions,
             samples=samples,
             phrases=phrases,
             thresholds=thresholds,
             ckpt_path=ckpt_path,
         )
-        show(report)
-        write(report, Path(out))
-        rank_zero_info(f"The numbers stand in {Path(out)}.")
+        report.show()
+        report.save(out)
+        rank_zero_info(f"The numbers are in {Path(out)}.")
         return report
 
     def analyze(
         self,
-        model: SelfDistillModule | None = None,
-        datamodule: CritiqueDataModule | None = None,
+        model: SelfDistillModule,
+        datamodule: CritiqueDataModule,
         ckpt_path: str | None = None,
         contexts: list[TeacherContext] | None = None,
         out: str = "out/analysis",
@@ -124,43 +119,39 @@ class Trainer(pl.Trainer):
         questions: int = 64,
         samples: int = 4,
         words: list[str] | None = None,
-    ) -> dict[str, Any]:
-        """Show where the teacher's signal falls, token by token, under one context or several.
+    ) -> AnalysisReport:
+        """Show where the teacher's signal falls, token by token, under one or several contexts.
 
-        The student answers questions as in training; the config's context and the further ones
-        score the same answers. A table tells how much of the signal lies at or after the first
-        wrong step, what it says of the correct prefix, how well it tells wrong steps from right
-        ones, and how much of it lies on style tokens, each beside what chance gives, with 95%
-        intervals over questions. It runs in one process.
+        The student answers questions as in training; the teacher context and the further contexts
+        score the same answers. A table shows the share of the signal at or after the first wrong
+        step, its sign on the correct prefix, how well it separates wrong from correct steps, and
+        its share on style tokens, each with its value by chance and with 95% intervals over
+        questions. The run uses one process.
 
         Args:
-            model: The module to be analysed.
+            model: The module to analyze.
             datamodule: Gives the questions, and holds the critic and its cache.
-            ckpt_path: Weights of the student; None: as the model source gives them.
+            ckpt_path: Checkpoint of the student. Default: the parameters of its model source.
             contexts: Further contexts, such as ReferenceSolution.
-            out: Folder for the rollouts (rows.jsonl), the numbers (summary.json), a page to read
-                them in (report.html) and a figure (figure.png).
-            split: Whose questions.
-            questions: How many of them, at most.
-            samples: Answers a question.
-            words: Style words, instead of lightning_sd.diagnostics.analysis.STYLE_WORDS.
+            out: Folder for rows.jsonl (the rollouts), summary.json (the numbers), report.html and
+                figure.png.
+            split: Questions to use, val or test.
+            questions: Maximum number of questions.
+            samples: Rollouts per question.
+            words: Style words. Default: lightning_sd.metrics.STYLE_WORDS.
         """
-        from lightning_sd.diagnostics.analysis.run import run_analysis
-        from lightning_sd.metrics.style import STYLE_WORDS
-
-        assert model is not None
-        assert datamodule is not None
-        summary = run_analysis(
-            self,
+        report = analyze(
             model,
             datamodule,
-            out=Path(out),
-            contexts=contexts or (),
+            contexts or (),
+            trainer=self,
             split=split,
             questions=questions,
             samples=samples,
             words=STYLE_WORDS if words is None else words,
             ckpt_path=ckpt_path,
+            out=out,
         )
-        rank_zero_info(f"Rollouts, numbers, page and figure stand in {Path(out)}.")
-        return summary
+        report.show()
+        rank_zero_info(f"Rollouts, numbers, page and figure are in {Path(out)}.")
+        return report

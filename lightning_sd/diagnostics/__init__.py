@@ -1,1 +1,1 @@
-"""Diagnostics of a teacher context: ``probe`` before training, ``analyze`` token by token."""
+"""Measure what a teacher context gives, without training: ``probe`` and ``analyze``."""

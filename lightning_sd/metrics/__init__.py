@@ -1,4 +1,4 @@
-"""Metrics, each a torchmetrics ``Metric`` that works in any project."""
+"""Metrics of answers and advantages, as torchmetrics metrics that work in any project."""
 
 from lightning_sd.metrics.advantages import (
     AbsoluteMassAfterError,
@@ -12,7 +12,7 @@ from lightning_sd.metrics.advantages import (
     StyleShare,
     TaskAdvantage,
     TokenAUROC,
-    advantage_metrics,
+    build_advantage_metrics,
 )
 from lightning_sd.metrics.answers import (
     AvgAtK,
@@ -20,19 +20,22 @@ from lightning_sd.metrics.answers import (
     MeanLength,
     MeanReward,
     PassAtK,
-    answer_metrics,
-    question_rows,
+    QuestionMetric,
+    build_answer_metrics,
+    list_question_rows,
     update_answers,
 )
-from lightning_sd.metrics.localization import Localisation, localise
-from lightning_sd.metrics.style import STYLE_WORDS, StyleMass, style_mass
+from lightning_sd.metrics.intervals import Estimate
+from lightning_sd.metrics.localization import Localization, localize
+from lightning_sd.metrics.style import STYLE_WORDS, StyleMass, classify_tokens, sum_style_mass
 
 __all__ = [
     "STYLE_WORDS",
     "AbsoluteMassAfterError",
     "AdvantageMetric",
     "AvgAtK",
-    "Localisation",
+    "Estimate",
+    "Localization",
     "MajAtK",
     "MathAdvantage",
     "MeanLength",
@@ -41,16 +44,18 @@ __all__ = [
     "PassAtK",
     "PrefixAdvantage",
     "PrefixSign",
+    "QuestionMetric",
     "StepAUROC",
     "StyleAdvantage",
     "StyleMass",
     "StyleShare",
     "TaskAdvantage",
     "TokenAUROC",
-    "advantage_metrics",
-    "answer_metrics",
-    "localise",
-    "question_rows",
-    "style_mass",
+    "build_advantage_metrics",
+    "build_answer_metrics",
+    "classify_tokens",
+    "list_question_rows",
+    "localize",
+    "sum_style_mass",
     "update_answers",
 ]

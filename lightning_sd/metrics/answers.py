@@ -1,80 +1,84 @@
-"""How good k sampled answers a question are: Avg@k, Pass@k, Maj@k, reward, and their length."""
+"""Metrics of k sampled answers per question: Avg@k, Pass@k, Maj@k, reward and length."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
+from lightning_sd.metrics.ratio import RatioMetric
 from lightning_sd.types import Rollout, Verdict
 
 
-class _OverQuestions(Metric):
-    """Mean of a number a question."""
+class QuestionMetric(RatioMetric):
+    """Mean over questions of one number per question.
 
-    is_differentiable = False
-    higher_is_better: bool | None = True
-    full_state_update = False
-    total: Tensor
-    number: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("number", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+    Subclasses implement :meth:`measure_question`.
+    """
 
     def update(self, group: Sequence[Rollout]) -> None:
-        """Take in the answers to one question.
+        """Add the answers to one question.
 
         Args:
-            group: Its rollouts, verdicts filled in.
+            group: All rollouts of the question, each with its verdict.
 
         Raises:
-            ValueError: No rollout, or one without a verdict.
+            ValueError: The group is empty, or a rollout has no verdict.
         """
         if not group or any(rollout.verdict is None for rollout in group):
-            raise ValueError("A group needs at least one rollout, and each of them its verdict.")
-        self.total += self.of_question(group)
+            raise ValueError(
+                f"group: {len(group)} rollouts, some without a verdict; give at least one rollout "
+                "and judge all of them first (data module's `evidence`)."
+            )
+        self.total += self.measure_question(group)
         self.number += 1
 
-    def compute(self) -> Tensor:
-        """The mean over questions, a float64 scalar; nan before any update."""
-        return self.total / self.number
+    def measure_question(self, group: Sequence[Rollout]) -> float:
+        """Return the number of one question.
 
-    def of_question(self, group: Sequence[Rollout]) -> float:
-        """The number for one question."""
+        Args:
+            group: All rollouts of the question, each with its verdict.
+        """
         raise NotImplementedError
 
 
-class AvgAtK(_OverQuestions):
-    """Share of right answers."""
+class AvgAtK(QuestionMetric):
+    """Avg@k: share of correct answers.
 
-    def of_question(self, group: Sequence[Rollout]) -> float:
-        """Right answers over answers."""
+    Example:
+        >>> from lightning_sd import Question
+        >>> question = Question("id", "1+1?", ({"role": "user", "content": "1+1?"},))
+        >>> verdicts = Verdict(1.0, True, "2"), Verdict(0.0, False, "3")
+        >>> metric = AvgAtK()
+        >>> metric.update([Rollout(question, (5,), v.answer, 0, verdict=v) for v in verdicts])
+        >>> metric.compute().item()
+        0.5
+    """
+
+    def measure_question(self, group: Sequence[Rollout]) -> float:
+        """Return the share of correct answers to one question."""
         return sum(_verdict(rollout).correct for rollout in group) / len(group)
 
 
-class PassAtK(_OverQuestions):
-    """Share of questions with at least one right answer among the k."""
+class PassAtK(QuestionMetric):
+    """Pass@k: share of questions with at least one correct answer among the k."""
 
-    def of_question(self, group: Sequence[Rollout]) -> float:
-        """1 if any answer is right."""
+    def measure_question(self, group: Sequence[Rollout]) -> float:
+        """Return 1 if any answer is correct, else 0."""
         return float(any(_verdict(rollout).correct for rollout in group))
 
 
-class MajAtK(_OverQuestions):
-    """Share of questions whose most frequent answer is right.
+class MajAtK(QuestionMetric):
+    """Maj@k: share of questions with a correct most frequent answer.
 
-    Completions without an answer do not vote. On a tie each winner counts for its share, which is
-    what breaking ties at random gives on average.
+    Completions without an answer do not vote. In a tie the question counts for the share of its
+    winners that are correct: the expected value of a random tie-break.
     """
 
-    def of_question(self, group: Sequence[Rollout]) -> float:
-        """The right winners' share among the winners."""
+    def measure_question(self, group: Sequence[Rollout]) -> float:
+        """Return the share of correct answers among the most frequent ones."""
         verdicts = [_verdict(rollout) for rollout in group]
         votes = Counter(v.answer for v in verdicts if v.answer is not None)
         if not votes:
@@ -85,30 +89,34 @@ class MajAtK(_OverQuestions):
         return len(winners & right) / len(winners)
 
 
-class MeanReward(_OverQuestions):
-    """Mean reward: what Avg@k is not where answers can be partly right."""
+class MeanReward(QuestionMetric):
+    """Mean reward per answer; it differs from Avg@k where rewards are partial."""
 
-    def of_question(self, group: Sequence[Rollout]) -> float:
-        """Reward an answer."""
+    def measure_question(self, group: Sequence[Rollout]) -> float:
+        """Return the mean reward of the answers to one question."""
         return sum(_verdict(rollout).reward for rollout in group) / len(group)
 
 
-class MeanLength(_OverQuestions):
-    """Mean length of the answers in tokens."""
+class MeanLength(QuestionMetric):
+    """Mean length of an answer in tokens."""
 
     higher_is_better = None
 
-    def of_question(self, group: Sequence[Rollout]) -> float:
-        """Tokens an answer."""
+    def measure_question(self, group: Sequence[Rollout]) -> float:
+        """Return the mean number of tokens of the answers to one question."""
         return sum(len(rollout.ids) for rollout in group) / len(group)
 
 
-def answer_metrics(k: int, prefix: str = "") -> MetricCollection:
-    """Avg@k, Pass@k, Maj@k, reward and length as one collection.
+def build_answer_metrics(k: int, prefix: str = "") -> MetricCollection:
+    """Build Avg@k, Pass@k, Maj@k, reward and length as one collection.
 
     Args:
-        k: Answers a question; only names the metrics.
+        k: Answers per question; it only names the metrics.
         prefix: Put before each name, such as ``val/``.
+
+    Example:
+        >>> sorted(build_answer_metrics(4, "val/").keys())
+        ['val/avg@4', 'val/length', 'val/maj@4', 'val/pass@4', 'val/reward']
     """
     metrics: dict[str, Metric | MetricCollection] = {
         f"avg@{k}": AvgAtK(),
@@ -121,43 +129,47 @@ def answer_metrics(k: int, prefix: str = "") -> MetricCollection:
 
 
 def update_answers(metrics: MetricCollection, rollouts: Sequence[Rollout], k: int) -> None:
-    """Feed judged answers to a collection, question by question.
+    """Update a collection question by question.
 
     Args:
-        metrics: As :func:`answer_metrics` makes it.
-        rollouts: ``k`` answers to one question, then to the next, and so on.
-        k: Answers a question.
+        metrics: A collection from :func:`build_answer_metrics`.
+        rollouts: Judged; ``k`` answers to the first question, then ``k`` to the next, and so on.
+        k: Answers per question.
     """
-    for start in range(0, len(rollouts), k):
+    for group in _split_questions(rollouts, k):
         for metric in metrics.values():
-            metric.update(rollouts[start : start + k])
+            metric.update(group)
 
 
-def question_rows(rollouts: Sequence[Rollout], k: int) -> list[dict[str, Any]]:
-    """What the metrics average, question by question: for intervals and paired comparisons.
+def list_question_rows(rollouts: Sequence[Rollout], k: int) -> list[dict[str, Any]]:
+    """List the numbers of each question, for intervals and paired comparisons.
 
     Args:
-        rollouts: ``k`` judged answers to one question, then to the next, and so on.
-        k: Answers a question.
+        rollouts: Judged; ``k`` answers to the first question, then ``k`` to the next, and so on.
+        k: Answers per question.
 
     Returns:
-        One dict a question: ``id``, ``avg``, ``pass``, ``maj`` (0 to 1), ``reward`` and ``length``
-        in tokens.
+        One dict per question: ``id``; ``avg``, ``pass`` and ``maj`` (0 to 1); ``reward``; and
+        ``length`` in tokens.
     """
-    metrics = {
+    metrics: dict[str, QuestionMetric] = {
         "avg": AvgAtK(),
         "pass": PassAtK(),
         "maj": MajAtK(),
         "reward": MeanReward(),
         "length": MeanLength(),
     }
-    groups = [rollouts[start : start + k] for start in range(0, len(rollouts), k)]
     return [
-        {"id": group[0].question.id, **{n: m.of_question(group) for n, m in metrics.items()}}
-        for group in groups
+        {"id": group[0].question.id, **{n: m.measure_question(group) for n, m in metrics.items()}}
+        for group in _split_questions(rollouts, k)
     ]
 
 
+def _split_questions(rollouts: Sequence[Rollout], k: int) -> Iterator[Sequence[Rollout]]:
+    for start in range(0, len(rollouts), k):
+        yield rollouts[start : start + k]
+
+
 def _verdict(rollout: Rollout) -> Verdict:
-    assert rollout.verdict is not None
+    assert rollout.verdict is not None  # `update` has checked it
     return rollout.verdict

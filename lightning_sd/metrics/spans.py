@@ -1,4 +1,4 @@
-"""Which characters each token stands for, and which tokens each step of a solution holds."""
+"""Map tokens to characters, and the steps of a solution to tokens."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from lightning_sd.text.steps import Span
 
 @dataclass(frozen=True)
 class Pieces:
-    """A completion, taken apart into what each token adds to the decoded text."""
+    """A completion, split into the text that each token adds."""
 
     texts: tuple[str, ...]
-    """One a token; joined they give ``text``. Empty: a special token, or the first part of a
-    character that a later token completes."""
+    """One text per token; joined they give ``text``. Empty for a special token and for the first
+    part of a character that a later token completes."""
     spans: tuple[Span, ...]
-    """Where each token stands in ``text``. Tokens that share a character share its span; special
-    tokens have an empty one."""
+    """Characters of each token in ``text``. Tokens that share a character share its span; the span
+    of a special token is empty."""
     names: tuple[str | None, ...]
-    """The name of each special token, None for all others."""
+    """Name of each special token, None for other tokens."""
 
     @property
     def text(self) -> str:
-        """The completion, decoded without special tokens."""
+        """The completion, decoded without its special tokens."""
         return "".join(self.texts)
 
 
-def token_pieces(tokenizer: Any, ids: Sequence[int]) -> Pieces:
-    """Decode a completion token by token, in time that grows with its length only.
+def split_tokens(tokenizer: Any, ids: Sequence[int]) -> Pieces:
+    """Decode a completion token by token, in linear time.
 
-    A token is decoded together with the few before it, since a tokenizer may treat the first token
-    of a text differently. Bytes that are no whole character yet wait for the tokens that follow.
+    Each token is decoded together with a few earlier ones, because a tokenizer may treat the first
+    token of a text differently. An incomplete character is completed by the tokens that follow.
 
     Args:
         tokenizer: A transformers tokenizer.
         ids: The completion's token ids.
 
     Returns:
-        One piece a token.
+        The text, span and special name of each token.
     """
     ids, special = list(ids), set(tokenizer.all_special_ids)
     texts, spans = [""] * len(ids), [(0, 0)] * len(ids)
     names = [str(tokenizer.convert_ids_to_tokens(i)) if i in special else None for i in ids]
     position = 0
-    window, read = 0, 0  # the tokens window..read are decoded already and give the context
+    window, read = 0, 0  # tokens[window:read] are decoded and serve as left context
     waiting: list[int] = []
     for index, token in enumerate(ids):
         if token in special:
@@ -54,7 +54,7 @@ def token_pieces(tokenizer: Any, ids: Sequence[int]) -> Pieces:
         waiting.append(index)
         known = tokenizer.decode(ids[window:read], skip_special_tokens=True)
         grown = tokenizer.decode(ids[window : index + 1], skip_special_tokens=True)
-        # Rows of bytes that never become a character are not waited for without end.
+        # Bytes that never form a character are given up after 8 tokens.
         ends_inside = grown.endswith("\ufffd") and len(waiting) < 8
         if ends_inside or len(grown) <= len(known):
             continue
@@ -63,7 +63,7 @@ def token_pieces(tokenizer: Any, ids: Sequence[int]) -> Pieces:
             spans[waited] = (position, position + len(texts[index]))
         position += len(texts[index])
         window, read, waiting = waiting[0], index + 1, []
-    if waiting:  # the completion breaks off inside a character
+    if waiting:  # the completion ends inside a character
         known = tokenizer.decode(ids[window:read], skip_special_tokens=True)
         rest = tokenizer.decode(ids[window:], skip_special_tokens=True)[len(known) :]
         texts[waiting[-1]] = rest
@@ -72,26 +72,25 @@ def token_pieces(tokenizer: Any, ids: Sequence[int]) -> Pieces:
     return Pieces(tuple(texts), tuple(spans), tuple(names))
 
 
-def step_tokens(spans: Sequence[Span], steps: Sequence[Span]) -> tuple[Span, ...]:
+def find_step_tokens(spans: Sequence[Span], steps: Sequence[Span]) -> tuple[Span, ...]:
     """Find the tokens of each step.
 
-    A token that reaches over a boundary belongs to the stretch that holds most of its characters,
-    to the earlier one of two that hold as many.
+    A token that crosses a step boundary belongs to the side that holds more of its characters, and
+    to the earlier side in a tie.
 
     Args:
-        spans: Characters of each token, as :func:`token_pieces` gives them.
-        steps: Characters of each step, ascending, as ``StepTrace.spans`` holds them.
+        spans: Characters of each token, from ``Pieces.spans``.
+        steps: Characters of each step, ascending, from ``StepTrace.spans``.
 
     Returns:
-        For each step the first of its tokens and the one behind its last; both are the same for a
-        step that got no token of its own.
+        (first token, last token + 1) of each step; both are equal for a step without a token.
 
     Example:
-        >>> step_tokens([(0, 4), (4, 9), (9, 12)], [(0, 5), (5, 12)])
+        >>> find_step_tokens([(0, 4), (4, 9), (9, 12)], [(0, 5), (5, 12)])
         ((0, 1), (1, 3))
     """
     cuts = sorted({0, *(edge for step in steps for edge in step)})
-    owners = [_owner(span, cuts) for span in spans]
+    owners = [_find_owner(span, cuts) for span in spans]
     return tuple(
         (
             sum(owner < start for owner in owners),
@@ -101,8 +100,8 @@ def step_tokens(spans: Sequence[Span], steps: Sequence[Span]) -> tuple[Span, ...
     )
 
 
-def _owner(span: Span, cuts: Sequence[int]) -> int:
-    """Start of the stretch between two cuts that holds most of a span."""
+def _find_owner(span: Span, cuts: Sequence[int]) -> int:
+    """Return the start of the interval between two cuts that holds most of a span."""
     start, end = span
     ends = [*cuts[1:], max(end, cuts[-1]) + 1]
     if start == end:

@@ -1,8 +1,8 @@
-"""Style drift: how much of the signal falls on how a solution is told and not on what it says.
+"""Measure style drift: how much of the signal falls on the wording instead of the content.
 
-Teachers that saw a solution also write in another manner: RLCSD measures a mean abs(A_t) of 0.263
-on words such as "Wait" and "Therefore" and on newlines, against 0.083 on the other tokens. Signal
-there teaches the student a tone of voice.
+A teacher that has seen a solution also writes in another style: RLCSD reports a mean abs(A_t) of
+0.263 on words such as "Wait" and "Therefore" and on newlines, and 0.083 on the other tokens. The
+signal on such tokens teaches the student a style.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ STYLE_WORDS = (
     *("hmm", "okay", "ok", "alright", "well", "let's", "let", "actually", "however", "but"),
     *("maybe", "perhaps", "alternatively", "because", "since", "again"),
 )
-"""Words that move a solution along without being part of it; case does not matter."""
+"""Words that connect the parts of a solution, in any case."""
 
 _TAG = re.compile(r"</?(?:step_[0-9]+|answer|think)>")
 _MATH = re.compile(r"(?=.*[0-9+\-*/=^%×÷·±√≤≥≈])[0-9+\-*/=^%×÷·±√≤≥≈\s.,:()\[\]{}$\\]+", re.S)
 
 
-def token_classes(pieces: Pieces, words: Sequence[str] = STYLE_WORDS) -> tuple[TokenClass, ...]:
-    r"""Sort tokens into style, mathematics and the rest.
+def classify_tokens(pieces: Pieces, words: Sequence[str] = STYLE_WORDS) -> tuple[TokenClass, ...]:
+    r"""Classify tokens as style, mathematics or other.
 
-    ``style``: any part of one of the words, or a newline. ``math``: digits and operators, with
-    whatever brackets and points stand in the same token. ``other``: all else, the tags of the step
-    form and special tokens included. Task tokens are those that are not style.
+    ``style``: any part of a style word, or a newline. ``math``: digits and operators, with brackets
+    and periods in the same token. ``other``: all other tokens, including step tags and special
+    tokens. Task tokens are the ``math`` and ``other`` tokens.
 
     Args:
-        pieces: A completion.
-        words: The style words. They count as whole words, however the tokenizer splits them.
+        pieces: The completion, from :func:`.spans.split_tokens`.
+        words: Style words; only whole words match, however the tokenizer splits them.
 
     Returns:
-        One class a token.
+        One class per token.
 
     Example:
-        >>> token_classes(Pieces(("So", " 7+5", "\n"), ((0, 2), (2, 6), (6, 7)), (None,) * 3))
+        >>> classify_tokens(Pieces(("So", " 7+5", "\n"), ((0, 2), (2, 6), (6, 7)), (None,) * 3))
         ('style', 'math', 'style')
     """
     text = pieces.text
     listed = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
     styled = re.compile(rf"\n|(?<!\w)(?:{listed})(?!\w)" if listed else r"\n", re.I)
-    style = _marked(text, styled)
-    tags = _marked(text, _TAG)
+    style = _mark_matches(text, styled)
+    tags = _mark_matches(text, _TAG)
     classes: list[TokenClass] = []
     for start, end in pieces.spans:
         if any(style[start:end]):
@@ -63,16 +63,16 @@ def token_classes(pieces: Pieces, words: Sequence[str] = STYLE_WORDS) -> tuple[T
 
 @dataclass(frozen=True)
 class ClassMass:
-    """The signal on the tokens of one class, of one rollout or of many."""
+    """Signal on the tokens of one class, of one rollout or several."""
 
     mass: float
-    """Sum of absolute values."""
+    """Sum of absolute values, in nats."""
     tokens: int
 
 
 @dataclass(frozen=True)
 class StyleMass:
-    """The signal on each class; sums over rollouts are taken field by field."""
+    """Signal on each class of tokens."""
 
     style: ClassMass
     math: ClassMass
@@ -80,7 +80,7 @@ class StyleMass:
 
     @property
     def task(self) -> ClassMass:
-        """Mathematics and the rest together."""
+        """``math`` and ``other`` together."""
         return ClassMass(self.math.mass + self.other.mass, self.math.tokens + self.other.tokens)
 
     @property
@@ -89,32 +89,32 @@ class StyleMass:
         return ClassMass(self.style.mass + self.task.mass, self.style.tokens + self.task.tokens)
 
 
-def style_mass(values: Sequence[float], classes: Sequence[TokenClass]) -> StyleMass:
-    """Sum the signal over the classes.
+def sum_style_mass(values: Sequence[float], classes: Sequence[TokenClass]) -> StyleMass:
+    """Sum the absolute signal over the tokens of each class.
 
     Args:
-        values: A_t of each token, or its KL divergence; signs are dropped.
-        classes: As :func:`token_classes` gives them.
+        values: Advantage or KL divergence of each token, in nats; signs are dropped.
+        classes: Class of each token, from :func:`classify_tokens`.
 
     Raises:
-        ValueError: Not one class a value.
+        ValueError: ``values`` and ``classes`` differ in length.
 
     Example:
-        >>> found = style_mass([-3.0, 0.5, 0.5], ["style", "math", "other"])
-        >>> found.style.mass / found.total.mass
+        >>> masses = sum_style_mass([-3.0, 0.5, 0.5], ["style", "math", "other"])
+        >>> masses.style.mass / masses.total.mass
         0.75
     """
     if len(values) != len(classes):
-        raise ValueError(f"{len(values)} values, but {len(classes)} classes: one each is needed.")
+        raise ValueError(f"classes: {len(classes)} for {len(values)} values; give one per value.")
 
-    def of(wanted: TokenClass) -> ClassMass:
+    def sum_class(wanted: TokenClass) -> ClassMass:
         own = [abs(value) for value, kind in zip(values, classes, strict=True) if kind == wanted]
         return ClassMass(sum(own), len(own))
 
-    return StyleMass(of("style"), of("math"), of("other"))
+    return StyleMass(sum_class("style"), sum_class("math"), sum_class("other"))
 
 
-def _marked(text: str, pattern: re.Pattern[str]) -> list[bool]:
+def _mark_matches(text: str, pattern: re.Pattern[str]) -> list[bool]:
     marks = [False] * len(text)
     for match in pattern.finditer(text):
         marks[match.start() : match.end()] = [True] * (match.end() - match.start())

@@ -1,4 +1,4 @@
-"""Which steps of a rollout are wrong, and who says so."""
+"""Find the wrong steps of a rollout."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lightning_sd.metrics.spans import Pieces, step_tokens, token_pieces
+from lightning_sd.metrics.spans import Pieces, find_step_tokens, split_tokens
 from lightning_sd.tasks.base import RepairTask
 from lightning_sd.text.steps import Span, parse_steps
 from lightning_sd.types import Critique, Rollout
@@ -14,30 +14,30 @@ from lightning_sd.types import Critique, Rollout
 
 @dataclass(frozen=True)
 class Steps:
-    """The steps of one rollout."""
+    """The steps of one rollout and which of them are wrong."""
 
     pieces: Pieces
-    """Its tokens."""
+    """The text of each token."""
     tokens: tuple[Span, ...]
-    """Tokens of each step: the first, and the one behind the last."""
+    """Tokens of each step as (first, last + 1)."""
     wrong: tuple[int, ...]
-    """Numbers of the wrong steps, from 1, ascending; empty: none, or nobody knows."""
+    """Numbers of the wrong steps, counted from 1, ascending; empty if none is wrong or known."""
     source: str | None
-    """Who found them: ``task`` (its exact rules), ``critique``, or None: nobody knows."""
+    """Where ``wrong`` comes from: ``task`` (exact rules), ``critique``, or None (unknown)."""
 
 
 def find_steps(rollout: Rollout, tokenizer: Any, task: Any = None) -> Steps:
-    """Take a rollout apart into tokens and steps, and tell which steps are wrong.
+    """Split a rollout into tokens and steps, and find its wrong steps.
 
-    The task's own rules are asked first, if it has some (:class:`.RepairTask`), since a critic may
-    err; else the critique's step map is used, unless it was refused.
+    A task that can check steps (:class:`.RepairTask`) decides, because a critic may be wrong.
+    Otherwise the step map of the critique decides, unless the critique was refused.
 
     Args:
-        rollout: With its critique, if there is one.
-        tokenizer: That of the model which wrote it.
-        task: The task that the question comes from.
+        rollout: The rollout, with its critique if it has one.
+        tokenizer: Tokenizer of the model that wrote the rollout.
+        task: Task of the question; None if it is not known.
     """
-    pieces = token_pieces(tokenizer, rollout.ids)
+    pieces = split_tokens(tokenizer, rollout.ids)
     trace = parse_steps(pieces.text)
     critique, source = rollout.critique, "critique"
     if isinstance(task, RepairTask):
@@ -45,29 +45,29 @@ def find_steps(rollout: Rollout, tokenizer: Any, task: Any = None) -> Steps:
     known = critique is not None and critique.refused is None
     return Steps(
         pieces=pieces,
-        tokens=step_tokens(pieces.spans, trace.spans),
-        wrong=wrong_steps(critique, len(trace.steps), cut_off=trace.cut_off) if known else (),
+        tokens=find_step_tokens(pieces.spans, trace.spans),
+        wrong=list_wrong_steps(critique, len(trace.steps), cut_off=trace.cut_off) if known else (),
         source=source if known else None,
     )
 
 
-def wrong_steps(critique: Critique | None, steps: int, *, cut_off: bool) -> tuple[int, ...]:
-    """Read the wrong steps from a critique's step map.
+def list_wrong_steps(critique: Critique | None, steps: int, *, cut_off: bool) -> tuple[int, ...]:
+    """List the wrong steps by a critique's step map.
 
-    Cases A and B are right. In case D each step that the critique does not hold unchanged is wrong:
-    the first wrong one, and what was built on it. In case C likewise, except for the step in which
-    the text breaks off, which is not finished.
+    In cases A and B no step is wrong. In case D every step that the critique did not copy is wrong:
+    the first wrong step and all steps that depend on it. Case C is the same, except that a last
+    step that was cut off is not wrong.
 
     Args:
-        critique: The repaired attempt; None: nothing is known.
-        steps: Steps of the attempt.
+        critique: Critique of the attempt; None if there is none.
+        steps: Number of steps of the attempt.
         cut_off: Whether the attempt ends inside a step or inside the answer.
 
     Returns:
-        Numbers from 1, ascending.
+        Step numbers, counted from 1, ascending.
 
     Example:
-        >>> wrong_steps(Critique("...", "D", copied=(1,), changed=(2,)), 3, cut_off=False)
+        >>> list_wrong_steps(Critique("...", "D", copied=(1,), changed=(2,)), 3, cut_off=False)
         (2, 3)
     """
     if critique is None or critique.case not in ("C", "D"):
@@ -76,6 +76,11 @@ def wrong_steps(critique: Critique | None, steps: int, *, cut_off: bool) -> tupl
     return tuple(n for n in range(1, last + 1) if n not in critique.copied)
 
 
-def first_wrong_token(steps: Sequence[Span], wrong: Sequence[int]) -> int | None:
-    """The first token of the first wrong step; None: no step is wrong."""
+def find_first_wrong_token(steps: Sequence[Span], wrong: Sequence[int]) -> int | None:
+    """Return the index of the first token of the first wrong step, or None if none is wrong.
+
+    Args:
+        steps: Tokens of each step as (first, last + 1).
+        wrong: Numbers of the wrong steps, counted from 1.
+    """
     return steps[min(wrong) - 1][0] if wrong else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lightning_sd.metrics import answer_metrics, update_answers
+from lightning_sd.metrics import build_answer_metrics, update_answers
 from lightning_sd.models import ModelSource
 from lightning_sd.models.chat import encode_prompt
 from lightning_sd.modules.evidence import get_evidence_source
@@ -42,7 +42,7 @@ class AnsweringModule(StudentModule):
         super().__init__(model, optimizer, scheduler)
         self.eval_sampler, self.eval_samples, self.seed = eval_sampler, eval_samples, seed
         self.template_kwargs = template_kwargs or {}
-        self.answer_metrics = answer_metrics(eval_samples)
+        self.answer_metrics = build_answer_metrics(eval_samples)
 
     def encode(
         self, messages: Sequence[Message], template_kwargs: Mapping[str, Any] | None = None

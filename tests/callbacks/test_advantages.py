@@ -9,7 +9,7 @@ from lightning.pytorch.loggers import CSVLogger
 
 from lightning_sd import ReferenceSolution
 from lightning_sd.callbacks.advantages import AdvantageAnalysis
-from lightning_sd.metrics.rollout_measures import rollout_figures
+from lightning_sd.metrics.measures import measure_rollout
 from lightning_sd.metrics.wrong_steps import find_steps
 from tests.stubs import LabData, module, trainer
 
@@ -45,7 +45,7 @@ def test_all_micro_batches_of_every_nth_step_are_logged(make_llama, tokenizer, t
     # Two micro-batches of step 2 and two of step 4; the first of each ends a step earlier.
     assert [step for step, _ in callback.seen] == [1, 2, 3, 4]
     expected = [
-        rollout_figures(advantages, find_steps(rollout, tokenizer, data.task))["mean_abs"]
+        measure_rollout(advantages, find_steps(rollout, tokenizer, data.task))["mean_abs"]
         for _, output in callback.seen[2:]
         for rollout, advantages in zip(output.rollouts, output.advantages, strict=True)
     ]

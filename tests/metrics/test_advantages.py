@@ -13,11 +13,11 @@ from lightning_sd.metrics.advantages import (
     MathAdvantage,
     NegativeMassAfterError,
     StyleShare,
-    advantage_metrics,
+    build_advantage_metrics,
 )
-from lightning_sd.metrics.rollout_measures import Share
+from lightning_sd.metrics.measures import Share
 
-FIGURES = [kind.figure for kind in ADVANTAGE_METRICS]
+MEASURES = [kind.measure for kind in ADVANTAGE_METRICS]
 
 
 def rollouts(number):
@@ -25,7 +25,7 @@ def rollouts(number):
     return [
         {
             name: Share(draws.random(), draws.randint(1, 4), draws.random())
-            for name in FIGURES
+            for name in MEASURES
             if draws.random() < 0.8
         }
         for _ in range(number)
@@ -35,14 +35,14 @@ def rollouts(number):
 @pytest.mark.parametrize("kind", ADVANTAGE_METRICS)
 @pytest.mark.parametrize("chance", [False, True])
 def test_mean_over_rollouts(kind, chance):
-    if chance and not kind.comparable:
+    if chance and not kind.has_chance:
         with pytest.raises(ValueError, match="chance"):
             kind(chance=True)
         return
     metric, given = kind(chance=chance), rollouts(7)
     for figures in given:
         metric.update(figures)
-    shares = [figures[kind.figure] for figures in given if kind.figure in figures]
+    shares = [figures[kind.measure] for figures in given if kind.measure in figures]
     total = sum(share.chance if chance else share.total for share in shares)
     assert metric.compute().item() == pytest.approx(total / sum(s.number for s in shares))
 
@@ -62,7 +62,7 @@ def test_sums_of_states_are_the_state_of_all():
 
 def _rank(rank, file):
     torch.distributed.init_process_group("gloo", f"file://{file}", rank=rank, world_size=2)
-    metrics, whole = advantage_metrics(), advantage_metrics()
+    metrics, whole = build_advantage_metrics(), build_advantage_metrics()
     given = rollouts(7)
     metrics.update({})
     for figures in given[:2] if rank else given[2:]:
@@ -88,9 +88,9 @@ def test_nothing_counted_gives_nan():
 
 
 def test_the_collection_has_each_beside_chance():
-    metrics = advantage_metrics("train/")
+    metrics = build_advantage_metrics("train/")
     metrics.update({})
     names = set(metrics.compute())
-    assert {f"train/{name}" for name in FIGURES} <= names
+    assert {f"train/{name}" for name in MEASURES} <= names
     assert "train/step_auroc_chance" in names
-    assert f"train/{MathAdvantage.figure}_chance" not in names
+    assert f"train/{MathAdvantage.measure}_chance" not in names

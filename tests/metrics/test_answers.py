@@ -6,7 +6,14 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_sd.metrics import AvgAtK, MajAtK, MeanLength, MeanReward, PassAtK, answer_metrics
+from lightning_sd.metrics import (
+    AvgAtK,
+    MajAtK,
+    MeanLength,
+    MeanReward,
+    PassAtK,
+    build_answer_metrics,
+)
 from lightning_sd.types import Question, Rollout, Verdict
 
 QUESTION = Question(id="q", text="2+2?", messages=({"role": "user", "content": "2+2?"},))
@@ -124,7 +131,7 @@ def test_halves_on_two_ranks_are_the_whole() -> None:
 
 
 def test_the_collection_is_named_after_k() -> None:
-    metrics = answer_metrics(4, prefix="val/")
+    metrics = build_answer_metrics(4, prefix="val/")
     for metric in metrics.values():
         metric.update(group("RRab"))
     found = {name: tensor.item() for name, tensor in metrics.compute().items()}

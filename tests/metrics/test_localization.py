@@ -1,4 +1,4 @@
-"""Localisation against constructed cases and slow loops."""
+"""Localization against constructed cases and slow loops."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from lightning_sd.metrics.localization import localise
+from lightning_sd.metrics.localization import localize
 
 STEPS = [(0, 4), (4, 8), (8, 12), (12, 16)]
 TOKENS = 20
@@ -21,8 +21,8 @@ def one_step_off(step: int) -> list[float]:
 
 
 @pytest.mark.parametrize("step", [2, 3, 4])
-def test_a_teacher_that_differs_on_the_wrong_step_alone_is_localised(step):
-    found = localise(one_step_off(step), STEPS, [step])
+def test_a_teacher_that_differs_on_the_wrong_step_alone_is_localized(step):
+    found = localize(one_step_off(step), STEPS, [step])
     assert found.negative_mass == 1.0
     assert found.absolute_mass == 1.0
     assert found.prefix_sign == 1.0
@@ -38,7 +38,7 @@ def test_a_shuffled_teacher_is_as_good_as_chance():
     found = []
     for _ in range(1500):
         draws.shuffle(values)
-        found.append(localise(values, STEPS, [3]))
+        found.append(localize(values, STEPS, [3]))
     mean = {
         name: sum(getattr(f, name) for f in found) / len(found)
         for name in ("negative_mass", "absolute_mass", "step_auroc", "token_auroc", "prefix_sign")
@@ -52,7 +52,7 @@ def test_a_shuffled_teacher_is_as_good_as_chance():
 
 def test_a_teacher_that_dislikes_the_right_steps_is_turned_around():
     values = [-value for value in one_step_off(3)]
-    found = localise(values, STEPS, [3])
+    found = localize(values, STEPS, [3])
     assert found.negative_mass is None  # there is none
     assert found.absolute_mass == 1.0
     assert found.step_auroc == 0.0
@@ -75,7 +75,7 @@ def test_figures_by_slow_loops(seed, scale):
     draws = random.Random(seed)
     values = [draws.choice([0.0, draws.gauss(0, scale)]) for _ in range(TOKENS)]
     wrong = [2, 4]
-    found = localise(values, STEPS, wrong)
+    found = localize(values, STEPS, wrong)
     mass = [max(-v, 0.0) for v in values]
     assert found.negative_mass == pytest.approx(sum(mass[4:]) / sum(mass))
     assert found.absolute_mass == pytest.approx(
@@ -95,7 +95,7 @@ def test_chance_of_steps_of_different_length_is_measured():
     """One bad token among many: a long step holds it more often, but it weighs less there."""
     steps = [(0, 1), (1, 40)]
     values = [0.0] * 39 + [-1.0]
-    found = localise(values, steps, [1])
+    found = localize(values, steps, [1])
     expected = (1 / 40) * 1.0  # the short step is worse only if the bad token falls on it
     assert found.step_auroc_chance == pytest.approx(expected, abs=0.1)
 
@@ -111,16 +111,16 @@ def test_chance_of_steps_of_different_length_is_measured():
     ],
 )
 def test_what_is_not_defined_is_none(values, steps, wrong, undefined):
-    found = localise(values, steps, wrong)
+    found = localize(values, steps, wrong)
     assert {name for name in undefined if getattr(found, name) is None} == undefined
 
 
 def test_no_error_and_no_tokens_give_nothing():
-    assert localise([1.0, 2.0], [(0, 2)], []) is None
-    assert localise([], [(0, 0)], [1]) is None
+    assert localize([1.0, 2.0], [(0, 2)], []) is None
+    assert localize([], [(0, 0)], [1]) is None
 
 
 @pytest.mark.parametrize(("steps", "wrong"), [([(0, 2)], [2]), ([(0, 3)], [1]), ([(0, 2)], [0])])
 def test_steps_that_are_not_there_are_refused(steps, wrong):
     with pytest.raises(ValueError, match=r"steps|wrong"):
-        localise([1.0, 2.0], steps, wrong)
+        localize([1.0, 2.0], steps, wrong)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lightning_sd.metrics.spans import step_tokens, token_pieces
+from lightning_sd.metrics.spans import find_step_tokens, split_tokens
 from lightning_sd.text.steps import parse_steps
 
 HOSTILE = "<script>alert(1)</script></textarea> \U0001f600\U0001f468‍\U0001f469 שלום ‮abc‬ é\n"
@@ -15,7 +15,7 @@ HOSTILE = "<script>alert(1)</script></textarea> \U0001f600\U0001f468‍\U0001f46
 @pytest.mark.parametrize("text", ["<step_1>7+5=2</step_1><answer>2</answer>", HOSTILE, "", "a"])
 def test_pieces_join_to_the_decoded_text(tokenizer, text):
     ids = tokenizer.encode(text, add_special_tokens=False)
-    pieces = token_pieces(tokenizer, ids)
+    pieces = split_tokens(tokenizer, ids)
     assert pieces.text == text == tokenizer.decode(ids)
     assert len(pieces.texts) == len(pieces.spans) == len(ids)
 
@@ -24,7 +24,7 @@ def test_pieces_join_to_the_decoded_text(tokenizer, text):
 @given(st.text(max_size=30))
 def test_any_text_comes_back(tokenizer, text):
     ids = tokenizer.encode(text, add_special_tokens=False)
-    pieces = token_pieces(tokenizer, ids)
+    pieces = split_tokens(tokenizer, ids)
     assert pieces.text == tokenizer.decode(ids)
     assert [end for _, end in pieces.spans] == sorted(end for _, end in pieces.spans)
 
@@ -32,7 +32,7 @@ def test_any_text_comes_back(tokenizer, text):
 def test_tokens_of_one_character_share_its_span(tokenizer):
     ids = tokenizer.encode("a\U0001f600b", add_special_tokens=False)
     assert len(ids) == 6  # four bytes between the letters
-    pieces = token_pieces(tokenizer, ids)
+    pieces = split_tokens(tokenizer, ids)
     assert pieces.spans == ((0, 1), *[(1, 2)] * 4, (2, 3))
     assert pieces.texts == ("a", "", "", "", "\U0001f600", "b")
 
@@ -40,21 +40,21 @@ def test_tokens_of_one_character_share_its_span(tokenizer):
 @pytest.mark.parametrize("end", [[], [1]])
 def test_a_completion_that_breaks_off_inside_a_character(tokenizer, end):
     ids = [*tokenizer.encode("a\U0001f600", add_special_tokens=False)[:-1], *end]
-    pieces = token_pieces(tokenizer, ids)
+    pieces = split_tokens(tokenizer, ids)
     assert pieces.text == tokenizer.decode(ids, skip_special_tokens=True)
     assert len(pieces.texts) == len(ids)
 
 
 def test_special_tokens_have_a_name_and_no_text(tokenizer):
     ids = [*tokenizer.encode("ab", add_special_tokens=False), tokenizer.eos_token_id]
-    pieces = token_pieces(tokenizer, ids)
+    pieces = split_tokens(tokenizer, ids)
     assert pieces.names == (None,) * (len(ids) - 1) + ("<|end|>",)
     assert pieces.spans[-1] == (2, 2)
 
 
 def test_rows_of_broken_bytes_end(tokenizer):
     broken = tokenizer.encode("\U0001f600", add_special_tokens=False)[1]
-    pieces = token_pieces(tokenizer, [broken] * 40)
+    pieces = split_tokens(tokenizer, [broken] * 40)
     assert len(pieces.text) >= 30
 
 
@@ -71,13 +71,13 @@ def test_rows_of_broken_bytes_end(tokenizer):
     ],
 )
 def test_tokens_that_reach_over_a_boundary_go_where_most_of_them_is(spans, expected):
-    assert step_tokens(spans, [(0, 5), (5, 12)]) == expected
+    assert find_step_tokens(spans, [(0, 5), (5, 12)]) == expected
 
 
 def test_steps_of_a_real_completion(tokenizer):
     text = "<step_1>7+5=2</step_1>\n<step_2>2*3=6</step_2><answer>6</answer>"
     ids = [*tokenizer.encode(text, add_special_tokens=False), 1]
-    pieces = token_pieces(tokenizer, ids)
-    found = step_tokens(pieces.spans, parse_steps(pieces.text).spans)
+    pieces = split_tokens(tokenizer, ids)
+    found = find_step_tokens(pieces.spans, parse_steps(pieces.text).spans)
     bodies = ["".join(pieces.texts[start:end]) for start, end in found]
     assert [body.strip() for body in bodies] == ["<step_1>7+5=2</step_1>", "<step_2>2*3=6</step_2>"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lightning_sd.metrics.spans import Pieces, token_pieces
-from lightning_sd.metrics.style import style_mass, token_classes
+from lightning_sd.metrics.spans import Pieces, split_tokens
+from lightning_sd.metrics.style import classify_tokens, sum_style_mass
 
 
 def pieces(*texts: str) -> Pieces:
@@ -31,18 +31,18 @@ def pieces(*texts: str) -> Pieces:
     ],
 )
 def test_classes(texts, expected):
-    assert token_classes(pieces(*texts)) == tuple(expected.split())
+    assert classify_tokens(pieces(*texts)) == tuple(expected.split())
 
 
 def test_other_words_and_none():
     found = pieces("Now", "\n", "but")
-    assert token_classes(found, ["but"]) == ("other", "style", "style")
-    assert token_classes(found, []) == ("other", "style", "other")
+    assert classify_tokens(found, ["but"]) == ("other", "style", "style")
+    assert classify_tokens(found, []) == ("other", "style", "other")
 
 
 def test_masses_by_hand():
     classes = ["style", "math", "other", "style", "math"]
-    found = style_mass([-0.5, 0.25, 1.0, 1.5, -0.75], classes)
+    found = sum_style_mass([-0.5, 0.25, 1.0, 1.5, -0.75], classes)
     assert (found.style.mass, found.style.tokens) == (2.0, 2)
     assert (found.math.mass, found.math.tokens) == (1.0, 2)
     assert (found.task.mass, found.task.tokens) == (2.0, 3)
@@ -52,13 +52,13 @@ def test_masses_by_hand():
 
 def test_a_class_each():
     with pytest.raises(ValueError, match="classes"):
-        style_mass([1.0], [])
+        sum_style_mass([1.0], [])
 
 
 def test_classes_follow_the_words_through_any_tokenizer(tokenizer):
     text = "Wait, so 7+5=2\nTherefore 2."
-    found = token_pieces(tokenizer, tokenizer.encode(text, add_special_tokens=False))
-    classes = token_classes(found)
+    found = split_tokens(tokenizer, tokenizer.encode(text, add_special_tokens=False))
+    classes = classify_tokens(found)
     style = "".join(t for t, c in zip(found.texts, classes, strict=True) if c == "style")
     assert [w for w in ("Wait", "so", "\n", "Therefore") if w not in style] == []
     assert "7" not in style

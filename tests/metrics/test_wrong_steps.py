@@ -8,7 +8,7 @@ import pytest
 
 from lightning_sd import ArithmeticTask
 from lightning_sd.lab.step_repair import find_wrong_step
-from lightning_sd.metrics.wrong_steps import find_steps, first_wrong_token, wrong_steps
+from lightning_sd.metrics.wrong_steps import find_first_wrong_token, find_steps, list_wrong_steps
 from lightning_sd.types import Critique, Rollout
 
 TASK = ArithmeticTask(train_size=1, val_size=1, test_size=1)
@@ -45,7 +45,7 @@ def test_the_tasks_rules(tokenizer, text, wrong):
     first = find_wrong_step(QUESTION.text, text)
     if wrong:
         assert first == wrong[0] - 1
-        start = first_wrong_token(found.tokens, found.wrong)
+        start = find_first_wrong_token(found.tokens, found.wrong)
         assert "".join(found.pieces.texts[start:]).startswith(f"<step_{wrong[0]}>")
 
 
@@ -76,7 +76,7 @@ def test_nobody_knows(tokenizer, critique):
 )
 def test_cases(case, cut_off, expected):
     critique = Critique("...", case, copied=(1,), changed=(2, 3))
-    assert wrong_steps(critique, 3, cut_off=cut_off) == expected
+    assert list_wrong_steps(critique, 3, cut_off=cut_off) == expected
 
 
 def test_other_questions_have_other_errors(tokenizer):

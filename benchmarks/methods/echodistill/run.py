@@ -15,11 +15,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.grid import Row, Run, fit_command
-from benchmarks.intervals import interval
 from benchmarks.methods.echodistill.prepare import FOLDER
 from benchmarks.methods.lab import columns, read_before_after
 from benchmarks.methods.report import DRAWS, select_answers, select_runs
 from benchmarks.methods.standalone import format_gaps, run_study
+from lightning_sd.metrics.intervals import mean_over_seeds
 
 HERE = Path(__file__).parent
 OBJECTIVE = "--model.init_args.objective.init_args"
@@ -113,9 +113,9 @@ def format_table(rows: Sequence[Row], methods: Sequence[str], draws: int = DRAWS
 
 def _format_cells(noisy: Sequence[Row], when: str, clean: Sequence[Row], draws: int) -> str:
     found = [
-        interval(select_answers(noisy, "avg", when), draws=draws).text(),
-        interval(select_answers(clean, "avg", "clean"), draws=draws).text(),
-        interval(select_answers(noisy, "length", when), draws=draws).text(scale=1),
+        mean_over_seeds(select_answers(noisy, "avg", when), draws=draws).format(),
+        mean_over_seeds(select_answers(clean, "avg", "clean"), draws=draws).format(),
+        mean_over_seeds(select_answers(noisy, "length", when), draws=draws).format(scale=1),
     ]
     return " | ".join(found)
 

@@ -15,12 +15,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.grid import Row, Run, fit_command
-from benchmarks.intervals import interval
 from benchmarks.methods.lab import read_before_after
 from benchmarks.methods.rcsd.prepare import FOLDER
 from benchmarks.methods.rcsd.wording import DESIGN
 from benchmarks.methods.report import DRAWS, format_scores, select_answers, select_runs
 from benchmarks.methods.standalone import format_gaps, run_study
+from lightning_sd.metrics.intervals import mean_over_seeds
 
 HERE = Path(__file__).parent
 RUBRICS = "out/rcsd/rubrics.jsonl"
@@ -91,11 +91,11 @@ def format_table(rows: Sequence[Row], methods: Sequence[str], draws: int = DRAWS
     yield "| | seeds | rollouts | reward | Avg@12 | Pass@12 | Maj@12 | length | minutes |"
     yield "|---|---|---|---|---|---|---|---|---|"
     first = select_runs(rows, methods[0])
-    reward = interval(select_answers(first, "reward", "before"), draws=draws).text()
+    reward = mean_over_seeds(select_answers(first, "reward", "before"), draws=draws).format()
     yield f"| untrained | {len(first)} | | {reward} | {format_scores(first, 'before', draws)} | |"
     for name in methods:
         runs = select_runs(rows, name)
-        reward = interval(select_answers(runs, "reward"), draws=draws).text()
+        reward = mean_over_seeds(select_answers(runs, "reward"), draws=draws).format()
         total = ROLLOUTS.get(name, 4) * 32 * steps
         minutes = sum(run["minutes"] for run in runs) / len(runs)
         cells = f"{reward} | {format_scores(runs, 'after', draws)} | {minutes:.1f}"
@@ -119,7 +119,8 @@ def format_stage(runs: Sequence[Row], draws: int) -> Iterator[str]:
     yield "|---|---|---|"
     for when in ("before", "after"):
         cells = [
-            interval(select_answers(stages, m, when), draws=draws).text() for m in ("reward", "avg")
+            mean_over_seeds(select_answers(stages, m, when), draws=draws).format()
+            for m in ("reward", "avg")
         ]
         yield f"| {when} | {' | '.join(cells)} |"
     share = 100 * sum(run["rubrics"] for run in runs) / len(runs)

@@ -1,4 +1,4 @@
-"""What the analysis leaves on disk: one plain row a rollout, contexts side by side in it."""
+"""The rows of an analysis: one plain dict per rollout, with all contexts."""
 
 from __future__ import annotations
 
@@ -7,31 +7,33 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_sd.metrics.rollout_measures import Share, rollout_figures
+from lightning_sd.metrics.measures import Share, measure_rollout
 from lightning_sd.metrics.wrong_steps import Steps
 from lightning_sd.types import Message, Rollout, TeacherView
 
 Row = dict[str, Any]
 
 
-def rollout_row(
+def build_row(
     rollout: Rollout,
     steps: Steps,
     contexts: Mapping[str, tuple[TeacherView | None, tuple[float, ...] | None]],
     words: Sequence[str],
 ) -> Row:
-    """Make the row of one rollout.
+    """Build the row of one rollout.
 
     Args:
-        rollout: Judged.
-        steps: Its tokens and steps.
-        contexts: By name, what the teacher saw and the advantages it gave.
+        rollout: A judged rollout.
+        steps: Its tokens and steps, from :func:`~lightning_sd.metrics.wrong_steps.find_steps`.
+        contexts: By context name, the teacher's view and the advantages under it.
         words: Style words.
 
     Returns:
-        Plain values. ``tokens`` are the texts that the tokens add, ``special`` the names of special
-        ones, ``steps`` the first token of each step and the one behind its last, ``wrong`` the
-        numbers of wrong steps from 1.
+        Plain values. ``tokens``: the text that each token adds. ``special``: names of special
+        tokens by index. ``steps``: (first token, last token + 1) of each step. ``wrong``: numbers
+        of the wrong steps, counted from 1. ``errors_by``: where these come from (``task``,
+        ``critique`` or None). ``contexts``: per context ``messages``, ``advantages`` in nats and
+        ``measures``, or None where the context gave no view.
     """
     verdict, critique = rollout.verdict, rollout.critique
     return {
@@ -49,13 +51,50 @@ def rollout_row(
         "wrong": list(steps.wrong),
         "errors_by": steps.source,
         "contexts": {
-            name: _context_row(view, advantages, steps, words)
+            name: _build_context(view, advantages, steps, words)
             for name, (view, advantages) in contexts.items()
         },
     }
 
 
-def _context_row(
+def get_share(row: Row, context: str, measure: str) -> Share | None:
+    """Read one measure of a row.
+
+    Args:
+        row: The row.
+        context: Name of the context.
+        measure: Key in ``MEASURES``.
+
+    Returns:
+        The rollout's share; None if the context gave no view or the measure is not defined.
+    """
+    scored = row["contexts"].get(context)
+    values = scored["measures"].get(measure) if scored else None
+    return None if values is None else Share(*values)
+
+
+def read_rows(*paths: Path) -> list[Row]:
+    """Read rows from JSON lines.
+
+    Args:
+        *paths: Files, read one after another.
+    """
+    return [json.loads(line) for path in paths for line in path.open(encoding="utf-8")]
+
+
+def append_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Append rows to a file as JSON lines.
+
+    Args:
+        path: The file.
+        rows: The rows.
+    """
+    with path.open("a", encoding="utf-8") as file:
+        # ASCII only, because a model's text may hold half of a surrogate pair.
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def _build_context(
     view: TeacherView | None,
     advantages: tuple[float, ...] | None,
     steps: Steps,
@@ -64,28 +103,9 @@ def _context_row(
     if view is None or advantages is None:
         return None
     messages: list[Message] = list(view.messages)
-    figures = rollout_figures(advantages, steps, words)
+    measures = measure_rollout(advantages, steps, words)
     return {
         "messages": messages,
         "advantages": list(advantages),
-        "figures": {name: list(share) for name, share in figures.items()},
+        "measures": {name: list(share) for name, share in measures.items()},
     }
-
-
-def share(row: Row, context: str, figure: str) -> Share | None:
-    """Read one figure out of a row; None: not defined for it."""
-    found = row["contexts"].get(context)
-    values = found["figures"].get(figure) if found else None
-    return None if values is None else Share(*values)
-
-
-def read_rows(*paths: Path) -> list[Row]:
-    """Read rows from JSON lines, file after file."""
-    return [json.loads(line) for path in paths for line in path.open(encoding="utf-8")]
-
-
-def append_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Write rows at the end of a file."""
-    with path.open("a", encoding="utf-8") as file:
-        # Escaped, so that half a surrogate pair in a model's text is no error.
-        file.writelines(json.dumps(row) + "\n" for row in rows)

@@ -1,7 +1,7 @@
-"""Whether a context is worth distilling, asked before anything is trained."""
+"""Measure, before training, whether a teacher context is worth distilling."""
 
 from lightning_sd.diagnostics.probe.report import ProbeReport
+from lightning_sd.diagnostics.probe.run import probe
 from lightning_sd.diagnostics.probe.verdict import Thresholds
-from lightning_sd.text.leaks import LEAK_PHRASES
 
-__all__ = ["LEAK_PHRASES", "ProbeReport", "Thresholds"]
+__all__ = ["ProbeReport", "Thresholds", "probe"]

@@ -1,4 +1,4 @@
-"""From estimates to a word: worth distilling, not worth it, or unclear."""
+"""Judge a context by the probe's estimates: worth distilling, not worth it, or unclear."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ Estimates = Mapping[str, Estimate]
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Where the verdict turns; all are shares between 0 and 1, but for the number of questions.
-
-    They are conventions of ours, not results: a context that passes can still train badly.
+    """Thresholds of the verdict. They are conventions, not results of a study.
 
     Raises:
-        ValueError: One out of range.
+        ValueError: A share is not between 0 and 1, or ``min_questions`` is below 2.
     """
 
     min_teachers: float = 0.05
-    """Share of attempts that must have a teacher."""
+    """Minimum share of attempts with a teacher."""
     min_gain: float = 0.05
-    """What the teacher must gain on failed attempts over a second try of the student."""
+    """Minimum gain of the teacher on failed attempts over a second attempt of the student."""
     max_leaks: float = 0.1
-    """By how much the teacher may speak of a context more often than the student does."""
+    """Maximum share of answers in which the teacher refers to a context, minus the student's."""
     min_questions: int = 10
-    """Questions with a failed attempt and a teacher, below which no interval is trusted."""
+    """Minimum number of questions with a failed attempt and a teacher; with fewer the verdict is
+    unclear."""
 
     def __post_init__(self) -> None:
         for name in ("min_teachers", "min_gain", "max_leaks"):
@@ -40,33 +39,34 @@ class Thresholds:
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """The verdict in one word and in a sentence."""
+class Judgment:
+    """The verdict of a probe."""
 
     word: Word
     why: str
+    """The reason, as a clause."""
     notes: tuple[str, ...] = ()
-    """What does not decide, but should be known."""
+    """Observations that do not decide."""
 
 
-def judge(found: Estimates, thresholds: Thresholds) -> Judgement:
-    """Apply the thresholds, in this order.
+def judge(estimates: Estimates, thresholds: Thresholds) -> Judgment:
+    """Apply the thresholds in this order.
 
-    1. *Not worth*: too few attempts have a teacher, or the student fails none, or none that it
-       fails has a teacher.
+    1. *Not worth distilling*: too few attempts have a teacher, the student fails no attempt, or no
+       failed attempt has a teacher.
     2. *Unclear*: too few questions have a failed attempt with a teacher.
-    3. *Not worth*: the interval of the gain on failed attempts ends below ``min_gain``; or the
-       teacher is worse than the student over all attempts (interval below 0); or it leaks.
-    4. *Unclear*: one of the two gains' intervals includes 0, or the gain on failed attempts is
+    3. *Not worth distilling*: the interval of the gain on failed attempts ends below ``min_gain``,
+       the teacher is worse than the student over all attempts (interval below 0), or it leaks.
+    4. *Unclear*: the interval of one of the two gains includes 0, or the gain on failed attempts is
        below ``min_gain``.
-    5. *Worth* it otherwise.
+    5. *Worth distilling* otherwise.
 
     Args:
-        found: As :func:`lightning_sd.diagnostics.probe.report.estimates` gives them.
-        thresholds: Where it turns.
+        estimates: Estimates from :func:`.estimates.estimate_means`.
+        thresholds: The thresholds.
     """
-    no = _nothing_to_gain(found, thresholds)
-    questions = found["gain_failed"].questions
+    no = _explain_no_room(estimates, thresholds)
+    questions = estimates["gain_failed"].questions
     word: Word
     if no is not None:
         word, why = "not worth distilling", no
@@ -76,112 +76,114 @@ def judge(found: Estimates, thresholds: Thresholds) -> Judgement:
             f"only {questions} questions have a failed attempt with a teacher, too few for an "
             f"interval (at least {thresholds.min_questions}); probe more questions"
         )
-    elif (no := _no_gain(found, thresholds)) is not None:
+    elif (no := _explain_no_gain(estimates, thresholds)) is not None:
         word, why = "not worth distilling", no
-    elif (doubt := _doubt(found, thresholds)) is not None:
+    elif (doubt := _explain_doubt(estimates, thresholds)) is not None:
         word, why = "unclear", doubt
     else:
-        word, why = "worth distilling", _gain_in_words(found)
-    return Judgement(word, why, _notes(found))
+        word, why = "worth distilling", _describe_gain(estimates)
+    return Judgment(word, why, _list_notes(estimates))
 
 
-def _nothing_to_gain(found: Estimates, thresholds: Thresholds) -> str | None:
-    teachers = found["has_teacher"].value or 0.0
+def _explain_no_room(estimates: Estimates, thresholds: Thresholds) -> str | None:
+    teachers = estimates["has_teacher"].value or 0.0
     if teachers == 0:
         return "no attempt has a teacher"
     if teachers < thresholds.min_teachers:
-        return f"only {percent(teachers)} of the attempts have a teacher"
-    if found["student"].value == 1:
+        return f"only {format_percent(teachers)} of the attempts have a teacher"
+    if estimates["student"].value == 1:
         return "the student fails none of these questions, so nothing can be gained"
-    if found["teacher_failed"].number == 0:
+    if estimates["teacher_failed"].number == 0:
         return "no failed attempt has a teacher"
     return None
 
 
-def _no_gain(found: Estimates, thresholds: Thresholds) -> str | None:
-    _, high = _ends(found["gain_failed"])
+def _explain_no_gain(estimates: Estimates, thresholds: Thresholds) -> str | None:
+    _, _, high = estimates["gain_failed"].ends()
     if high < thresholds.min_gain:
-        return f"{_gain_in_words(found)}, at best below {points(thresholds.min_gain)} points"
-    if _ends(found["gain"])[1] < 0:
-        return f"over all attempts the teacher is worse than the student ({span(found['gain'])})"
-    leaks = found["leaks_excess"].value or 0.0
+        least = format_points(thresholds.min_gain)
+        return f"{_describe_gain(estimates)}, at best below {least} points"
+    if estimates["gain"].ends()[2] < 0:
+        gain = format_gain(estimates["gain"])
+        return f"over all attempts the teacher is worse than the student ({gain})"
+    leaks = estimates["leaks_excess"].value or 0.0
     if leaks > thresholds.max_leaks:
         return (
-            f"the teacher speaks of its context in {percent(found['leaks_teacher'].value)} of its "
-            f"answers (the student in {percent(found['leaks_student'].value)}), which the student "
-            f"would learn; {_gain_in_words(found)}"
+            f"the teacher refers to its context in {_percent(estimates, 'leaks_teacher')} of its "
+            f"answers (the student in {_percent(estimates, 'leaks_student')}), which the student "
+            f"would learn; {_describe_gain(estimates)}"
         )
     return None
 
 
-def _doubt(found: Estimates, thresholds: Thresholds) -> str | None:
-    failed = found["gain_failed"]
-    if _ends(failed)[0] <= 0:
+def _explain_doubt(estimates: Estimates, thresholds: Thresholds) -> str | None:
+    failed = estimates["gain_failed"]
+    if failed.ends()[1] <= 0:
         return (
-            f"the interval of the gain on failed attempts includes 0; {_gain_in_words(found)}; "
+            f"the interval of the gain on failed attempts includes 0; {_describe_gain(estimates)}; "
             "more questions make it narrower"
         )
     if (failed.value or 0.0) < thresholds.min_gain:
-        return f"the gain is below {points(thresholds.min_gain)} points; {_gain_in_words(found)}"
-    if _ends(found["gain"])[0] <= 0:
+        least = format_points(thresholds.min_gain)
+        return f"the gain is below {least} points; {_describe_gain(estimates)}"
+    if estimates["gain"].ends()[1] <= 0:
         return (
-            f"{_gain_in_words(found)}; but over all attempts the interval of the gain includes 0 "
-            f"({span(found['gain'])})"
+            f"{_describe_gain(estimates)}; but over all attempts the interval of the gain "
+            f"includes 0 ({format_gain(estimates['gain'])})"
         )
     return None
 
 
-def _gain_in_words(found: Estimates) -> str:
+def _describe_gain(estimates: Estimates) -> str:
     return (
-        f"on failed attempts the teacher answers {percent(found['teacher_failed'].value)} right, "
-        f"the student at a second try {percent(found['again_failed'].value)}: "
-        f"a gain of {span(found['gain_failed'])}"
+        f"on failed attempts the teacher answers {_percent(estimates, 'teacher_failed')} right, "
+        f"the student in a second attempt {_percent(estimates, 'again_failed')}: "
+        f"a gain of {format_gain(estimates['gain_failed'])}"
     )
 
 
-def _notes(found: Estimates) -> tuple[str, ...]:
+def _list_notes(estimates: Estimates) -> tuple[str, ...]:
     notes = []
-    right, wrong = found["advantage_right"].value, found["advantage_wrong"].value
+    right, wrong = estimates["advantage_right"].value, estimates["advantage_wrong"].value
     if right is not None and wrong is not None and wrong >= right:
         notes.append(
-            f"the mean advantage is no lower on wrong attempts ({wrong:+.3f}) than on right ones "
-            f"({right:+.3f}): the signal does not tell them apart"
+            f"the mean advantage is no lower on wrong attempts ({wrong:+.3f}) than on correct ones "
+            f"({right:+.3f}): the signal does not separate them"
         )
-    likelier = found["positive_right"]
+    likelier = estimates["positive_right"]
     if likelier.low is not None and likelier.low <= 0.5:
-        # Seen on a real model (benchmarks/feedback_alignment): teachers that answer better, and are
-        # less sure than the student of tokens that it has right, made it worse.
+        # Measured on a real model (benchmarks/feedback_alignment): distilling a teacher that gives
+        # correct tokens a lower probability made the student worse, although it answers better.
         notes.append(
-            f"{percent(likelier.value)} of the right attempts are likelier under the teacher than "
-            "under the student, not surely more than half: it may doubt what is right"
+            f"{format_percent(likelier.value)} of the correct attempts are likelier under the "
+            "teacher than under the student, not reliably more than half: it may doubt correct "
+            "tokens"
         )
-    teachers = found["has_teacher"].value
+    teachers = estimates["has_teacher"].value
     if teachers is not None and teachers < 1:
-        notes.append(f"{percent(1 - teachers)} of the attempts have no teacher")
-    if found["leaks_teacher"].value:
+        notes.append(f"{format_percent(1 - teachers)} of the attempts have no teacher")
+    if estimates["leaks_teacher"].value:
         notes.append(
-            f"the teacher speaks of its context in {percent(found['leaks_teacher'].value)} of its "
-            f"answers, the student in {percent(found['leaks_student'].value)}"
+            f"the teacher refers to its context in {_percent(estimates, 'leaks_teacher')} of its "
+            f"answers, the student in {_percent(estimates, 'leaks_student')}"
         )
-    if found["cut_off_teacher"].value:
+    if estimates["cut_off_teacher"].value:
         notes.append(
-            f"{percent(found['cut_off_teacher'].value)} of the teacher's answers were cut off at "
+            f"{_percent(estimates, 'cut_off_teacher')} of the teacher's answers were cut off at "
             "the sampler's length limit"
         )
     return tuple(notes)
 
 
-def _ends(estimate: Estimate) -> tuple[float, float]:
-    assert estimate.low is not None
-    assert estimate.high is not None
-    return estimate.low, estimate.high
+def _percent(estimates: Estimates, name: str) -> str:
+    return format_percent(estimates[name].value)
 
 
-def percent(value: float | None) -> str:
-    """A share in words.
+def format_percent(value: float | None) -> str:
+    """Format a share as percent.
 
     Example:
-        >>> percent(0.9375), percent(0.004), percent(0.0), percent(None)
+        >>> format_percent(0.9375), format_percent(0.004), format_percent(0.0), format_percent(None)
         ('94%', '0.4%', '0%', 'none')
     """
     if value is None:
@@ -189,17 +191,18 @@ def percent(value: float | None) -> str:
     return f"{100 * value:.1f}%" if 0 < value < 0.01 else f"{100 * value:.0f}%"
 
 
-def points(value: float) -> str:
-    """A difference of shares in percentage points.
+def format_points(value: float) -> str:
+    """Format a difference of shares in percentage points.
 
     Example:
-        >>> points(0.05), points(-0.125)
+        >>> format_points(0.05), format_points(-0.125)
         ('5', '-12')
     """
     return f"{100 * value:.0f}"
 
 
-def span(estimate: Estimate) -> str:
-    """A gain with its interval."""
-    low, high = _ends(estimate)
-    return f"{points(estimate.value or 0.0)} points (95% interval {points(low)} to {points(high)})"
+def format_gain(estimate: Estimate) -> str:
+    """Format a gain with its interval."""
+    value, low, high = estimate.ends()
+    ends = f"{format_points(low)} to {format_points(high)}"
+    return f"{format_points(value)} points (95% interval {ends})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lightning_sd.diagnostics.analysis.rows import rollout_row
+from lightning_sd.diagnostics.analysis.rows import build_row
 from lightning_sd.metrics.spans import Pieces
 from lightning_sd.metrics.wrong_steps import Steps, find_steps
 from lightning_sd.types import Critique, Message, Question, Rollout, TeacherView, Verdict
@@ -31,7 +31,7 @@ def row(question="q1", *, right=False, one=(0.0, -1.0), two=(0.5, -0.5), wrong=(
     pieces = Pieces(tuple(texts), tuple(spans), (None,) * len(texts))
     steps = Steps(pieces, ((0, 1), (1, 2)), wrong, "task")
     views = {"One": (view(), one), "Two": (view() if two else None, two)}
-    return rollout_row(rollout, steps, views, WORDS)
+    return build_row(rollout, steps, views, WORDS)
 
 
 def written(tokenizer, text, question, *, context="seen", case="D"):
@@ -48,4 +48,4 @@ def written(tokenizer, text, question, *, context="seen", case="D"):
     steps = find_steps(rollout, tokenizer)
     values = tuple((-1.0) ** i * (i % 7) / 5 for i in range(len(ids)))
     views = {"One": (view(context), values), "Two": (view(context), values)}
-    return rollout_row(rollout, steps, views, WORDS)
+    return build_row(rollout, steps, views, WORDS)

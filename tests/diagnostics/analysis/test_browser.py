@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
-from lightning_sd.diagnostics.analysis.report import write_report
-from lightning_sd.diagnostics.analysis.summary import summarise
+from lightning_sd.diagnostics.analysis.html import write_page
+from lightning_sd.diagnostics.analysis.summary import summarize_rows
 from tests.diagnostics.analysis.rows import row, written
 
 BROWSER = next(
@@ -39,7 +39,7 @@ def open_page(browser, tmp_path):
 
     def show(rows, **options):
         path = tmp_path / "report.html"
-        write_report(rows, summarise(rows), path)
+        write_page(rows, summarize_rows(rows), path)
         page = browser.new_page(**options)
         page.on("console", lambda message: errors.append(message.text))
         page.on("pageerror", lambda error: errors.append(str(error)))
@@ -117,9 +117,9 @@ ROWS = [
         ("One", "sampled", "abcdd"),
         ("One", "accuracy-up", "acddb"),
         ("One", "accuracy-down", "bddac"),
-        ("One", "localisation-down", "cdabd"),  # those without a wrong step come last
-        ("One", "localisation-up", "adcbd"),
-        ("Two", "localisation-down", "adcbd"),
+        ("One", "localization-down", "cdabd"),  # those without a wrong step come last
+        ("One", "localization-up", "adcbd"),
+        ("Two", "localization-down", "adcbd"),
     ],
 )
 def test_sorting(open_page, by, sort, order):

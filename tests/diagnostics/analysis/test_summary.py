@@ -8,11 +8,12 @@ import json
 import pytest
 
 from lightning_sd.contexts import ReferenceSolution, StepAlignedCritique
-from lightning_sd.diagnostics.analysis.figure import draw_figure, typical_row
-from lightning_sd.diagnostics.analysis.report import embedded, report_data, write_report
+from lightning_sd.diagnostics.analysis.figure import choose_typical_row, draw_figure
+from lightning_sd.diagnostics.analysis.html import build_page_data, embed_json, write_page
+from lightning_sd.diagnostics.analysis.report import AnalysisReport
 from lightning_sd.diagnostics.analysis.rows import append_rows, read_rows
-from lightning_sd.diagnostics.analysis.run import context_names, write_analysis
-from lightning_sd.diagnostics.analysis.summary import summarise
+from lightning_sd.diagnostics.analysis.run import name_contexts
+from lightning_sd.diagnostics.analysis.summary import summarize_rows
 from tests.diagnostics.analysis.rows import row
 
 ROWS = [
@@ -24,38 +25,38 @@ ROWS = [
 
 
 def test_means_by_hand():
-    found = summarise(ROWS)
+    found = summarize_rows(ROWS)
     assert (found["questions"], found["rollouts"], found["with_error"]) == (3, 4, 3)
     assert found["accuracy"]["value"] == 0.25
     one, two = found["contexts"]["One"], found["contexts"]["Two"]
     assert (one["scored"], two["scored"], two["scored_with_error"]) == (4, 3, 2)
-    mass = one["figures"]["negative_mass"]
+    mass = one["measures"]["negative_mass"]
     assert mass["value"] == pytest.approx((1 + 0.75 + 0) / 3)
     assert (mass["chance"], mass["rollouts"], mass["questions"]) == (0.5, 3, 2)
-    assert one["figures"]["step_auroc"]["value"] == pytest.approx((1 + 1 + 0) / 3)
-    assert one["figures"]["mean"]["value"] == pytest.approx(-4 / 8)
-    assert one["figures"]["mean_abs"]["value"] == pytest.approx(8 / 8)
+    assert one["measures"]["step_auroc"]["value"] == pytest.approx((1 + 1 + 0) / 3)
+    assert one["measures"]["mean"]["value"] == pytest.approx(-4 / 8)
+    assert one["measures"]["mean_abs"]["value"] == pytest.approx(8 / 8)
 
 
 def test_intervals_hold_the_mean_and_come_from_questions():
-    mass = summarise(ROWS)["contexts"]["One"]["figures"]["negative_mass"]
+    mass = summarize_rows(ROWS)["contexts"]["One"]["measures"]["negative_mass"]
     # Only a, only c, or both can be drawn: from 0 to the mean of a's two rollouts.
     assert (mass["low"], mass["high"]) == (0.0, pytest.approx(0.875))
-    alone = summarise(ROWS[:2])["contexts"]["One"]["figures"]["negative_mass"]
+    alone = summarize_rows(ROWS[:2])["contexts"]["One"]["measures"]["negative_mass"]
     assert (alone["low"], alone["high"]) == (None, None)
 
 
 def test_differences_are_of_rollouts_that_both_scored():
-    (difference,) = summarise(ROWS)["differences"]
+    (difference,) = summarize_rows(ROWS)["differences"]
     assert (difference["of"], difference["minus"]) == ("One", "Two")
-    mass = difference["figures"]["negative_mass"]
+    mass = difference["measures"]["negative_mass"]
     assert mass["rollouts"] == 2
     assert mass["value"] == pytest.approx((1 + 0) / 2 - (0.5 + 1) / 2)
 
 
 def test_nothing_is_an_error():
-    with pytest.raises(ValueError, match="no rollouts"):
-        summarise([])
+    with pytest.raises(ValueError, match="no rollout"):
+        summarize_rows([])
 
 
 def test_rows_come_back_from_disk(tmp_path):
@@ -66,8 +67,10 @@ def test_rows_come_back_from_disk(tmp_path):
 
 
 def test_everything_is_written(tmp_path, capsys):
-    write_analysis(ROWS, tmp_path)
-    assert json.loads((tmp_path / "summary.json").read_text()) == summarise(ROWS)
+    report = AnalysisReport.from_rows(ROWS)
+    report.save(tmp_path)
+    report.show()
+    assert json.loads((tmp_path / "summary.json").read_text()) == summarize_rows(ROWS)
     assert (tmp_path / "figure.png").read_bytes()[:4] == b"\x89PNG"
     assert "4 rollouts of 3 questions" in capsys.readouterr().out
 
@@ -82,16 +85,16 @@ def test_without_matplotlib_the_rest_is_written(tmp_path, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.warns(UserWarning, match=r"lightning_sd\[report\]"):
-        write_analysis(ROWS, tmp_path)
+        AnalysisReport.from_rows(ROWS).save(tmp_path)
     assert not (tmp_path / "figure.png").exists()
     assert (tmp_path / "report.html").exists()
 
 
 def test_the_figure_shows_neither_the_best_nor_the_worst():
     rows = [row(one=(-a, -1.0)) for a in (0.0, 0.5, 2.0, 9.0, 1.0)]
-    assert typical_row(rows) == rows[4]
-    assert typical_row([row(two=None, wrong=())]) == row(two=None, wrong=())
-    assert typical_row([]) is None
+    assert choose_typical_row(rows) == rows[4]
+    assert choose_typical_row([row(two=None, wrong=())]) == row(two=None, wrong=())
+    assert choose_typical_row([]) is None
 
 
 def test_no_figure_of_nothing(tmp_path):
@@ -102,19 +105,19 @@ def test_no_figure_of_nothing(tmp_path):
 def test_the_page_holds_no_markup_of_models_and_no_address(tmp_path):
     path = tmp_path / "report.html"
     rows = [row("</script><script>alert(1)</script><!-- http://example.org @STYLE@")]
-    write_report(rows, summarise(rows), path)
+    write_page(rows, summarize_rows(rows), path)
     text = path.read_text()
     assert text.count("<script") == 2
     assert "alert(1)</script>" not in text
     markup = text[: text.index('id="data"')]
     assert "http:" not in markup
     assert "https:" not in markup
-    assert json.loads(embedded(report_data(rows, summarise(rows)))) == report_data(
-        rows, summarise(rows)
+    assert json.loads(embed_json(build_page_data(rows, summarize_rows(rows)))) == build_page_data(
+        rows, summarize_rows(rows)
     )
 
 
 def test_contexts_of_one_class_are_told_apart():
     found = [StepAlignedCritique(), ReferenceSolution(), ReferenceSolution()]
     names = ["StepAlignedCritique", "ReferenceSolution", "ReferenceSolution 2"]
-    assert context_names(found) == names
+    assert name_contexts(found) == names

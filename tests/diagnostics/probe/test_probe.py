@@ -15,8 +15,7 @@ from lightning_sd import ArithmeticTask, CritiqueDataModule, LiveTeacher, RuleCr
 from lightning_sd.callbacks import PredictionWriter
 from lightning_sd.cli.main import main
 from lightning_sd.contexts import NoContext, StepAlignedCritique, TeacherContext
-from lightning_sd.diagnostics.probe import Thresholds
-from lightning_sd.diagnostics.probe.run import checked, run_probe
+from lightning_sd.diagnostics.probe import Thresholds, probe
 from lightning_sd.rollout.base import Completion, Sampler
 from lightning_sd.types import Critique
 from tests import stubs
@@ -58,22 +57,22 @@ def knows(prompt, number):
 
 
 @pytest.fixture
-def probe(tiny_llama, tokenizer, tmp_path):
+def run(tiny_llama, tokenizer, tmp_path):
     def call(answer, context, *, data=None, callbacks=(), **options):
         module = stubs.module(
             tiny_llama, tokenizer, sampler=Scripted(tokenizer, answer), teacher=LiveTeacher()
         )
         trainer = stubs.trainer(tmp_path, context, *callbacks)
         settings = {"samples": 2, "thresholds": FEW, **options}
-        report = run_probe(trainer, module, data or stubs.LabData(), **settings)
+        report = probe(module, data or stubs.LabData(), trainer=trainer, **settings)
         assert module.eval_samples == 2
         return report
 
     return call
 
 
-def test_a_teacher_that_knows_the_answer_is_worth_it(probe):
-    found = probe(knows, Hint())
+def test_a_teacher_that_knows_the_answer_is_worth_it(run):
+    found = run(knows, Hint())
     assert (found.questions, found.samples, found.context) == (8, 2, "Hint")
     assert found.estimates["student"].value == 0
     assert found.estimates["teacher"].value == 1
@@ -83,41 +82,41 @@ def test_a_teacher_that_knows_the_answer_is_worth_it(probe):
     assert found.costs.teacher_tokens > 0
 
 
-def test_a_context_that_nobody_heeds_is_not(probe):
-    found = probe(lambda prompt, number: "<answer>no</answer>", Hint())
+def test_a_context_that_nobody_heeds_is_not(run):
+    found = run(lambda prompt, number: "<answer>no</answer>", Hint())
     assert found.estimates["gain_failed"].high == 0
     assert found.verdict.word == "not worth distilling"
 
 
-def test_what_the_teacher_says_of_its_context_is_counted(probe):
+def test_what_the_teacher_says_of_its_context_is_counted(run):
     def tells(prompt, number):
         told = "As shown above, the hint says so: " if "Hint" in prompt else ""
         return told + knows(prompt, number)
 
-    found = probe(tells, Hint())
+    found = run(tells, Hint())
     assert found.phrases == {"the hint": 16, "as shown above": 16}
     assert found.estimates["leaks_student"].value == 0
     assert found.verdict.word == "not worth distilling"
-    assert probe(tells, Hint(), phrases=["rubric"]).verdict.word == "worth distilling"
+    assert run(tells, Hint(), phrases=["rubric"]).verdict.word == "worth distilling"
 
 
-def test_copying_counts_what_only_the_teacher_was_shown(probe, tokenizer):
+def test_copying_counts_what_only_the_teacher_was_shown(run, tokenizer):
     context = "the long words that nobody else was shown"
 
     class Words(Hint):
         def fields(self, rollout):
             return {"hint": context}
 
-    found = probe(lambda prompt, n: context if "Hint" in prompt else "all my own words", Words())
+    found = run(lambda prompt, n: context if "Hint" in prompt else "all my own words", Words())
     # Only the runs with the end token in them stand nowhere in the prompt.
     number = len(tokenizer.encode(context, add_special_tokens=False)) + 1 - 7
     assert found.estimates["copied_teacher"].value > 1 - 3 / number
     assert found.estimates["copied_student"].value == 0
 
 
-def test_rollouts_without_a_view_are_counted_by_reason(probe):
+def test_rollouts_without_a_view_are_counted_by_reason(run):
     class Sometimes(Hint):
-        needs = frozenset({"critique"})
+        required_evidence = frozenset({"critique"})
 
         def fields(self, rollout):
             fine = rollout.critique.refused is None and int(rollout.question.answer) % 2
@@ -138,7 +137,7 @@ def test_rollouts_without_a_view_are_counted_by_reason(probe):
         ]
 
     data.evidence = evidence
-    found = probe(knows, Sometimes(), data=data)
+    found = run(knows, Sometimes(), data=data)
     assert found.missing == {
         "nothing to show": 2 * (len(even) - refused),
         "critique refused: it is empty": 2 * refused,
@@ -147,8 +146,8 @@ def test_rollouts_without_a_view_are_counted_by_reason(probe):
     assert found.estimates["teacher"].number == 2 * (8 - len(even))
 
 
-def test_prompts_that_are_too_long_are_counted(probe):
-    found = probe(knows, Hint(max_prompt_tokens=1))
+def test_prompts_that_are_too_long_are_counted(run):
+    found = run(knows, Hint(max_prompt_tokens=1))
     assert found.missing == {"longer than max_prompt_tokens": 16}
     assert found.verdict.word == "not worth distilling"
     assert found.verdict.why == "no attempt has a teacher"
@@ -159,7 +158,7 @@ def test_the_teacher_answers_with_its_own_weights(tiny_llama, tokenizer, tmp_pat
 
     class Marked(LiveTeacher):
         @contextmanager
-        def weights(self, student):
+        def swap_in(self, student):
             inside.append(True)
             yield
             inside.pop()
@@ -173,7 +172,7 @@ def test_the_teacher_answers_with_its_own_weights(tiny_llama, tokenizer, tmp_pat
     module = stubs.module(
         tiny_llama, tokenizer, sampler=Scripted(tokenizer, answer), teacher=Marked()
     )
-    run_probe(stubs.trainer(tmp_path, Hint()), module, stubs.LabData(), samples=2)
+    probe(module, stubs.LabData(), trainer=stubs.trainer(tmp_path, Hint()), samples=2)
     assert seen == {False: {False}, True: {True}}
 
 
@@ -191,7 +190,7 @@ def test_it_samples_as_training_does_and_leaves_all_as_it_was(tiny_llama, tokeni
     written.write_text("kept")
     trainer = stubs.trainer(tmp_path, Hint(), PredictionWriter(str(written)))
     before = list(trainer.callbacks)
-    found = run_probe(trainer, module, stubs.LabData(), questions=3, samples=4)
+    found = probe(module, stubs.LabData(), trainer=trainer, questions=3, samples=4)
     assert (found.questions, found.samples) == (3, 4)
     assert written.read_text() == "kept"
     assert trainer.callbacks == before
@@ -202,8 +201,8 @@ def test_it_samples_as_training_does_and_leaves_all_as_it_was(tiny_llama, tokeni
 @pytest.mark.parametrize(
     ("context", "world", "options", "says"),
     [
-        (NoContext(), 1, {}, "teacher_context is NoContext"),
-        (None, 1, {}, "teacher_context is NoneType"),
+        (NoContext(), 1, {}, "teacher_context=NoContext"),
+        (None, 1, {}, "teacher_context=NoneType"),
         (Hint(), 2, {}, "trainer.devices=1"),
         (Hint(), 1, {"samples": 1}, "samples=1"),
         (Hint(), 1, {"questions": 0}, "questions=0"),
@@ -213,22 +212,22 @@ def test_what_cannot_be_probed_is_refused(tiny_llama, tokenizer, context, world,
     trainer = SimpleNamespace(world_size=world, callbacks=[context] if context else [])
     settings = {"questions": 8, "samples": 2, **options}
     with pytest.raises(ValueError, match=says):
-        checked(trainer, stubs.module(tiny_llama, tokenizer), stubs.LabData(), **settings)
+        probe(stubs.module(tiny_llama, tokenizer), stubs.LabData(), trainer=trainer, **settings)
 
 
 def test_other_modules_are_refused():
     trainer = SimpleNamespace(world_size=1, callbacks=[Hint()])
     with pytest.raises(TypeError, match="SelfDistillModule"):
-        checked(trainer, object(), stubs.LabData(), 8, 2)
+        probe(object(), stubs.LabData(), trainer=trainer)
 
 
-def test_no_validation_questions_are_an_error(probe):
+def test_no_validation_questions_are_an_error(run):
     class NoQuestions(stubs.LabData):
         def questions(self, split):
             return [] if split == "val" else super().questions(split)
 
     with pytest.raises(ValueError, match="val_size"):
-        probe(knows, Hint(), data=NoQuestions())
+        run(knows, Hint(), data=NoQuestions())
 
 
 def test_the_lab_solver(tmp_path):
@@ -245,8 +244,13 @@ def test_the_lab_solver(tmp_path):
             ArithmeticTask(val_size=40), RuleCritic(), cache_dir=str(tmp_path / "cache")
         )
         thresholds = Thresholds(min_gain=0.25)
-        return run_probe(
-            stubs.trainer(tmp_path, context), module, data, questions=40, thresholds=thresholds
+        return probe(
+            module,
+            data,
+            context,
+            trainer=stubs.trainer(tmp_path),
+            questions=40,
+            thresholds=thresholds,
         )
 
     worth = call(StepAlignedCritique())

@@ -8,11 +8,11 @@ from dataclasses import asdict, replace
 import pytest
 
 from lightning_sd.diagnostics.probe import Thresholds
-from lightning_sd.diagnostics.probe.collect import Costs
-from lightning_sd.diagnostics.probe.records import Answer, Attempt
-from lightning_sd.diagnostics.probe.report import estimates, grouped, summarise
-from lightning_sd.diagnostics.probe.show import lines, show, write
-from lightning_sd.metrics.localization import localise
+from lightning_sd.diagnostics.probe.attempt import Answer, Attempt
+from lightning_sd.diagnostics.probe.estimates import estimate_means
+from lightning_sd.diagnostics.probe.report import Costs, summarize_attempts
+from lightning_sd.diagnostics.probe.table import list_lines
+from lightning_sd.metrics.localization import localize
 
 RIGHT = Answer(correct=True, finished=True, tokens=3)
 WRONG = Answer(correct=False, finished=True, tokens=3)
@@ -29,7 +29,7 @@ def attempts(questions, students, teachers, name="q"):
 
 
 def report(rows, **thresholds):
-    return summarise(
+    return summarize_attempts(
         rows,
         context="Hint",
         teacher="LiveTeacher",
@@ -40,7 +40,7 @@ def report(rows, **thresholds):
 
 def test_the_second_try_is_what_the_other_attempts_give():
     rows = attempts(1, "rrww", "rrrw") + attempts(1, "wwwr", "w-rr", name="other")
-    found = estimates(grouped(rows))
+    found = estimate_means(rows)
     others = []
     for row in (rows[:4], rows[4:]):
         for i in range(4):
@@ -106,7 +106,7 @@ def test_leaks_beyond_the_students_own_make_it_not_worth():
     assert found.phrases == {"critique": 80, "rubric": 80}
     assert found.estimates["leaks_teacher"].value == 1
     assert found.verdict.word == "not worth distilling"
-    assert "speaks of its context in 100% of its answers" in found.verdict.why
+    assert "refers to its context in 100% of its answers" in found.verdict.why
     assert report(rows, max_leaks=1.0).verdict.word == "worth distilling"
     # The student says the same words anyway: they do not come from the context.
     own = [replace(row, student=replace(row.student, leaks=("critique",))) for row in rows]
@@ -125,25 +125,25 @@ def test_advantages_are_told_apart_by_verdict():
     assert not report(rows).verdict.notes
     turned = [replace(row, advantages=tuple(-a for a in row.advantages)) for row in rows]
     notes = report(turned).verdict.notes
-    assert "does not tell them apart" in notes[0]
-    assert notes[1].startswith("0% of the right attempts are likelier")
+    assert "does not separate them" in notes[0]
+    assert notes[1].startswith("0% of the correct attempts are likelier")
     mixed = [
         replace(row, advantages=tuple(a if i % 8 else -a for a in row.advantages))
         for i, row in enumerate(rows)
     ]
-    assert "not surely more than half" in report(mixed).verdict.notes[0]
+    assert "not reliably more than half" in report(mixed).verdict.notes[0]
 
 
-def test_localisation_is_a_mean_over_attempts_with_a_wrong_step():
-    sharp = localise((0.0, 1.0, -3.0, -1.0), [(0, 2), (2, 4)], [2])
-    blunt = localise((-1.0, -1.0, -1.0, -1.0), [(0, 1), (1, 4)], [2])
-    glad = localise((1.0, 1.0), [(0, 1), (1, 2)], [1])  # nowhere negative: no share
+def test_localization_is_a_mean_over_attempts_with_a_wrong_step():
+    sharp = localize((0.0, 1.0, -3.0, -1.0), [(0, 2), (2, 4)], [2])
+    blunt = localize((-1.0, -1.0, -1.0, -1.0), [(0, 1), (1, 4)], [2])
+    glad = localize((1.0, 1.0), [(0, 1), (1, 2)], [1])  # nowhere negative: no share
     rows = attempts(1, "rwww", "rrrr")
     rows = [
-        replace(r, localisation=found)
+        replace(r, localization=found)
         for r, found in zip(rows, (None, sharp, blunt, glad), strict=True)
     ]
-    found = estimates(grouped(rows))
+    found = estimate_means(rows)
     assert found["negative_from_error"].number == found["tokens_from_error"].number == 2
     assert found["negative_from_error"].value == pytest.approx((1 + 0.75) / 2)
     assert found["tokens_from_error"].value == pytest.approx((0.5 + 0.75) / 2)
@@ -155,7 +155,7 @@ def test_attempts_without_a_teacher_are_counted_with_their_reasons():
     found = report(rows)
     assert found.estimates["has_teacher"].value == 0.5
     assert found.missing == {"nothing to show": 19, "critique refused: it is empty": 1}
-    assert "No teacher: 19 attempts, nothing to show." in lines(found)
+    assert "No teacher: 19 attempts, nothing to show." in list_lines(found)
     # The failed attempt that has a teacher is all that the gain is over.
     assert found.estimates["gain_failed"].number == 10
 
@@ -163,11 +163,11 @@ def test_attempts_without_a_teacher_are_counted_with_their_reasons():
 def test_table_and_file_hold_the_same(tmp_path, capsys):
     rows = attempts(12, "rwww", "rrr-")
     found = report(rows)
-    show(found)
+    found.show()
     printed = capsys.readouterr().out
     assert "100.0%" in printed
     assert "Verdict: worth distilling" in printed
-    write(found, tmp_path / "deep" / "probe.json")
+    found.save(tmp_path / "deep" / "probe.json")
     read = json.loads((tmp_path / "deep" / "probe.json").read_text())
     assert read == json.loads(json.dumps(asdict(found)))
     assert read["estimates"]["student"]["value"] == 0.25

@@ -20,9 +20,9 @@
   const percent = (value) => `${(100 * value).toFixed(0)}%`;
   const signed = (value) => (value < 0 ? "\u2212" : "+") + Math.abs(value).toFixed(3);
 
-  function localisation(row, name) {
+  function localization(row, name) {
     const found = row.contexts[name];
-    return found ? found.localisation : null;
+    return found ? found.localization : null;
   }
 
   function sorted(indices) {
@@ -30,7 +30,7 @@
     const by = at("by").value;
     const of = {
       accuracy: (row) => row.accuracy,
-      localisation: (row) => localisation(row, by),
+      localization: (row) => localization(row, by),
       length: (row) => row.tokens.length,
     }[key];
     if (!of) return indices;
@@ -50,10 +50,10 @@
 
   function item(index) {
     const row = data.rows[index];
-    const places = data.contexts.map((name) => [name, localisation(row, name)]);
+    const places = data.contexts.map((name) => [name, localization(row, name)]);
     const known = places.filter(([, value]) => value !== null);
     const small = known.length
-      ? "localised " + known.map(([, value]) => percent(value)).join(" / ")
+      ? "localized " + known.map(([, value]) => percent(value)).join(" / ")
       : row.wrong.length ? "not scored" : row.errors_by ? "no wrong step" : "wrong steps unknown";
     return make(
       "li",
@@ -86,7 +86,7 @@
     at("readout").textContent = KEYS;
     if (!state.order.length) {
       at("list").removeAttribute("aria-activedescendant");
-      at("detail").replaceChildren(make("p", { text: "No rollout is like that." }));
+      at("detail").replaceChildren(make("p", { text: "No rollout matches the filter." }));
       return;
     }
     state.place = Math.min(Math.max(place, 0), state.order.length - 1);
@@ -107,7 +107,7 @@
     if (!row.finished) answer.append("; cut off at the length limit");
     if (row.refused) answer.append("; critique refused: ", foreign(row.refused));
     const first = row.wrong.length ? `First wrong step: ${Math.min(...row.wrong)} of ${row.steps.length}, says the ${row.errors_by}.`
-      : row.errors_by ? "No wrong step." : "Nobody knows which steps are wrong.";
+      : row.errors_by ? "No wrong step." : "The wrong steps are unknown.";
     const contexts = make("div", { class: "contexts" });
     for (const name of data.contexts) contexts.append(context(row, name));
     return [
@@ -225,7 +225,7 @@
     at("headline").textContent = data.headline;
     at("low").textContent = `\u2212${data.scale}`;
     at("high").textContent = `+${data.scale}`;
-    at("figures").append(
+    at("measures").append(
       make("tr", {}, make("td"), ...data.columns.map((name) => make("th", { scope: "col", text: name }))),
       ...data.table.map((line) => make("tr", {},
         make("th", { scope: "row", text: line.label }, make("small", { text: line.explanation })),

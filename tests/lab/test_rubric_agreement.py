@@ -1,8 +1,7 @@
-"""The configs of RCSD use the prompts that its lab solver was trained on, and its rows."""
+"""The lab's configs speak to the solver in the words that it was taught."""
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import pytest
@@ -60,6 +59,8 @@ def test_rows_behind_a_context_cannot_be_known_and_continue_what_has_begun():
 
 
 def test_the_pupil_has_facts_that_it_mostly_gets_wrong():
+    import random
+
     rng, wrong = random.Random(0), []
     for thing in THINGS:
         draws = [pupil_facts(thing, ["home"], rng)[0] != get_fact(thing, "home") for _ in range(40)]

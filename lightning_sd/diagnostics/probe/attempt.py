@@ -1,0 +1,177 @@
+"""What the probe keeps of each attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lightning_sd.contexts.base import TeacherContext
+from lightning_sd.metrics.localization import Localization, localize
+from lightning_sd.metrics.wrong_steps import find_steps
+from lightning_sd.modules.self_distill import SelfDistillModule
+from lightning_sd.rollout.seeding import make_batch_generator
+from lightning_sd.text.content import render_content
+from lightning_sd.text.leaks import count_copied_runs, find_leaked_phrases
+from lightning_sd.types import Rollout, StepOutput, TeacherView
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One judged completion of the student or the teacher."""
+
+    correct: bool
+    finished: bool
+    tokens: int
+    leaks: tuple[str, ...] = ()
+    """Phrases in it that refer to a context."""
+    copied: tuple[int, int] = (0, 0)
+    """Number of token runs copied from what only the teacher was shown, and of all runs."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """The student's attempt at a question, and its teacher's answer to the same question."""
+
+    question: str
+    """Id of the question."""
+    student: Answer
+    teacher: Answer | None = None
+    """The teacher's own answer from the context's prompt; None if the attempt has no teacher."""
+    missing: str | None = None
+    """Why the attempt has no teacher; None if it has one."""
+    advantages: tuple[float, ...] | None = None
+    """log p_T - log p_S of each token of the student's attempt, in nats."""
+    localization: Localization | None = None
+    """Where the advantages fall; None if no step is known to be wrong."""
+
+
+class AttemptRecorder:
+    """Turn a batch of predictions into attempts, and let the teacher answer each question.
+
+    Args:
+        context: The teacher context of the module.
+        phrases: Phrases that refer to a context.
+        task: Task of the questions, which may know wrong steps exactly; None if unknown.
+    """
+
+    def __init__(self, context: TeacherContext, phrases: Sequence[str], task: Any = None) -> None:
+        self.context, self.phrases, self.task = context, tuple(phrases), task
+        self.student_tokens = 0
+        self.teacher_tokens = 0
+        self.critic_tokens = 0
+        self.critic_seconds = 0.0
+
+    def __call__(self, module: SelfDistillModule, output: StepOutput, index: int) -> list[Attempt]:
+        """Record one batch.
+
+        Args:
+            module: The student and its teacher.
+            output: Attempts, views and advantages of the batch.
+            index: Index of the batch, which determines the random numbers of the teacher.
+        """
+        answers = sample_teacher_answers(module, output, index)
+        counters = getattr(module.trainer, "datamodule").counters()  # noqa: B009 - not in its type
+        self.critic_tokens += int(counters.get("critique_tokens", 0))
+        self.critic_seconds += counters.get("critique_seconds", 0.0)
+        self.student_tokens += sum(len(rollout.ids) for rollout in output.rollouts)
+        self.teacher_tokens += sum(len(answer.ids) for answer in answers if answer)
+        rows = zip(output.rollouts, output.views, output.advantages, answers, strict=True)
+        return [self._record(module, *row) for row in rows]
+
+    def _record(
+        self,
+        module: SelfDistillModule,
+        rollout: Rollout,
+        view: TeacherView | None,
+        advantages: tuple[float, ...] | None,
+        answer: Rollout | None,
+    ) -> Attempt:
+        localization = None
+        if advantages is not None:
+            steps = find_steps(rollout, module.tokenizer, self.task)
+            localization = localize(advantages, steps.tokens, steps.wrong)
+        return Attempt(
+            question=rollout.question.id,
+            student=self._describe(rollout, rollout, view, module),
+            teacher=None if answer is None else self._describe(answer, rollout, view, module),
+            missing=explain_missing_view(self.context, rollout) if view is None else None,
+            advantages=advantages,
+            localization=localization,
+        )
+
+    def _describe(
+        self, answer: Rollout, attempt: Rollout, view: TeacherView | None, module: SelfDistillModule
+    ) -> Answer:
+        assert answer.verdict is not None
+        own = attempt.question.messages
+        copied = (0, 0)
+        if view is not None:
+            shown = module.encode(view.messages, view.template_kwargs)
+            copied = count_copied_runs(answer.ids, shown, module.encode(own))
+        prompt = "\n".join(render_content(message["content"]) for message in own)
+        return Answer(
+            correct=answer.verdict.correct,
+            finished=answer.finished,
+            tokens=len(answer.ids),
+            leaks=find_leaked_phrases(answer.text, self.phrases, prompt),
+            copied=copied,
+        )
+
+
+def sample_teacher_answers(
+    module: SelfDistillModule, output: StepOutput, index: int
+) -> list[Rollout | None]:
+    """Let the teacher answer the question of each attempt once, from the context's prompt.
+
+    Args:
+        module: Has the teacher's parameters and the sampler.
+        output: Attempts and views of one batch.
+        index: Index of the batch, which determines the random numbers.
+
+    Returns:
+        One judged answer per attempt, in order; None for an attempt without a view.
+    """
+    viewed = [(i, view) for i, view in enumerate(output.views) if view is not None]
+    if not viewed:
+        return [None] * len(output.views)
+    with module.teacher.swap_in(module.student):
+        completions = module.sampler.sample(
+            module.student,
+            [module.encode(view.messages, view.template_kwargs) for _, view in viewed],
+            samples=1,
+            stop_ids=module.stop_ids,
+            generator=make_batch_generator(
+                module.seed, "probe", index, module.global_rank, module.device
+            ),
+        )
+    # The verifier judges them as answers to the plain question, without the context.
+    answers = [
+        Rollout(
+            question=output.rollouts[i].question,
+            ids=completion.ids,
+            text=module.tokenizer.decode(completion.ids, skip_special_tokens=True),
+            group=group,
+            finished=completion.finished,
+        )
+        for group, ((i, _), completion) in enumerate(zip(viewed, completions, strict=True))
+    ]
+    judged = module.gather_evidence(answers, frozenset())
+    by_attempt = {i: answer for (i, _), answer in zip(viewed, judged, strict=True)}
+    return [by_attempt.get(i) for i in range(len(output.views))]
+
+
+def explain_missing_view(context: TeacherContext, rollout: Rollout) -> str:
+    """Say why a context gave no view of a rollout, in words that can be counted.
+
+    Args:
+        context: The teacher context.
+        rollout: A rollout without a view.
+    """
+    critique = rollout.critique
+    if context.fields(rollout) is not None:
+        return "longer than max_prompt_tokens"
+    refused = critique is not None and critique.refused is not None
+    if "critique" in context.required_evidence and critique is not None and refused:
+        return f"critique refused: {critique.refused}"
+    return "nothing to show"

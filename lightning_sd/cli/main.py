@@ -13,6 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 
 import lightning_sd
+from lightning_sd.cli.guards import RedactingParser, install_yaml_guard
 from lightning_sd.cli.trainer import Trainer
 from lightning_sd.contexts import TeacherContext
 from lightning_sd.text.cleaning import hide_credentials

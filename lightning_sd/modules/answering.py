@@ -9,6 +9,7 @@ from lightning_sd.metrics import build_answer_metrics, update_answers
 from lightning_sd.models import ModelSource
 from lightning_sd.models.chat import encode_prompt
 from lightning_sd.modules.evidence import get_evidence_source
+from lightning_sd.modules.guards import check_rewards
 from lightning_sd.modules.student import OptimizerCallable, SchedulerCallable, StudentModule
 from lightning_sd.rollout import Sampler
 from lightning_sd.rollout.seeding import make_batch_generator
@@ -26,6 +27,7 @@ class AnsweringModule(StudentModule):
         scheduler: Function from the optimizer to a schedule.
         seed: Seed of sampling. Default: the seed of ``seed_everything``, or 0.
         template_kwargs: Arguments of the chat template for the student's prompt.
+        max_bad_steps: See :class:`~lightning_sd.modules.global_mean.GlobalMean`.
     """
 
     def __init__(
@@ -38,8 +40,9 @@ class AnsweringModule(StudentModule):
         scheduler: SchedulerCallable | None = None,
         seed: int | None = None,
         template_kwargs: dict[str, Any] | None = None,
+        max_bad_steps: int = 3,
     ) -> None:
-        super().__init__(model, optimizer, scheduler)
+        super().__init__(model, optimizer, scheduler, max_bad_steps)
         self.eval_sampler, self.eval_samples, self.seed = eval_sampler, eval_samples, seed
         self.template_kwargs = template_kwargs or {}
         self.answer_metrics = build_answer_metrics(eval_samples)
@@ -88,7 +91,9 @@ class AnsweringModule(StudentModule):
 
     def gather_evidence(self, rollouts: Sequence[Rollout], needs: frozenset[str]) -> list[Rollout]:
         """Add the evidence: verdicts, the evidence named by ``needs``, and siblings."""
-        return link_siblings(get_evidence_source(self.trainer).evidence(rollouts, needs))
+        judged = get_evidence_source(self.trainer).evidence(rollouts, needs)
+        check_rewards(judged)
+        return link_siblings(judged)
 
     def validation_step(self, batch: Iterable[Question], batch_idx: int) -> dict[str, Any]:
         """Sample k answers per question and judge them."""

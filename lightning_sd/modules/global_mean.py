@@ -6,29 +6,60 @@ a token of a long one. Modules that inherit :class:`GlobalMean` return *sums* fr
 ``training_step`` and count the summed items. Just before the optimizer step (after unscaling,
 before clipping) the gradients are divided by the global count. ``on_before_optimizer_step`` of
 callbacks runs earlier and sees the sum.
+
+A step with a loss or gradient that is not finite is skipped. Checkpoints hold what an unfinished
+window of micro-batches has accumulated, and the state of the random numbers.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
 
+from lightning_sd.modules.bad_steps import Describe, write_bad_step
+from lightning_sd.modules.guards import StepGuard, compute_gradient_norm
+from lightning_sd.modules.window import Window, restore_process, save_process
+
+BAD_GRADIENT = "non_finite_gradient"
+"""Name under which the ranks tell each other of a gradient that is not finite."""
+
 
 class GlobalMean(LightningModule):
-    """A LightningModule whose loss is a sum over a counted number of tokens or sequences."""
+    """A LightningModule whose loss is a sum over a counted number of tokens or sequences.
 
-    def __init__(self) -> None:
+    Args:
+        max_bad_steps: Number of optimizer steps in a row with a loss or gradient that is not finite
+            at which training stops. Each such step is skipped: it changes no weight and no state of
+            the optimizer. It counts as a step for ``max_steps`` and the learning-rate schedule.
+
+    Raises:
+        ValueError: ``max_bad_steps`` below 1.
+    """
+
+    def __init__(self, max_bad_steps: int = 3) -> None:
         super().__init__()
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, Tensor] = {}
+        self.max_bad_steps = max_bad_steps
+        self.step_guard = StepGuard(max_bad_steps)
+        self.step_skipped = False
+        self._window = Window()
+        self._batches: list[Describe] = []
+        self._restored: Mapping[str, Any] | None = None
 
     def on_train_start(self) -> None:
-        """Drop means that were added outside of training, such as in predict."""
-        self._sums, self._counts = {}, {}
+        """Drop means added outside of training, and continue where a checkpoint stopped."""
+        self._window, self._batches = Window(), []
+        if self._restored is not None:
+            self._window = restore_process(self, self._restored)
+            self._restored = None
 
     def log_mean(self, name: str, total: Tensor | float, number: float) -> None:
         """Add to the mean that is logged as ``train/name`` at the next optimizer step.
@@ -40,52 +71,73 @@ class GlobalMean(LightningModule):
             total: Sum over ``number`` items, on this rank and micro-batch.
             number: Number of items.
         """
-        value = torch.as_tensor(total, dtype=torch.float64, device="cpu").detach()
-        self._sums[name] = self._sums.get(name, torch.zeros((), dtype=torch.float64)) + value
-        self._counts[name] = self._counts.get(name, torch.zeros((), dtype=torch.float64)) + number
+        self._window.add(name, total, number)
+
+    def remember_batch(self, describe: Describe) -> None:
+        """Keep a micro-batch until the optimizer step, to write it to a file if that is skipped."""
+        self._batches.append(describe)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Turn the accumulated gradient of the sum into the gradient of the global mean."""
-        means, loss_count = self._reduce_over_ranks()
-        self._sums, self._counts = {}, {}
-        if loss_count > 0:
-            factor = self.trainer.accumulate_grad_batches * self.trainer.world_size / loss_count
-            grads = [
-                p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None
-            ]
-            if grads:
+        """Turn the accumulated gradient of the sum into the gradient of the global mean.
+
+        Raises:
+            FloatingPointError: The loss or the gradient was not finite ``max_bad_steps`` times in a
+                row.
+        """
+        parameters = [p for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
+        grads = [p.grad for p in parameters if p.grad is not None]
+        self.log_mean(BAD_GRADIENT, float(not math.isfinite(compute_gradient_norm(grads))), 1)
+        means, loss_count = self._window.reduce(self.trainer.world_size, self.device)
+        batches, self._window, self._batches = self._batches, Window(), []
+        loss, bad_gradient = means.get("loss", 0.0), means.pop(BAD_GRADIENT) > 0
+        if not math.isfinite(loss) or bad_gradient:
+            self._skip_step(parameters, loss, bad_gradient, batches)
+        else:
+            self.step_skipped = False
+            self.step_guard.count(skipped=False, counted=False)
+            if loss_count > 0 and grads:
+                factor = self.trainer.accumulate_grad_batches * self.trainer.world_size / loss_count
                 torch._foreach_mul_(grads, factor)
-        self.publish_means(means)
+        self.publish_means({**means, "skipped_steps": self.step_guard.skipped})
 
     def publish_means(self, means: Mapping[str, float]) -> None:
         """Log the means of one optimizer step; override it to change the progress bar."""
         for name, value in means.items():
             self.log(f"train/{name}", value, prog_bar=name == "loss", rank_zero_only=False)
 
-    def _reduce_over_ranks(self) -> tuple[dict[str, float], float]:
-        names = sorted(self._sums)
-        both = (
-            torch.stack(
-                [
-                    torch.stack([self._sums[n] for n in names]),
-                    torch.stack([self._counts[n] for n in names]),
-                ]
-            )
-            if names
-            else torch.zeros(2, 0, dtype=torch.float64)
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save the unfinished window, the count of skipped steps, and the random state."""
+        checkpoint["process"] = save_process(self, self._window)
+
+    def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
+        """Keep what was saved until training starts."""
+        fits = self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING
+        self._restored = checkpoint.get("process") if fits else None
+
+    def _skip_step(
+        self, parameters: list[Any], loss: float, bad_gradient: bool, batches: list[Describe]
+    ) -> None:
+        """Leave weights and optimizer as they are; stop after too many skipped steps in a row."""
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        # A gradient scaler looks for its scale by overflowing. It skips these steps itself.
+        searching = scaler is not None and math.isfinite(loss) and scaler.get_scale() > 1
+        self.step_skipped = True
+        self.step_guard.count(skipped=True, counted=not searching)
+        if searching:
+            return
+        for parameter in parameters:
+            parameter.grad = None  # optimizers pass over parameters without a gradient
+        gradient = "not finite" if bad_gradient else "finite"
+        reason = f"loss {loss}, gradient {gradient}"
+        facts = {"step": self.trainer.global_step, "rank": self.global_rank, "reason": reason}
+        folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
+        path = write_bad_step(folder, facts, batches)
+        skipped = f"Optimizer step {facts['step']} was skipped ({reason}); its batch is in {path}."
+        if not self.step_guard.exhausted:
+            rank_zero_warn(skipped)
+            return
+        raise FloatingPointError(
+            f"{skipped} It was number {self.step_guard.in_a_row} in a row, and max_bad_steps="
+            f"{self.max_bad_steps}. The weights are those before the first of them. Lower the "
+            "learning rate, set trainer.gradient_clip_val, or raise max_bad_steps."
         )
-        if self.trainer.world_size > 1:
-            # Ranks may have logged different names, so they agree on the names first.
-            gathered: list[list[str]] = [[] for _ in range(self.trainer.world_size)]
-            torch.distributed.all_gather_object(gathered, names)
-            union = sorted({name for rank in gathered for name in rank})
-            local = torch.zeros(2, len(union), dtype=torch.float64)
-            for column, name in enumerate(names):
-                local[:, union.index(name)] = both[:, column]
-            on_device = local.to(self.device, torch.float64)
-            torch.distributed.all_reduce(on_device)
-            names, both = union, on_device.cpu()
-        means = {
-            name: (both[0, i] / both[1, i]).item() for i, name in enumerate(names) if both[1, i] > 0
-        }
-        return means, both[1, names.index("loss")].item() if "loss" in names else 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -13,9 +14,11 @@ from torch import Tensor
 from lightning_sd._serialize import build, describe_arguments
 from lightning_sd.models import ModelSource
 from lightning_sd.models.trainable import list_trainable
+from lightning_sd.modules.bad_steps import describe_step
 from lightning_sd.modules.checks import check_composition, check_strategy
 from lightning_sd.modules.evidence import get_evidence_source
 from lightning_sd.modules.evidence_overlap import gather_while_sampling
+from lightning_sd.modules.guards import check_advantages, check_rewards
 from lightning_sd.modules.hosting import HostingModule
 from lightning_sd.modules.rollout_scorer import RolloutScorer
 from lightning_sd.modules.step_report import report_step
@@ -47,6 +50,7 @@ SETTINGS = (
     "overlap",
     "seed",
     "template_kwargs",
+    "max_bad_steps",
 )
 """Arguments that a checkpoint records beside the model source."""
 
@@ -83,6 +87,8 @@ class SelfDistillModule(HostingModule):
         seed: Seed of sampling. Default: the seed of ``seed_everything``, or 0.
         template_kwargs: Arguments of the chat template for the student's prompt, such as Qwen3's
             ``{enable_thinking: false}``; the context has its own for the teacher's prompt.
+        max_bad_steps: Number of optimizer steps in a row with a loss or gradient that is not finite
+            at which training stops; see :class:`~lightning_sd.modules.global_mean.GlobalMean`.
 
     Raises:
         ValueError: ``samples``, ``eval_samples`` or ``overlap`` below 1, an unknown kind of
@@ -106,6 +112,7 @@ class SelfDistillModule(HostingModule):
         overlap: int = 1,
         seed: int | None = None,
         template_kwargs: dict[str, Any] | None = None,
+        max_bad_steps: int = 3,
     ) -> None:
         sampler = build(sampler) or TransformersSampler()
         super().__init__(
@@ -117,6 +124,7 @@ class SelfDistillModule(HostingModule):
             scheduler=scheduler,
             seed=seed,
             template_kwargs=template_kwargs,
+            max_bad_steps=max_bad_steps,
         )
         for name, value in {
             "samples": samples,
@@ -162,9 +170,14 @@ class SelfDistillModule(HostingModule):
     def gather_rollouts(self, questions: Sequence[Question]) -> list[Rollout]:
         """Sample rollouts, and gather the evidence about them: verdicts, critiques, siblings."""
         evidence = get_evidence_source(self.trainer).evidence
+
+        def judge(rollouts: Sequence[Rollout]) -> list[Rollout]:
+            judged = evidence(rollouts, self.required_evidence)
+            check_rewards(judged)
+            return judged
+
         if self.attempts == "stored":
-            stored = encode_stored_attempts(questions, self.tokenizer)
-            return link_siblings(evidence(stored, self.required_evidence))
+            return link_siblings(judge(encode_stored_attempts(questions, self.tokenizer)))
         index, parts = self.trainer.fit_loop.total_batch_idx, itertools.count()
 
         def sample(some: Sequence[Question]) -> list[Rollout]:
@@ -172,16 +185,16 @@ class SelfDistillModule(HostingModule):
             stage = f"train/{part}" if part else "train"
             return self.sample(some, self.sampler, self.samples, stage, index)
 
-        def judge(rollouts: Sequence[Rollout]) -> list[Rollout]:
-            return evidence(rollouts, self.required_evidence)
-
         return link_siblings(gather_while_sampling(sample, judge, questions, self.overlap))
 
     def make_token_inputs(self, scored: ScoredRollouts) -> TokenInputs:
         """Gather the objective's inputs, and let it say what the loss reads of each token."""
         inputs = gather_inputs(self.objective, scored, self.device)
         state = StepState(self.trainer.global_step, self.tokenizer, self._sum_over_ranks)
-        return self.objective.apply_token_weights(inputs, state)
+        tokens = self.objective.apply_token_weights(inputs, state)
+        active = [scored.rollouts[i] for i in scored.active]
+        check_advantages(tokens.advantages, active, scored.lengths)
+        return tokens
 
     def compute_loss(self, scored: ScoredRollouts, tokens: TokenInputs) -> LossOutput:
         """Compute the loss of a micro-batch, as a sum with its count."""
@@ -196,6 +209,7 @@ class SelfDistillModule(HostingModule):
         """Log the means of a micro-batch, and return what callbacks read of it."""
         if loss.silent:
             rank_zero_warn(NO_SIGNAL)
+        self.remember_batch(partial(describe_step, scored, loss))
         report = report_step(scored, loss, self.inputs)
         for name, (total, number) in report.means.items():
             self.log_mean(name, total, number)
@@ -212,7 +226,8 @@ class SelfDistillModule(HostingModule):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, then let the teacher follow, before a checkpoint of this step is written."""
         super().optimizer_step(*args, **kwargs)
-        self.teacher.after_step(self.student)
+        if not self.step_skipped:
+            self.teacher.after_step(self.student)
 
     @torch.no_grad()
     def predict_step(self, batch: Iterable[Question], batch_idx: int) -> StepOutput:
@@ -233,6 +248,7 @@ class SelfDistillModule(HostingModule):
 
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         """Restore the teacher."""
+        super().on_load_checkpoint(checkpoint)
         self.teacher.load_state_dict(checkpoint["teacher"])
 
     def _sum_over_ranks(self, value: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from lightning_sd.models import ModelSource, PretrainedModel
 from lightning_sd.models.stop_ids import find_stop_ids
 from lightning_sd.models.trainable import list_trainable
 from lightning_sd.modules.global_mean import GlobalMean
+from lightning_sd.modules.guards import check_trained_weights
 
 OptimizerCallable = Callable[[Iterable[nn.Parameter]], Optimizer]
 SchedulerCallable = Callable[[Optimizer], LRScheduler]
@@ -27,6 +28,7 @@ class StudentModule(GlobalMean):
         model: A model source, or the name of a pretrained model.
         optimizer: Function from parameters to an optimizer. Default: AdamW, learning rate 1e-5.
         scheduler: Function from the optimizer to a schedule that steps once per optimizer step.
+        max_bad_steps: See :class:`GlobalMean`.
 
     Raises:
         TypeError: ``model`` is neither a model source nor a name.
@@ -39,8 +41,9 @@ class StudentModule(GlobalMean):
         model: ModelSource | str,
         optimizer: OptimizerCallable | None = None,
         scheduler: SchedulerCallable | None = None,
+        max_bad_steps: int = 3,
     ) -> None:
-        super().__init__()
+        super().__init__(max_bad_steps)
         source = PretrainedModel(model) if isinstance(model, str) else build(model)
         if not isinstance(source, ModelSource):
             raise TypeError(
@@ -80,8 +83,18 @@ class StudentModule(GlobalMean):
         schedule = {"scheduler": self._scheduler(optimizer), "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
+    def on_train_end(self) -> None:
+        """Refuse to end as if all were well with weights that are NaN or infinite."""
+        check_trained_weights(self.student, "Training ends with an error")
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave out parameters that are not trained; the model source loads them again."""
+        """Leave out parameters that are not trained; the model source loads them again.
+
+        Raises:
+            FloatingPointError: A trained weight is NaN or infinite; nothing is written.
+        """
+        check_trained_weights(self.student, "No checkpoint is written")
+        super().on_save_checkpoint(checkpoint)
         kept = self._list_saved()
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name: state[name] for name in state if name in kept}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from lightning_sd._serialize import describe_arguments
 from lightning_sd.models import ModelSource
 from lightning_sd.models.chat import encode_prompt
+from lightning_sd.modules.bad_steps import describe_question
 from lightning_sd.modules.student import OptimizerCallable, SchedulerCallable, StudentModule
 from lightning_sd.scoring import Scorer
 from lightning_sd.types import Question, QuestionBatch
@@ -26,6 +27,8 @@ class SupervisedModule(StudentModule):
         model: A model source, or the name of a pretrained model.
         optimizer: From parameters to an optimizer. Default: AdamW, learning rate 1e-5.
         scheduler: From the optimizer to a schedule, stepped once an optimizer step.
+        max_bad_steps: Number of optimizer steps in a row with a loss or gradient that is not finite
+            at which training stops; see :class:`~lightning_sd.modules.global_mean.GlobalMean`.
 
     Example::
 
@@ -38,9 +41,11 @@ class SupervisedModule(StudentModule):
         model: ModelSource | str,
         optimizer: OptimizerCallable | None = None,
         scheduler: SchedulerCallable | None = None,
+        max_bad_steps: int = 3,
     ) -> None:
-        super().__init__(model, optimizer, scheduler)
-        self.save_hyperparameters(describe_arguments({"model": self.source}))
+        super().__init__(model, optimizer, scheduler, max_bad_steps)
+        settings = {"model": self.source, "max_bad_steps": max_bad_steps}
+        self.save_hyperparameters(describe_arguments(settings))
 
     def on_student_ready(self) -> None:
         """The student is loaded."""
@@ -86,7 +91,9 @@ class SupervisedModule(StudentModule):
 
     def training_step(self, batch: QuestionBatch, batch_idx: int) -> Tensor:
         """Return the sum over the micro-batch, which :class:`GlobalMean` averages."""
-        total, tokens = self.loss(list(batch))
+        questions = list(batch)
+        total, tokens = self.loss(questions)
+        self.remember_batch(lambda: [describe_question(question) for question in questions])
         self.log_mean("loss", total, tokens)
         return total
 

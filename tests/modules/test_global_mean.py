@@ -222,8 +222,8 @@ def test_sums_of_float32_are_added_up_exactly() -> None:
     module = Sums()
     module.log_mean("loss", torch.tensor(2.0**24), 2.0**24)
     module.log_mean("loss", torch.tensor(1.0), 1)
-    assert module._counts["loss"].item() == 2**24 + 1
-    assert module._sums["loss"].item() == 2**24 + 1
+    assert module._window.counts["loss"].item() == 2**24 + 1
+    assert module._window.sums["loss"].item() == 2**24 + 1
 
 
 def test_parameters_without_gradient_are_left_alone() -> None:

@@ -118,7 +118,7 @@ def test_accumulation_equals_one_batch(
 
 
 class _Rewarded(PolicyGradient):
-    def advantages(self, rewards, groups):
+    def compute_advantages(self, rewards, groups):
         return rewards - 0.25
 
 

@@ -172,7 +172,7 @@ def test_a_reward_is_refused_with_its_question(make_llama, tokenizer, tmp_path, 
 
 
 class _Overflowing(PolicyGradient):
-    def advantages(self, rewards, groups):
+    def compute_advantages(self, rewards, groups):
         return rewards * 1e38 * 1e38
 
 

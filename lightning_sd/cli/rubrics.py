@@ -1,4 +1,4 @@
-"""``python -m lightning_sd.contexts.rubrics``: write the rubrics of a task with a generator."""
+"""``python -m lightning_sd.cli.rubrics``: write the rubrics of a task with a generator."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import lightning_sd.tasks.reasoning_gym
 import lightning_sd.tasks.rubric_writing
 import lightning_sd.tasks.stream  # noqa: F401
 from lightning_sd.contexts.rubrics.generate import Generator, write_rubrics
+from lightning_sd.contexts.rubrics.prompts import DESIGN
 from lightning_sd.contexts.rubrics.store import TextStore
-from lightning_sd.contexts.rubrics.wording import DESIGN
 from lightning_sd.models import PretrainedModel
 from lightning_sd.rollout import Sampler, TransformersSampler
 from lightning_sd.tasks import Split, Task

@@ -1,4 +1,4 @@
-"""Teacher contexts: what the self-teacher sees. One file a method."""
+"""Teacher contexts: what the self-teacher sees. One file per method."""
 
 from lightning_sd.contexts.base import TeacherContext
 from lightning_sd.contexts.clean_input import CleanInput

@@ -1,4 +1,4 @@
-"""The clean input as context: the teacher hears what the student hears in noise."""
+"""The clean input as context: the teacher hears clean sounds where the student hears noise."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ from lightning_sd.types import Message, Question, Rollout, TeacherView
 
 
 class CleanInput(TeacherContext):
-    """The teacher sees the student's prompt with its sounds (or images) replaced by clean ones.
+    """Show the teacher the student's prompt with clean sounds or images (EchoDistill).
 
-    The clean parts stand in ``question.extra["clean"]``, in the order in which the disturbed ones
-    stand in ``question.messages``; a question without them has no teacher.
+    ``question.extra["clean"]`` lists the clean parts in the order of the disturbed parts in
+    ``question.messages``. A rollout has no teacher if its question has no clean parts.
 
-    With ``teacher_text`` (EchoDistill) each question of a training batch gets one more completion,
-    which the teacher writes greedily from the clean prompt (``origin="teacher"``). A frozen
-    teacher's text is written once a question: what it wrote stands in the checkpoint (of the first
-    rank; others write theirs again, and the same). Other teachers write anew each time. Without
-    ``teacher_text`` the teacher scores what the student sampled: the on-policy variant.
+    With ``teacher_text`` each question of a batch gets one more completion, which the teacher
+    writes by greedy decoding from the clean prompt (``origin="teacher"``). A frozen teacher writes
+    it once per question and run, and checkpoints hold the texts of rank 0; after a resume the other
+    ranks write equal texts again. A teacher that changes writes a new text in each batch. Without
+    ``teacher_text`` the teacher scores only the student's rollouts (the on-policy variant).
 
     Args:
-        teacher_text: Whether the teacher's own text takes part.
-        max_new_tokens: Longest text of the teacher.
-        max_prompt_tokens: Longest prompt of the teacher, sounds included; a longer one is no
-            teacher, as there is nothing to cut.
-        template_kwargs: For the chat template of the teacher's prompt.
+        teacher_text: Add the teacher's own text to the rollouts of each question.
+        max_new_tokens: Maximum length of the teacher's text, in tokens.
+        max_prompt_tokens: Maximum length of the teacher's prompt, in tokens, sounds and images
+            included. Nothing can be cut, so a longer prompt gives no teacher. Default: no limit.
+        template_kwargs: Arguments of the chat template for the teacher's prompt only.
 
     Raises:
-        ValueError: A limit below 1.
+        ValueError: A limit below 1; or, in training, a question has more or fewer clean parts than
+            disturbed ones.
     """
 
     template = "{question}"
@@ -49,30 +50,30 @@ class CleanInput(TeacherContext):
         self._texts: dict[str, tuple[list[int], bool]] = {}
 
     def fields(self, rollout: Rollout) -> Mapping[str, str] | None:
-        """Nothing beside the question, if there are clean parts."""
+        """Return no fields, or None if the question has no clean parts."""
         return {} if rollout.question.extra.get("clean") is not None else None
 
     def messages(self, rollout: Rollout, fields: Mapping[str, str]) -> tuple[Message, ...]:
-        """The student's prompt with the clean parts."""
-        return clean_messages(rollout.question)
+        """Return the student's prompt with the clean parts."""
+        return insert_clean_parts(rollout.question)
 
     def views(self, rollouts: Sequence[Rollout]) -> list[TeacherView | None]:
-        """One view a question: its rollouts, and the teacher's text, share it."""
-        found: dict[int, TeacherView | None] = {}
+        """Return one view per question, shared by its rollouts and the teacher's text."""
+        views: dict[int, TeacherView | None] = {}
         for rollout in rollouts:
-            if rollout.group not in found:
-                found[rollout.group] = self._write_view(rollout)
-        return [found[rollout.group] for rollout in rollouts]
+            if rollout.group not in views:
+                views[rollout.group] = self._write_view(rollout)
+        return [views[rollout.group] for rollout in rollouts]
 
     def prepare_batch(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
         """Add the teacher's text of each question that has a clean prompt."""
         if not self.teacher_text:
             return list(rollouts)
         first = {rollout.group: rollout for rollout in reversed(rollouts)}
-        seen = [
+        viewed = [
             first[group] for group in sorted(first) if self._write_view(first[group]) is not None
         ]
-        written = self._written([rollout.question for rollout in seen])
+        texts = self._write_texts([rollout.question for rollout in viewed])
         added = [
             replace(
                 rollout,
@@ -85,35 +86,44 @@ class CleanInput(TeacherContext):
                 siblings=(),
                 origin="teacher",
             )
-            for rollout, (ids, finished) in zip(seen, written, strict=True)
+            for rollout, (ids, finished) in zip(viewed, texts, strict=True)
         ]
         return [*rollouts, *added]
 
-    def _written(self, questions: Sequence[Question]) -> list[tuple[list[int], bool]]:
+    def _write_texts(self, questions: Sequence[Question]) -> list[tuple[list[int], bool]]:
+        """Return token ids of the teacher's text of each question, and whether it is finished."""
         if self.frozen_teacher_fingerprint() is None:
             self._texts = {}
         missing = {q.id: q for q in questions if q.id not in self._texts}
         if missing:
-            prompts = [clean_messages(question) for question in missing.values()]
-            found = self.write(prompts, sampler=self.sampler, teacher=True)
-            for name, completion in zip(missing, found, strict=True):
+            prompts = [insert_clean_parts(question) for question in missing.values()]
+            written = self.write(prompts, sampler=self.sampler, teacher=True)
+            for name, completion in zip(missing, written, strict=True):
                 self._texts[name] = (list(completion.ids), completion.finished)
         return [self._texts[question.id] for question in questions]
 
     def state_dict(self) -> dict[str, Any]:
-        """The texts that the teacher has written."""
+        """Return the texts that the teacher has written."""
         return {"texts": dict(self._texts)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take them back."""
+        """Restore the texts."""
         self._texts = {name: (list(ids), end) for name, (ids, end) in state_dict["texts"].items()}
 
 
-def clean_messages(question: Question) -> tuple[Message, ...]:
-    """The question's messages with its clean parts in the place of the disturbed ones.
+def insert_clean_parts(question: Question) -> tuple[Message, ...]:
+    """Return the question's messages with each sound or image replaced by its clean version.
 
     Raises:
-        ValueError: There are more or fewer clean parts than disturbed ones.
+        ValueError: The question has more or fewer clean parts than disturbed ones.
+
+    Example:
+        >>> noisy = {"type": "audio", "audio": "noisy.wav"}
+        >>> clean = {"type": "audio", "audio": "clean.wav"}
+        >>> turn = {"role": "user", "content": [noisy]}
+        >>> question = Question("1", "Which digit?", (turn,), extra={"clean": [clean]})
+        >>> insert_clean_parts(question)[0]["content"]
+        [{'type': 'audio', 'audio': 'clean.wav'}]
     """
     clean = list(question.extra["clean"])
     parts: Iterator[Any] = iter(clean)
@@ -126,15 +136,15 @@ def clean_messages(question: Question) -> tuple[Message, ...]:
     if disturbed != len(clean):
         raise ValueError(
             f"Question {question.id!r}: its messages hold {disturbed} sounds or images, but "
-            f"extra['clean'] has {len(clean)}; give one for each."
+            f"extra['clean'] has {len(clean)} parts; give one for each."
         )
 
-    def renewed(content: Any) -> Any:
+    def replace_parts(content: Any) -> Any:
         if isinstance(content, str):
             return content
         return [part if part.get("type") == "text" else next(parts) for part in content]
 
     return tuple(
-        Message(role=message["role"], content=renewed(message["content"]))
+        Message(role=message["role"], content=replace_parts(message["content"]))
         for message in question.messages
     )

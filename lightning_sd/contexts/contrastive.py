@@ -1,4 +1,4 @@
-"""One right hint and several wrong ones, under the same wording."""
+"""One correct hint and several wrong ones as contexts, in the same wording (RLCSD)."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from lightning_sd.types import Message, Rollout, TeacherView
 
 
 class ContrastiveHints(TeacherContext):
-    """The teacher scores a rollout once with a right hint and K times with wrong ones (RLCSD).
+    """Let the teacher score a rollout once with a correct hint and K times with wrong ones (RLCSD).
 
-    Wrong hints are wrong siblings that give an answer. Nobody is shown its own text: siblings that
-    say word for word the same are no hints for each other. A rollout without a right or without a
-    wrong hint has no teacher.
+    The wrong hints are wrong siblings that give an answer; they become ``TeacherView.contrasts``.
+    A rollout is never its own hint; siblings with identical text are excluded. A rollout has no
+    teacher if it has no correct hint or no wrong hint.
 
-    The wording says of every hint that it is correct, of the wrong ones too: the change of style
-    that comes with being shown a solution is then the same on both sides, and cancels.
+    All hints have the same wording, which calls even the wrong ones correct. Seeing any solution
+    changes the teacher's style, and this change cancels between the two sides.
 
-    Which of several siblings is shown is as good as random, yet decided by the texts alone, so the
-    same rollouts always get the same hints, whatever their order, rank, or whether the run was
-    resumed.
+    Hints are chosen by a hash of the texts. The same rollouts get the same hints in any order, on
+    any rank, and after a resume.
 
     Args:
-        hint: Where the right hint comes from: ``sibling``, another rollout that is right (RLCSD's
-            self-rollout), or ``reference``, the question's worked solution (its ground truth).
-        wrong_hints: Most wrong hints a rollout (K; RLCSD: 4, its plug-ins: 1).
-        template: Wording for right and wrong hints alike, with ``{question}``, ``{hint}`` and,
-            if it likes, ``{answer}``.
-        max_prompt_tokens: Longest prompt; hints are cut to fit it, and a wrong hint of which
-            nothing would be left is dropped.
-        template_kwargs: For the chat template of the teacher's prompts.
+        hint: Source of the correct hint. ``sibling``: another rollout that is correct (RLCSD's
+            self-rollout). ``reference``: the question's reference solution (its ground truth).
+        wrong_hints: Maximum number of wrong hints per rollout (K; RLCSD: 4, its plug-ins: 1).
+        template: Wording of correct and wrong hints, with ``{question}``, ``{hint}`` and,
+            optionally, ``{answer}``.
+        max_prompt_tokens: Maximum length of each prompt, in tokens. The end of the hint is cut to
+            fit, and a wrong hint of which nothing is left is dropped. Default: no limit.
+        template_kwargs: Arguments of the chat template for the teacher's prompts only.
 
     Raises:
-        ValueError: An unknown source, fewer than one wrong hint, or a template without ``{hint}``.
+        ValueError: An unknown ``hint``, ``wrong_hints`` below 1, a template without ``{hint}``, or
+            as :class:`TeacherContext`.
     """
 
     template = CONTRASTIVE
@@ -57,47 +57,55 @@ class ContrastiveHints(TeacherContext):
         if wrong_hints < 1:
             raise ValueError(f"wrong_hints={wrong_hints}: must be at least 1.")
         if "{hint}" not in self.template:
-            raise ValueError(f"template={self.template!r} of ContrastiveHints lacks {{hint}}.")
+            raise ValueError(
+                f"template={self.template!r} of ContrastiveHints lacks {{hint}}; add it."
+            )
         self.hint, self.wrong_hints = hint, wrong_hints
 
     def fields(self, rollout: Rollout) -> Mapping[str, str] | None:
-        """The right hint and its answer, or None if there is none."""
+        """Return the correct hint and its answer, or None if there is none."""
         question = rollout.question
         if self.hint == "reference":
             if not question.reference:
                 return None
             return {"hint": question.reference, "answer": question.answer or ""}
-        right = [s for s in _others(rollout) if s.verdict and s.verdict.correct]
-        return next(map(_shown, _drawn(rollout, right, 1)), None)
+        correct = [s for s in _list_candidates(rollout) if s.verdict and s.verdict.correct]
+        return next(map(_describe_hint, _draw_hints(rollout, correct, 1)), None)
 
-    def wrong_fields(self, rollout: Rollout) -> list[Mapping[str, str]]:
-        """The wrong hints, each with the answer it gives."""
+    def list_wrong_fields(self, rollout: Rollout) -> list[Mapping[str, str]]:
+        """Return the wrong hints, each with the answer that it gives; at most ``wrong_hints``."""
         wrong = [
-            s for s in _others(rollout) if s.verdict and not s.verdict.correct and s.verdict.answer
+            sibling
+            for sibling in _list_candidates(rollout)
+            if sibling.verdict and not sibling.verdict.correct and sibling.verdict.answer
         ]
-        return [_shown(s) for s in _drawn(rollout, wrong, self.wrong_hints)]
+        return [_describe_hint(s) for s in _draw_hints(rollout, wrong, self.wrong_hints)]
 
     def _write_view(self, rollout: Rollout) -> TeacherView | None:
-        right = self.fields(rollout)
-        wrong = self.wrong_fields(rollout) if right is not None else []
-        if right is None or not wrong:
+        fields = self.fields(rollout)
+        wrong = self.list_wrong_fields(rollout) if fields is not None else []
+        if fields is None or not wrong:
             return None
-        first = self._fitted(rollout, right)
-        others = [found for found in (self._fitted(rollout, f) for f in wrong) if found]
-        if first is None or not others:
+        first = self._fit_prompt(rollout, fields)
+        contrasts = [prompt for f in wrong if (prompt := self._fit_prompt(rollout, f))]
+        if first is None or not contrasts:
             return None
-        cuts = {"hint": first[1], "wrong_hints": sum(cut for _, cut in others)}
+        cuts = {"hint": first[1], "wrong_hints": sum(cut for _, cut in contrasts)}
         return TeacherView(
             first[0],
             {name: cut for name, cut in cuts.items() if cut},
-            contrasts=tuple(messages for messages, _ in others),
+            contrasts=tuple(messages for messages, _ in contrasts),
             template_kwargs=self.template_kwargs,
         )
 
-    def _fitted(
+    def _fit_prompt(
         self, rollout: Rollout, fields: Mapping[str, str]
     ) -> tuple[tuple[Message, ...], int] | None:
-        """A prompt within the limit, and the tokens its hint lost; None: nothing of it is left."""
+        """Return a prompt within the limit and the number of tokens cut from its hint.
+
+        Returns:
+            None if nothing of the hint is left.
+        """
         over, cut = self._count_excess(rollout, fields), 0
         if over > 0:
             text, cut, over = self._cut_field(rollout, fields, "hint", over)
@@ -107,24 +115,27 @@ class ContrastiveHints(TeacherContext):
         return self.messages(rollout, fields), cut
 
 
-def _others(rollout: Rollout) -> list[Rollout]:
-    """Siblings that may serve as hints: they say something, and something else."""
+def _list_candidates(rollout: Rollout) -> list[Rollout]:
+    """List the siblings that may be hints: those with a text that differs from the rollout's."""
     return [s for s in rollout.siblings if s.text and s.text != rollout.text]
 
 
-def _shown(sibling: Rollout) -> Mapping[str, str]:
-    """A sibling as a hint. A right one whose answer can't be read gave the question's."""
+def _describe_hint(sibling: Rollout) -> Mapping[str, str]:
+    """Return a sibling as the fields of a hint.
+
+    A correct sibling from which no answer could be read gave the question's answer.
+    """
     own = sibling.verdict.answer if sibling.verdict else None
     return {"hint": sibling.text, "answer": own or sibling.question.answer or ""}
 
 
-def _drawn(rollout: Rollout, pool: Sequence[Rollout], number: int) -> list[Rollout]:
-    """Draw without replacement, by a hash of the texts; equal texts are drawn one by one."""
-    seen: Counter[str] = Counter()
+def _draw_hints(rollout: Rollout, pool: Sequence[Rollout], number: int) -> list[Rollout]:
+    """Draw siblings without replacement, in the order of a hash of the texts."""
+    repeats: Counter[str] = Counter()
     ranked = []
     for other in pool:
-        seen[other.text] += 1
-        parts = (rollout.question.id, rollout.text, other.text, str(seen[other.text]))
+        repeats[other.text] += 1  # siblings with equal texts get different hashes
+        parts = (rollout.question.id, rollout.text, other.text, str(repeats[other.text]))
         digest = hashlib.sha256("\0".join(parts).encode(errors="replace")).digest()
         ranked.append((digest, other))
     return [other for _, other in sorted(ranked, key=lambda pair: pair[0])[:number]]

@@ -10,7 +10,15 @@ from lightning_sd.types import Rollout
 
 
 class NoContext(TeacherContext):
-    """Give no view of any rollout; used with ``PolicyGradient``, which reads the reward alone."""
+    """Give no view of any rollout, for ``PolicyGradient``, which reads only the reward.
+
+    No rollout has a teacher, and objectives that require one refuse this context before training.
+
+    Args:
+        template: Never shown.
+        max_prompt_tokens: Never reached.
+        template_kwargs: Never used.
+    """
 
     gives_views: ClassVar[bool] = False
     template = "{question}"

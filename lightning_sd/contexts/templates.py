@@ -1,6 +1,6 @@
-"""The wording of the teachers' prompts: data that YAML may replace, kept apart from the code.
+"""Default wording of the teachers' prompts; YAML may replace each of them.
 
-The embedded solver was trained on the first two, so a change here needs its recipe run again.
+The embedded solver was trained with the first two. If they change, train it again by its recipe.
 """
 
 STEP_ALIGNED = "{question}\nHere is a checked solution, step by step:\n{critique}\nNow solve it."

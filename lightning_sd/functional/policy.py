@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lightning_sd.functional.groups import average_over_groups, sum_over_groups
+
 LOG_RATIO_BOUND = 20.0
 """Bound of a log-ratio's absolute value before it is exponentiated."""
 
@@ -33,15 +35,12 @@ def group_advantages(
         >>> group_advantages(torch.tensor([1.0, 0.0, 1.0]), torch.tensor([0, 0, 1]), scale="none")
         tensor([ 0.5000, -0.5000,  0.0000])
     """
-    _, index = torch.unique(groups, return_inverse=True)
-    size = torch.bincount(index).to(rewards.dtype)
-    mean = torch.zeros_like(size).index_add_(0, index, rewards) / size
-    centered = rewards - mean[index]
+    centered = rewards - average_over_groups(rewards, groups)
     if scale == "none":
         return centered
-    square = torch.zeros_like(size).index_add_(0, index, centered**2)
-    std = (square / (size - 1).clamp(min=1)).sqrt()
-    return centered / (std[index] + eps)
+    freedom = sum_over_groups(torch.ones_like(rewards), groups) - 1
+    std = (sum_over_groups(centered**2, groups) / freedom.clamp(min=1)).sqrt()
+    return centered / (std + eps)
 
 
 def clipped_policy_loss(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lightning_sd.functional.groups import average_over_groups
+
 EQUAL = 1e-5
 """Standard deviations below this are rounding errors; the group's rewards count as equal."""
 
@@ -43,9 +45,6 @@ def population_advantages(rewards: Tensor, groups: Tensor) -> Tensor:
         >>> population_advantages(torch.tensor([1.0, 0.0, 0.3, 0.3]), torch.tensor([0, 0, 1, 1]))
         tensor([ 1., -1.,  0.,  0.])
     """
-    _, index = torch.unique(groups, return_inverse=True)
-    size = torch.bincount(index).to(rewards.dtype)
-    mean = torch.zeros_like(size).index_add_(0, index, rewards) / size
-    centered = rewards - mean[index]
-    std = (torch.zeros_like(size).index_add_(0, index, centered**2) / size).sqrt()[index]
+    centered = rewards - average_over_groups(rewards, groups)
+    std = average_over_groups(centered**2, groups).sqrt()
     return torch.where(std > EQUAL, centered / std.clamp(min=EQUAL), torch.zeros_like(centered))

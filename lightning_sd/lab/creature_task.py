@@ -82,7 +82,7 @@ class CreatureTask(Task):
     def verify(self, question: Question, completion: str) -> Verdict:
         """Score the completion with the rubric of the question. See the class."""
         facts = read_facts(completion)
-        reward = score_rubric(Rubric.of(question.extra["rubric"]), facts)
+        reward = score_rubric(Rubric.from_list(question.extra["rubric"]), facts)
         answer = " ".join(fact.value for fact in facts) or None
         return Verdict(reward=reward, correct=reward == 1.0, answer=answer)
 
@@ -96,7 +96,7 @@ class CreatureTask(Task):
             messages=build_prompt(text, self.instruction),
             reference=" ".join(fact.write() for fact in facts),
             answer=" ".join(fact.value for fact in facts),
-            extra={"rubric": rubric.plain()},
+            extra={"rubric": rubric.to_list()},
         )
 
 

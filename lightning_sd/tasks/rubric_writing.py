@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lightning_sd._serialize import build
+from lightning_sd.contexts.rubrics.prompts import DESIGN, write_design_prompt
 from lightning_sd.contexts.rubrics.rubric import Rubric, parse_rubric
-from lightning_sd.contexts.rubrics.wording import DESIGN, design_text
 from lightning_sd.tasks.base import Split, Task
 from lightning_sd.types import Message, Question, Verdict
 
@@ -45,14 +45,14 @@ class RubricWritingTask(Task):
         Returns:
             The new question. Its ``reference`` is the ground-truth rubric, if there is one.
         """
-        text = design_text(question, self.design)
+        text = write_design_prompt(question, self.design)
         truth = question.extra.get("rubric")
         return replace(
             question,
             id=f"rubric/{question.id}",
             text=text,
             messages=(Message(role="user", content=text),),
-            reference=Rubric.of(truth).render() if truth is not None else None,
+            reference=Rubric.from_list(truth).render() if truth is not None else None,
             answer=None,
             attempt=None,
             extra={**question.extra, KEPT: question.text},
@@ -64,7 +64,7 @@ class RubricWritingTask(Task):
         if parsed.rubric is None:
             return Verdict(reward=0.0, correct=False, feedback=parsed.refused)
         truth = question.extra.get("rubric")
-        reward = 1.0 if truth is None else compute_agreement(parsed.rubric, Rubric.of(truth))
+        reward = 1.0 if truth is None else compute_agreement(parsed.rubric, Rubric.from_list(truth))
         answer = parsed.rubric.render()
         return Verdict(reward=reward, correct=reward == 1.0, answer=answer)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lightning_sd.contexts import CleanInput
-from lightning_sd.contexts.clean_input import clean_messages
+from lightning_sd.contexts.clean_input import insert_clean_parts
 from lightning_sd.lab.spoken_digits import SpokenDigitsTask
 from lightning_sd.rollout import Completion
 from lightning_sd.teachers import FrozenTeacher, LiveTeacher
@@ -80,10 +80,10 @@ def test_parts_are_replaced_in_order_over_all_messages() -> None:
         ),
         extra={"clean": clean},
     )
-    found = [message["content"] for message in clean_messages(question)]
+    found = [message["content"] for message in insert_clean_parts(question)]
     assert found == ["listen", [clean[0], text, clean[1]], "yes", [text, clean[2]]]
     with pytest.raises(ValueError, match="hold 3 sounds or images, but extra\\['clean'\\] has 2"):
-        clean_messages(replace(question, extra={"clean": clean[:2]}))
+        insert_clean_parts(replace(question, extra={"clean": clean[:2]}))
 
 
 def test_a_question_without_clean_parts_has_no_teacher_and_no_text() -> None:

@@ -24,7 +24,7 @@ def ids(book: Playbook) -> list[str]:
 
 
 def test_lessons_are_added_once_in_known_sections_with_new_ids() -> None:
-    book = Playbook(update=3).extended(
+    book = Playbook(update=3).add(
         [
             Addition("Formulas & Calculations", "  3*7 is 1,\n modulo 10 "),
             Addition("made up", "look twice"),
@@ -40,13 +40,13 @@ def test_lessons_are_added_once_in_known_sections_with_new_ids() -> None:
     ]
     assert {(i.added, i.used) for i in book.items} == {(3, 3)}
     # A lesson that is gone may come again, under another id.
-    shorter = replace(book, items=book.items[:1]).extended([Addition("others", "look twice")])
+    shorter = replace(book, items=book.items[:1]).add([Addition("others", "look twice")])
     assert ids(shorter) == ["p1", "p4"]
 
 
 def test_it_is_shown_section_by_section() -> None:
-    book = Playbook().extended([Addition("others", "c"), Addition(SECTIONS[0], "a")])
-    book = book.extended([Addition("others", "d")]).tagged([{"p1": "helpful", "p3": "harmful"}])
+    book = Playbook().add([Addition("others", "c"), Addition(SECTIONS[0], "a")])
+    book = book.add([Addition("others", "d")]).count_tags([{"p1": "helpful", "p3": "harmful"}])
     assert book.render() == (
         "## strategies and insights\n"
         "[p2] helpful=0 harmful=0 :: a\n"
@@ -59,7 +59,7 @@ def test_it_is_shown_section_by_section() -> None:
 
 def test_tags_count_and_neutral_ones_are_no_use() -> None:
     book = playbook((0, 0, 0, 0), (1, 1, 0, 2), (0, 0, 0, 0), update=5)
-    tagged = book.tagged(
+    tagged = book.count_tags(
         [{"p1": "helpful", "p2": "harmful"}, {"p1": "helpful", "p3": "neutral", "p9": "helpful"}]
     )
     assert [(i.helpful, i.harmful, i.used) for i in tagged.items] == [
@@ -122,7 +122,7 @@ def test_bad_options_are_named(options: dict[str, object]) -> None:
 
 
 def test_state_is_plain_data_and_comes_back() -> None:
-    book = playbook(*MIXED, update=8).advanced()
+    book = playbook(*MIXED, update=8).advance()
     state = json.loads(json.dumps(book.state_dict()))
     assert Playbook.from_state(state) == book
 
@@ -131,26 +131,26 @@ def test_buffer_keeps_the_newest_of_each_question_and_is_bounded() -> None:
     buffer = SolutionBuffer(per_question=2, questions=2)
     for text in ("a", "b", "c", "b"):
         buffer.add("q1", text)
-    assert buffer.newest("q1") == "b"
-    assert buffer.newest("q1", other_than="b") == "c"
-    assert buffer.newest("q2") is None
+    assert buffer.get_newest("q1") == "b"
+    assert buffer.get_newest("q1", other_than="b") == "c"
+    assert buffer.get_newest("q2") is None
     buffer.add("q2", "x")
     buffer.add("q1", "d")  # q1 is the newest again
     buffer.add("q3", "y")
     assert len(buffer) == 2
-    assert buffer.newest("q2") is None
-    assert buffer.newest("q1", other_than="d") == "b"
+    assert buffer.get_newest("q2") is None
+    assert buffer.get_newest("q1", other_than="d") == "b"
     again = SolutionBuffer(per_question=2, questions=2)
     again.load_state_dict(json.loads(json.dumps(buffer.state_dict())))
     again.add("q4", "z")
-    assert [again.newest(q) for q in ("q1", "q3", "q4")] == [None, "y", "z"]
+    assert [again.get_newest(q) for q in ("q1", "q3", "q4")] == [None, "y", "z"]
 
 
 def test_no_buffer_and_empty_solutions() -> None:
     none, one = SolutionBuffer(per_question=0), SolutionBuffer()
     none.add("q", "text")
     one.add("q", "")
-    assert none.newest("q") is None
-    assert one.newest("q") is None
+    assert none.get_newest("q") is None
+    assert one.get_newest("q") is None
     with pytest.raises(ValueError, match="per_question=-1"):
         SolutionBuffer(per_question=-1)

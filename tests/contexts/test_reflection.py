@@ -17,7 +17,7 @@ from lightning_sd.contexts import (
     Reflection,
 )
 from lightning_sd.contexts.reflection import Addition, Note, Playbook
-from lightning_sd.contexts.reflection.parsing import additions_in, json_object, tags_in
+from lightning_sd.contexts.reflection.json_output import find_json_object, read_additions, read_tags
 from lightning_sd.lab import ArithmeticTask
 from lightning_sd.rollout import Completion
 from lightning_sd.types import Critique, Question, Rollout, Verdict, link_siblings
@@ -70,7 +70,7 @@ def shown(context: Reflection, of: Rollout) -> str | None:
 
 def test_a_failure_is_reflected_on_curated_and_shown(tokenizer: Any) -> None:
     context = ready(Reflection(LMReflector(), LMCurator()), tokenizer, [GOOD, LESSONS])
-    context.playbook = Playbook().extended([Addition("others", "old lesson")])
+    context.playbook = Playbook().add([Addition("others", "old lesson")])
     failed = rollout("7+5=3", feedback="step 1 is wrong")
     (only,) = context.prepare_batch([failed])
     reflect, curate = context._host.prompts  # type: ignore[union-attr]
@@ -103,7 +103,7 @@ def test_blocks_without_content_leave_nothing_behind(tokenizer: Any) -> None:
     for word in ("Lessons", "earlier attempt at this", "environment", "reflection"):
         assert word not in content
     assert shown(context, rollout()) is None  # no solution, feedback or reflection
-    context.playbook = Playbook().extended([Addition("others", "a lesson alone is no context")])
+    context.playbook = Playbook().add([Addition("others", "a lesson alone is no context")])
     assert shown(context, rollout()) is None
 
 
@@ -121,7 +121,7 @@ def test_solution_is_ones_own_then_a_siblings_then_the_buffers(tokenizer: Any) -
     assert context.fields(failed)["solution"] == "buffered"  # type: ignore[index]
     alone = ready(Reflection(own_success=False), tokenizer)
     alone.prepare_batch([own])
-    assert alone.buffer.newest("q") == "own"
+    assert alone.buffer.get_newest("q") == "own"
     assert alone.fields(own) is None  # its own text does not count
 
 
@@ -161,7 +161,7 @@ def test_only_the_first_of_some_blocks(tokenizer: Any) -> None:
 
 def test_too_long_a_prompt_loses_whole_blocks_but_never_the_question(tokenizer: Any) -> None:
     context = ready(Reflection(max_prompt_tokens=330), tokenizer)
-    context.playbook = Playbook().extended([Addition("others", "lesson " * 40)])
+    context.playbook = Playbook().add([Addition("others", "lesson " * 40)])
     context.buffer.add("q", "solved " * 10)
     content = shown(context, rollout("trial " * 40))
     assert content is not None
@@ -208,9 +208,9 @@ def test_bad_curations_are_refused_and_counted(tokenizer: Any, text: str) -> Non
 
 
 def test_parsing_takes_what_is_good_of_what_is_mixed() -> None:
-    assert json_object('{"a": 1} {"b": {"c": 2}}', ["b"]) == {"b": {"c": 2}}
-    assert json_object('x {"a": "line\nbreak"}', ["a"]) == {"a": "line\nbreak"}
-    assert json_object('{"a": ' + "9" * 5000 + "}", ["a"]) is None
+    assert find_json_object('{"a": 1} {"b": {"c": 2}}', ["b"]) == {"b": {"c": 2}}
+    assert find_json_object('x {"a": "line\nbreak"}', ["a"]) == {"a": "line\nbreak"}
+    assert find_json_object('{"a": ' + "9" * 5000 + "}", ["a"]) is None
     mixed: dict[str, Any] = {
         "operations": [
             {"type": "add", "content": " x "},
@@ -221,9 +221,9 @@ def test_parsing_takes_what_is_good_of_what_is_mixed() -> None:
         ],
         "bullet_tags": [{"id": "[p1]", "tag": "HARMFUL"}, {"id": 2, "tag": "helpful"}, None],
     }
-    assert additions_in(mixed) == (Addition("", "x"), Addition("others", "w"))
-    assert tags_in(mixed) == {"p1": "harmful"}
-    assert tags_in({"bullet_tags": "p1"}) == {}
+    assert read_additions(mixed) == (Addition("", "x"), Addition("others", "w"))
+    assert read_tags(mixed) == {"p1": "harmful"}
+    assert read_tags({"bullet_tags": "p1"}) == {}
 
 
 def test_the_rule_reflects_with_the_critique_and_learns_its_first_changed_step() -> None:
@@ -231,7 +231,7 @@ def test_the_rule_reflects_with_the_critique_and_learns_its_first_changed_step()
     question = task.question("7+5*3-4")
     text = "<step_1>7+5=2</step_1><step_2>2*3=7</step_2><step_3>7-4=3</step_3><answer>3</answer>"
     failed = Rollout(question, (1,), text, 0, critique=task.repair(question, text))
-    book = Playbook().extended(
+    book = Playbook().add(
         [Addition("others", "2*3=6"), Addition("others", "2*3=7"), Addition("others", "1+1=2")]
     )
     (note,) = CritiqueReflector().reflect([failed], book, lambda prompts, sampler: [])
@@ -257,16 +257,16 @@ def test_a_teachers_text_is_no_attempt(tokenizer: Any) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Reflection(curator=InsightCurator()), "curator without reflector"),
+        (lambda: Reflection(curator=InsightCurator()), "without reflector"),
         (lambda: Reflection(show_feedback="often"), "show_feedback='often'"),
         (lambda: Reflection(blocks={"notes": "{notes}"}), "blocks: .*notes"),
         (lambda: Reflection(blocks={"trial": "no field"}), "lacks {trial}"),
-        (lambda: Reflection(blocks={"trial": "{trial} {x}"}), "it may hold"),
+        (lambda: Reflection(blocks={"trial": "{trial} {x}"}), "cannot be filled"),
         (lambda: Reflection(only_first_of=["hint"]), "only_first_of: .*hint"),
         (lambda: Reflection(template="no question"), "lacks {question}"),
         (lambda: Reflection(buffered=-1), "per_question=-1"),
         (lambda: LMReflector(prompt="{attempt}"), "lacks {question}"),
-        (lambda: LMCurator(prompt="{playbook} {reflection} {x}"), "it may hold"),
+        (lambda: LMCurator(prompt="{playbook} {reflection} {x}"), "cannot be filled"),
     ],
 )
 def test_bad_options_are_named(make: Any, message: str) -> None:

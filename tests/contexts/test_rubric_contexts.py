@@ -58,13 +58,13 @@ def rollouts(*numbers, text="It sings."):
 
 
 def hosted(tokenizer, model, teacher=None, **kwargs):
-    context = RubricConditioned(template=TEMPLATE, analyse="THINK", answer="ANSWER", **kwargs)
+    context = RubricConditioned(template=TEMPLATE, analyze="THINK", answer="ANSWER", **kwargs)
     context._host = Host(tokenizer, model, teacher)
     return context, context._host
 
 
 def first_turn(n, request):
-    rubric = Rubric.of(QUESTIONS[n].extra["rubric"]).render()
+    rubric = Rubric.from_list(QUESTIONS[n].extra["rubric"]).render()
     return f"Q {QUESTIONS[n].text} A {QUESTIONS[n].reference} R {rubric} {request}"
 
 
@@ -101,7 +101,7 @@ def test_reason_first_shows_the_analysis_as_the_models_own_turn(tokenizer, tiny_
 def test_braces_in_a_rubric_and_an_analysis_are_left_alone(tokenizer, tiny_llama):
     context, _ = hosted(tokenizer, tiny_llama)
     context.prepare_batch(rollouts(0))
-    context._shown = {QUESTIONS[0].id: "{rubric} {"}
+    context._analyses = {QUESTIONS[0].id: "{rubric} {"}
     assert context.views(rollouts(0))[0].messages[1]["content"] == "{rubric} {"
 
 

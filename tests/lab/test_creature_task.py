@@ -49,8 +49,8 @@ def test_reward_by_hand(answer, earned):
 
 
 def test_a_rubric_that_cannot_be_read_gives_nothing():
-    plain = [{**c, "description": "Is good."} for c in RUBRIC.plain()]
-    assert score_rubric(Rubric.of(plain), read_facts("It lives in the cave.")) == 0.0
+    plain = [{**c, "description": "Is good."} for c in RUBRIC.to_list()]
+    assert score_rubric(Rubric.from_list(plain), read_facts("It lives in the cave.")) == 0.0
 
 
 def test_every_sentence_reads_back_and_mistakes_are_wrong():

@@ -24,7 +24,7 @@ def config(path):
     [
         (
             "configs/rcsd.yaml",
-            {"template": wording.CONDITIONED, "analyse": wording.ANALYZE, "answer": wording.ANSWER},
+            {"template": wording.CONDITIONED, "analyze": wording.ANALYZE, "answer": wording.ANSWER},
         ),
         ("configs/rcsd_rubrics.yaml", {"template": wording.DESIGN_WITH_RUBRIC}),
         ("benchmarks/methods/rcsd/opsd.yaml", {"template": wording.REFERENCE}),

@@ -76,7 +76,7 @@ def analysis(facts: Sequence[Fact], wrong: Fact) -> str:
 def pupil_rubric(facts: Sequence[Fact], rng: random.Random) -> list[dict[str, object]]:
     """Draw a careless rubric: random weights and mistake, negative criterion often missing."""
     wrong = rng.choice([v for v in VALUES[facts[0].aspect] if v != facts[0].value])
-    plain = build_creature_rubric(facts, Fact(facts[0].aspect, wrong)).plain()
+    plain = build_creature_rubric(facts, Fact(facts[0].aspect, wrong)).to_list()
     for criterion in plain[:-1]:
         criterion["weight"] = rng.choice((2, 3, 4, 5))
     return plain if rng.random() < 0.7 else plain[:-1]
@@ -155,4 +155,4 @@ def texts(rows: Sequence[Question]) -> list[str]:
 
 def rubric_of(question: Question) -> str:
     """Render the ground-truth rubric."""
-    return Rubric.of(question.extra["rubric"]).render()
+    return Rubric.from_list(question.extra["rubric"]).render()

@@ -1,4 +1,4 @@
-"""Solutions that succeeded, question by question."""
+"""Store the correct solutions of each question."""
 
 from __future__ import annotations
 
@@ -7,27 +7,28 @@ from typing import Any
 
 
 class SolutionBuffer:
-    """The newest successful solutions of each question.
+    """The newest correct solutions of each question.
 
     Args:
-        per_question: Kept of one question; 0 keeps nothing.
-        questions: For how many questions; beyond it, the one that succeeded the longest ago goes.
+        per_question: Number of solutions stored per question; 0 stores nothing.
+        questions: Maximum number of questions. Beyond it, the question to which no solution was
+            added for the longest time is removed.
 
     Raises:
-        ValueError: A negative number, or no question.
+        ValueError: ``per_question`` below 0 or ``questions`` below 1.
 
     Example:
         >>> buffer = SolutionBuffer(per_question=1)
         >>> buffer.add("q", "first")
         >>> buffer.add("q", "second")
-        >>> buffer.newest("q")
+        >>> buffer.get_newest("q")
         'second'
     """
 
     def __init__(self, per_question: int = 1, questions: int = 10_000) -> None:
         if per_question < 0 or questions < 1:
             raise ValueError(
-                f"per_question={per_question}, questions={questions}: must be 0 or more, and at "
+                f"per_question={per_question}, questions={questions}: must be at least 0 and at "
                 "least 1."
             )
         self.per_question, self.questions = per_question, questions
@@ -37,11 +38,11 @@ class SolutionBuffer:
         return len(self._solutions)
 
     def add(self, question: str, solution: str) -> None:
-        """Remember a solution.
+        """Store a solution.
 
         Args:
-            question: Its id.
-            solution: A text that succeeded; one that is there already becomes the newest.
+            question: Id of the question.
+            solution: A correct text; if it is stored already, it becomes the newest.
         """
         if not self.per_question or not solution:
             return
@@ -50,20 +51,20 @@ class SolutionBuffer:
         if len(self._solutions) > self.questions:
             del self._solutions[next(iter(self._solutions))]
 
-    def newest(self, question: str, *, other_than: str | None = None) -> str | None:
-        """The newest solution of a question; None: there is none.
+    def get_newest(self, question: str, *, other_than: str | None = None) -> str | None:
+        """Return the newest solution of a question, or None if there is none.
 
         Args:
-            question: Its id.
-            other_than: A text that does not count.
+            question: Id of the question.
+            other_than: A text to skip.
         """
         kept = self._solutions.get(question, [])
         return next((text for text in reversed(kept) if text != other_than), None)
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain data; the order is part of it."""
+        """Return the solutions as plain data, in order."""
         return {"solutions": [[key, list(texts)] for key, texts in self._solutions.items()]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what :meth:`state_dict` gave."""
+        """Restore what :meth:`state_dict` returned."""
         self._solutions = {key: list(texts) for key, texts in state["solutions"]}

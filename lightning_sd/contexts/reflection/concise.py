@@ -1,4 +1,4 @@
-"""CONCISE: keeping a playbook short."""
+"""CONCISE: keep a playbook short (RESD)."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ Policy = Literal["prioritized", "staleness"]
 
 @dataclass(frozen=True)
 class Concise:
-    """CONCISE of RESD: keeps a playbook short.
+    """CONCISE of RESD: removes lessons from a playbook.
 
-    It works every ``every`` updates, and whenever there are more than ``max_items``. Both policies
-    drop harmful lessons. ``prioritized`` drops all unused ones too, and if the rest is too many,
-    keeps some of it at random. ``staleness`` drops unused ones only if they are more than one
-    update old, and if the rest is too many, drops those whose last use is the longest ago.
+    Both policies remove harmful lessons: those that harmed at least as often as they helped.
 
     Raises:
-        ValueError: A setting out of range.
+        ValueError: A setting is out of range.
     """
 
     policy: Policy = "prioritized"
+    """``prioritized`` also removes all unused lessons, and keeps a random ``max_items`` of the
+    rest. ``staleness`` also removes unused lessons that are more than one update old, and keeps the
+    ``max_items`` of the rest that were used last."""
     every: int = 4
+    """The playbook is shortened at every n-th update, and whenever it exceeds ``max_items``."""
     max_items: int = 200
+    """Maximum number of lessons after shortening."""
     seed: int = 0
-    """With the number of updates it decides which lessons stay at random."""
+    """Seed of the random choice, combined with the number of updates."""
 
     def __post_init__(self) -> None:
         if self.policy not in get_args(Policy):
@@ -38,27 +40,27 @@ class Concise:
                 raise ValueError(f"{name}={value}: must be at least 1.")
 
     def __call__(self, playbook: Playbook) -> Playbook:
-        """The same playbook, or a shorter one if it is time."""
+        """Return the playbook, shortened if an update is due; see the class."""
         due = playbook.update > 0 and playbook.update % self.every == 0
         if not due and len(playbook) <= self.max_items:
             return playbook
-        choose = self._prioritized if self.policy == "prioritized" else self._fresh
+        choose = self._choose_helpful if self.policy == "prioritized" else self._choose_recent
         return replace(playbook, items=choose(playbook))
 
-    def _prioritized(self, playbook: Playbook) -> tuple[Item, ...]:
+    def _choose_helpful(self, playbook: Playbook) -> tuple[Item, ...]:
         helpful = [item for item in playbook.items if not (item.is_unused or item.is_harmful)]
         if len(helpful) > self.max_items:
             rng = random.Random(f"concise/{self.seed}/{playbook.update}")
             helpful = [helpful[i] for i in sorted(rng.sample(range(len(helpful)), self.max_items))]
         return tuple(helpful)
 
-    def _fresh(self, playbook: Playbook) -> tuple[Item, ...]:
+    def _choose_recent(self, playbook: Playbook) -> tuple[Item, ...]:
         kept = [
             item
             for item in playbook.items
             if not item.is_harmful and not (item.is_unused and playbook.update - item.added > 1)
         ]
         over = max(0, len(kept) - self.max_items)
-        # A stable sort: of those that were used at the same time, the older lesson goes first.
+        # The sort is stable: of lessons last used at the same update, the oldest is removed first.
         evicted = {item.id for item in sorted(kept, key=lambda item: item.used)[:over]}
         return tuple(item for item in kept if item.id not in evicted)

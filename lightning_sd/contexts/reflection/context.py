@@ -1,4 +1,4 @@
-"""RESD's context: what was learned from failures, and solutions that succeeded."""
+"""RESD's context: lessons from failed attempts, and correct solutions."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any, ClassVar, Literal, get_args
 from lightning.pytorch import LightningModule, Trainer
 
 from lightning_sd.contexts.base import TeacherContext, fill
+from lightning_sd.contexts.reflection.base import Curator, Note, Reflector
 from lightning_sd.contexts.reflection.buffer import SolutionBuffer
 from lightning_sd.contexts.reflection.concise import Concise
-from lightning_sd.contexts.reflection.exchange import decided, gathered
 from lightning_sd.contexts.reflection.playbook import Addition, Playbook
+from lightning_sd.contexts.reflection.prompt_checks import check_block_names, check_blocks
 from lightning_sd.contexts.reflection.prompts import BLOCKS, TEACHER
-from lightning_sd.contexts.reflection.wording import check_blocks_exist, checked_blocks
-from lightning_sd.contexts.reflection.writing import Curator, Note, Reflector
+from lightning_sd.contexts.reflection.ranks import decide_on_first_rank, gather_from_ranks
 from lightning_sd.rollout.base import Sampler
 from lightning_sd.text.thinking import extract_response
 from lightning_sd.types import Message, Rollout
@@ -24,48 +24,52 @@ ShowFeedback = Literal["without_solution", "always", "never"]
 
 
 @dataclass(frozen=True)
-class _Found:
-    """What one rank brings to an update."""
+class _RankResults:
+    """What one rank contributes to an update."""
 
     notes: tuple[Note | None, ...]
-    """One a failed attempt."""
+    """One entry per failed attempt; None: no usable reflection."""
     solutions: tuple[tuple[str, str], ...]
-    """Question ids and solutions that succeeded."""
+    """Question ids and correct solutions."""
 
 
 class Reflection(TeacherContext):
-    """Reflections, a playbook and a buffer of solutions (RESD, algorithm 1).
+    """Show the teacher reflections, a playbook and a correct solution (RESD, algorithm 1).
 
-    Each training batch first shortens the playbook (CONCISE). Failed attempts are then reflected
-    on, with the student's current weights and the playbook at hand; lessons are tagged, and new
-    ones added. Attempts that succeeded go into the buffer of their question. The playbook is shared
-    by all questions and by all ranks; the student never sees it.
+    Each training batch is one update, also with ``accumulate_grad_batches``. The playbook is
+    shortened (:class:`Concise`). The reflector reflects on the failed attempts and tags lessons,
+    and the curator adds new ones. Correct attempts are stored in the buffer of their question. All
+    questions and all ranks share one playbook; the student never sees it.
 
     The teacher of a failed attempt sees the playbook, the attempt, its feedback, the reflection and
-    a solution; that of one that succeeded, the playbook and a solution. A block without content is
-    left out. The solution is the attempt itself if it succeeded (``own_success``), else the first
-    sibling that did, else the newest in the buffer. Without a solution, feedback or reflection
-    there is no teacher. With ``accumulate_grad_batches`` each micro-batch is an update.
+    a solution. The teacher of a correct attempt sees the playbook and a solution. Empty blocks are
+    left out. The solution is the attempt itself if it is correct (``own_success``), otherwise the
+    first correct sibling, otherwise the newest solution in the buffer. A rollout has no teacher if
+    it has no solution, no feedback and no reflection.
 
     Args:
-        reflector: Reflects on failures, such as ``LMReflector``; None: nobody does.
-        curator: Makes lessons of reflections, such as ``LMCurator``; None: no playbook.
-        concise: Keeps the playbook short. Default: ``prioritized``, every 4 updates, 200 lessons.
-        threshold: An attempt with at least this reward has succeeded.
-        own_success: Let the teacher of an attempt that succeeded see that attempt.
-        show_feedback: ``without_solution``: the feedback stands in for a missing solution.
-        buffered: Solutions kept a question; 0: no buffer.
-        only_first_of: Of these blocks show only the first that has content, for models that cannot
-            read several at once, such as the embedded solver; empty: show all.
+        reflector: Reflects on failed attempts, such as ``LMReflector``. Default: no reflections.
+        curator: Turns reflections into lessons, such as ``LMCurator``. Default: no playbook.
+        concise: Shortens the playbook. Default: ``Concise()``.
+        threshold: An attempt is correct if its reward is at least this.
+        own_success: Show a correct attempt to its own teacher as the solution.
+        show_feedback: When to show the feedback on a failed attempt. ``without_solution``: only if
+            there is no solution. ``always``; ``never``.
+        buffered: Solutions stored per question; 0: no buffer.
+        only_first_of: Of these blocks show only the first that is not empty, for models that cannot
+            read several at once, such as the embedded solver. Default: show all blocks.
         blocks: Wording of the blocks ``playbook``, ``trial``, ``feedback``, ``reflection`` and
-            ``solution``, each with its field in braces. An empty wording hides a block; those that
-            are not named keep ours.
-        template: As of :class:`TeacherContext`, with a field for each block.
-        max_prompt_tokens: Likewise.
-        template_kwargs: Likewise.
+            ``solution``, each with its field in braces. An empty wording hides a block. Blocks that
+            are not given keep their default.
+        template: Wording of the last user turn, with ``{question}`` and a field per block.
+        max_prompt_tokens: Maximum length of the teacher's prompt, in tokens. The ends of the
+            blocks are cut to fit, in the order trial, playbook, feedback, solution, reflection.
+            Default: no limit.
+        template_kwargs: Arguments of the chat template for the teacher's prompt only.
 
     Raises:
-        ValueError: A curator without a reflector, or an option or wording that cannot work.
+        ValueError: A curator without a reflector, an unknown option or block, a wording without its
+            field, or as :class:`TeacherContext`.
     """
 
     template = TEACHER
@@ -94,13 +98,17 @@ class Reflection(TeacherContext):
     ) -> None:
         super().__init__(template, max_prompt_tokens, template_kwargs)
         if curator is not None and reflector is None:
-            raise ValueError("curator without reflector: there is nothing to make lessons of.")
+            raise ValueError(
+                f"curator={type(curator).__name__} without reflector: it turns reflections into "
+                "lessons, so set reflector too."
+            )
         if show_feedback not in get_args(ShowFeedback):
             raise ValueError(
                 f"show_feedback={show_feedback!r}: choose one of {get_args(ShowFeedback)}."
             )
-        self.blocks = checked_blocks({**BLOCKS, **(blocks or {})})
-        check_blocks_exist("only_first_of", only_first_of)
+        self.blocks = {**BLOCKS, **(blocks or {})}
+        check_blocks(self.blocks)
+        check_block_names("only_first_of", only_first_of)
         self.only_first_of = tuple(only_first_of)
         self.reflector, self.curator = reflector, curator
         self.concise = concise or Concise()
@@ -114,53 +122,57 @@ class Reflection(TeacherContext):
 
     @property
     def required_evidence(self) -> frozenset[str]:  # type: ignore[override]
-        """What the reflector does."""
+        """Evidence that the reflector needs."""
         return frozenset() if self.reflector is None else self.reflector.required_evidence
 
     def prepare_batch(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
-        """Reflect, curate and remember; see the class."""
+        """Update the playbook and the buffer; see the class."""
         playbook = self.concise(self.playbook)
         sampled = [rollout for rollout in rollouts if rollout.origin == "student"]
-        failed = [rollout for rollout in sampled if not self._succeeded(rollout)]
-        notes = self._reflected(failed, playbook)
-        solved = [(r.question.id, extract_response(r.text)) for r in sampled if self._succeeded(r)]
-        ranks = gathered(_Found(tuple(notes), tuple(solved)))
-        asked = [note for found in ranks for note in found.notes]
-        usable = [note for note in asked if note is not None]
-        playbook = playbook.tagged([note.tags for note in usable])
-        lessons = decided(lambda: self._lessons(usable, playbook))
-        added = [addition for found in lessons for addition in found or ()]
-        self.playbook = playbook.extended(added).advanced()
-        for question, text in (pair for found in ranks for pair in found.solutions):
+        failed = [rollout for rollout in sampled if not self._is_correct(rollout)]
+        notes = self._reflect(failed, playbook)
+        solved = [(r.question.id, extract_response(r.text)) for r in sampled if self._is_correct(r)]
+        ranks = gather_from_ranks(_RankResults(tuple(notes), tuple(solved)))
+        attempted = [note for results in ranks for note in results.notes]
+        usable = [note for note in attempted if note is not None]
+        playbook = playbook.count_tags([note.tags for note in usable])
+        lessons = decide_on_first_rank(lambda: self._curate(usable, playbook))
+        additions = [addition for lesson in lessons for addition in lesson or ()]
+        self.playbook = playbook.add(additions).advance()
+        for question, text in (pair for results in ranks for pair in results.solutions):
             self.buffer.add(question, text)
         self._notes = {
-            _key(r): note for r, note in zip(failed, notes, strict=True) if note is not None
+            _make_key(r): note for r, note in zip(failed, notes, strict=True) if note is not None
         }
         self._means = {
             "reflections": len(usable),
-            "reflections_refused": len(asked) - len(usable),
-            "curations_refused": sum(found is None for found in lessons),
+            "reflections_refused": len(attempted) - len(usable),
+            "curations_refused": sum(lesson is None for lesson in lessons),
             "playbook_items": len(self.playbook),
             "buffered_questions": len(self.buffer),
         }
         return list(rollouts)
 
     def fields(self, rollout: Rollout) -> Mapping[str, str] | None:
-        """The blocks' contents, empty ones too; None without solution, feedback or reflection."""
-        solution = self._solution(rollout)
-        note = self._notes.get(_key(rollout))
-        failed = not self._succeeded(rollout)
+        """Return the content of each block, some of them empty.
+
+        Returns:
+            None if there is no solution, no feedback and no reflection.
+        """
+        solution = self._find_solution(rollout)
+        note = self._notes.get(_make_key(rollout))
+        failed = not self._is_correct(rollout)
         feedback = rollout.verdict.feedback if rollout.verdict and failed else None
         if self.show_feedback == "never" or (solution and self.show_feedback != "always"):
             feedback = None
-        found = {
+        contents = {
             "playbook": self.playbook.render(),
             "trial": extract_response(rollout.text) if failed else "",
             "feedback": feedback or "",
             "reflection": note.text if note else "",
             "solution": solution or "",
         }
-        shown = {name: text if self.blocks[name] else "" for name, text in found.items()}
+        shown = {name: text if self.blocks[name] else "" for name, text in contents.items()}
         if not (shown["solution"] or shown["feedback"] or shown["reflection"]):
             return None
         first = next((name for name in self.only_first_of if shown[name]), None)
@@ -170,7 +182,7 @@ class Reflection(TeacherContext):
         }
 
     def messages(self, rollout: Rollout, fields: Mapping[str, str]) -> tuple[Message, ...]:
-        """The student's prompt, its last turn reworded; blocks without content are left out."""
+        """Return the student's prompt; its last turn holds the blocks that are not empty."""
         blocks = {
             name: fill(self.blocks[name], {name: text}) if text else ""
             for name, text in fields.items()
@@ -178,41 +190,43 @@ class Reflection(TeacherContext):
         return super().messages(rollout, blocks)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Log the playbook's size and what was refused; the same numbers on every rank."""
+        """Log counts of reflections and lessons; every rank logs the same numbers."""
         pl_module.log_dict({f"train/{name}": value for name, value in self._means.items()})
 
     def state_dict(self) -> dict[str, Any]:
-        """Playbook and buffer."""
+        """Return the playbook and the buffer."""
         return {"playbook": self.playbook.state_dict(), "buffer": self.buffer.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take both back."""
+        """Restore the playbook and the buffer."""
         self.playbook = Playbook.from_state(state_dict["playbook"])
         self.buffer.load_state_dict(state_dict["buffer"])
 
-    def _succeeded(self, rollout: Rollout) -> bool:
+    def _is_correct(self, rollout: Rollout) -> bool:
         return rollout.verdict is not None and rollout.verdict.reward >= self.threshold
 
-    def _solution(self, rollout: Rollout) -> str | None:
+    def _find_solution(self, rollout: Rollout) -> str | None:
         own = extract_response(rollout.text)
-        if self.own_success and self._succeeded(rollout):
+        if self.own_success and self._is_correct(rollout):
             return own
-        peers = (extract_response(r.text) for r in rollout.siblings if self._succeeded(r))
-        buffered = self.buffer.newest(rollout.question.id, other_than=own)
+        peers = (extract_response(r.text) for r in rollout.siblings if self._is_correct(r))
+        buffered = self.buffer.get_newest(rollout.question.id, other_than=own)
         return next((text for text in peers if text), buffered)
 
-    def _reflected(self, failed: Sequence[Rollout], playbook: Playbook) -> list[Note | None]:
+    def _reflect(self, failed: Sequence[Rollout], playbook: Playbook) -> list[Note | None]:
         if self.reflector is None:
             return [None] * len(failed)
-        return self.reflector.reflect(failed, playbook, self._texts)
+        return self.reflector.reflect(failed, playbook, self._write_texts)
 
-    def _lessons(
+    def _curate(
         self, notes: Sequence[Note], playbook: Playbook
     ) -> list[tuple[Addition, ...] | None]:
-        return [] if self.curator is None else self.curator.curate(notes, playbook, self._texts)
+        if self.curator is None:
+            return []
+        return self.curator.curate(notes, playbook, self._write_texts)
 
-    def _texts(self, prompts: Sequence[Sequence[Message]], sampler: Sampler) -> list[str]:
-        """Let the student write, and take its thinking out."""
+    def _write_texts(self, prompts: Sequence[Sequence[Message]], sampler: Sampler) -> list[str]:
+        """Let the student write one text per prompt, and remove its thinking."""
         if not prompts:
             return []
         written = self.write(prompts, sampler=sampler)
@@ -220,6 +234,6 @@ class Reflection(TeacherContext):
         return [extract_response(text) for text in texts]
 
 
-def _key(rollout: Rollout) -> tuple[str, tuple[int, ...]]:
-    """The same question and the same tokens are the same attempt."""
+def _make_key(rollout: Rollout) -> tuple[str, tuple[int, ...]]:
+    """Identify an attempt: the same question and the same tokens are the same attempt."""
     return rollout.question.id, rollout.ids

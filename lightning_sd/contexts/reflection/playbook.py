@@ -1,7 +1,6 @@
 """The playbook: short lessons that all questions share, and how often each helped or harmed.
 
-Plain data: each operation gives a new playbook, so that what is saved, sent to other ranks and
-shown to the teacher is one and the same thing.
+A playbook is immutable: each operation returns a new one.
 """
 
 from __future__ import annotations
@@ -21,15 +20,17 @@ SECTIONS = (
     "context clues and indicators",
     "others",
 )
-"""In the order in which they are shown; what belongs to none of the others goes into the last."""
+"""Sections in the order in which they are shown. Lessons with an unknown section go to the last."""
 
 
 @dataclass(frozen=True)
 class Addition:
-    """A lesson that a curator wants added."""
+    """A lesson that a curator adds."""
 
     section: str
+    """One of :data:`SECTIONS`; any other text means the last one."""
     text: str
+    """The lesson."""
 
 
 @dataclass(frozen=True)
@@ -37,30 +38,35 @@ class Item:
     """One lesson."""
 
     id: str
+    """Such as ``p3``; unique, also among removed lessons."""
     section: str
+    """One of :data:`SECTIONS`."""
     text: str
+    """The lesson."""
     helpful: int = 0
+    """How often it was tagged helpful."""
     harmful: int = 0
+    """How often it was tagged harmful."""
     added: int = 0
-    """Update at which it came."""
+    """The update that added it."""
     used: int = 0
-    """Last update at which it was tagged helpful or harmful; at first, that at which it came."""
+    """The last update that tagged it helpful or harmful; before that, the update that added it."""
 
     @property
     def is_unused(self) -> bool:
-        """Nobody has tagged it helpful or harmful."""
+        """Whether it was never tagged helpful or harmful."""
         return self.helpful + self.harmful == 0
 
     @property
     def is_harmful(self) -> bool:
-        """It harmed at least as often as it helped, and at least once."""
+        """Whether it harmed at least once, and at least as often as it helped."""
         return self.harmful >= self.helpful and self.harmful > 0
 
-    def line(self) -> str:
-        """As the teacher and the reflector see it.
+    def render(self) -> str:
+        """Write the lesson as a line, as the teacher and the reflector see it.
 
         Example:
-            >>> Item("p3", "others", "carry the tens", helpful=2).line()
+            >>> Item("p3", "others", "carry the tens", helpful=2).render()
             '[p3] helpful=2 harmful=0 :: carry the tens'
         """
         return f"[{self.id}] helpful={self.helpful} harmful={self.harmful} :: {self.text}"
@@ -68,22 +74,26 @@ class Item:
 
 @dataclass(frozen=True)
 class Playbook:
-    """All lessons, in the order in which they came."""
+    """All lessons, with the number of updates so far."""
 
     items: tuple[Item, ...] = ()
+    """The lessons, oldest first."""
     serial: int = 0
-    """Lessons that there ever were, dropped ones too: no id is given twice."""
+    """Number of lessons ever added, removed ones included, so that no id is used twice."""
     update: int = 0
-    """Context updates so far."""
+    """Number of updates so far."""
 
     def __len__(self) -> int:
         return len(self.items)
 
-    def extended(self, additions: Iterable[Addition]) -> Playbook:
-        """With further lessons; those that stand there already, or say nothing, are left out.
+    def add(self, additions: Iterable[Addition]) -> Playbook:
+        """Return a playbook with more lessons; known and empty ones are skipped.
+
+        Args:
+            additions: New lessons.
 
         Example:
-            >>> new = Playbook().extended([Addition("common mistakes", "3*7 is no 2")])
+            >>> new = Playbook().add([Addition("common mistakes", "3*7 is no 2")])
             >>> print(new.render())
             ## common mistakes
             [p1] helpful=0 harmful=0 :: 3*7 is no 2
@@ -101,14 +111,14 @@ class Playbook:
             items.append(Item(f"p{serial}", section, text, added=self.update, used=self.update))
         return replace(self, items=tuple(items), serial=serial)
 
-    def tagged(self, tags: Sequence[Mapping[str, Tag]]) -> Playbook:
-        """With tags counted.
+    def count_tags(self, tags: Sequence[Mapping[str, Tag]]) -> Playbook:
+        """Return a playbook with tags counted.
 
         Args:
-            tags: From ids to tags, one mapping a reflection; ids that are gone are passed over.
+            tags: One mapping from lesson ids to tags per reflection; unknown ids are skipped.
         """
         counts = {
-            item.id: [sum(found.get(item.id) == kind for found in tags) for kind in get_args(Tag)]
+            item.id: [sum(one.get(item.id) == kind for one in tags) for kind in get_args(Tag)]
             for item in self.items
         }
         items = []
@@ -125,20 +135,20 @@ class Playbook:
             )
         return replace(self, items=tuple(items))
 
-    def advanced(self) -> Playbook:
-        """One context update later."""
+    def advance(self) -> Playbook:
+        """Return the playbook with its number of updates increased by one."""
         return replace(self, update=self.update + 1)
 
     def render(self) -> str:
-        """All lessons, section by section; empty without any."""
+        """Write all lessons, section by section; empty if there are none."""
         lines = []
         for section in SECTIONS:
-            members = [item.line() for item in self.items if item.section == section]
+            members = [item.render() for item in self.items if item.section == section]
             lines += [f"## {section}", *members] if members else []
         return "\n".join(lines)
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain data, as a checkpoint may hold it."""
+        """Return the playbook as plain data."""
         return {
             "items": [asdict(item) for item in self.items],
             "serial": self.serial,
@@ -147,6 +157,6 @@ class Playbook:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Playbook:
-        """What :meth:`state_dict` gave."""
+        """Make a playbook from what :meth:`state_dict` returned."""
         items = tuple(Item(**item) for item in state["items"])
         return cls(items, int(state["serial"]), int(state["update"]))

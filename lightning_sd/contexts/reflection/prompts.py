@@ -1,4 +1,4 @@
-"""The wording of RESD's prompts: ours, and YAML may replace each of them."""
+"""Default wording of RESD's prompts; YAML may replace each of them."""
 
 TEACHER = """\
 You are an expert who solves problems with the help of what was learned from earlier attempts. \
@@ -9,7 +9,7 @@ Problem:
 
 {playbook}{trial}{feedback}{reflection}{solution}\
 Now solve the problem correctly, from its beginning to its end."""
-"""The teacher's prompt; each field but the question stands for a block that may be empty."""
+"""The teacher's prompt; each field except the question is a block, which may be empty."""
 
 BLOCKS = {
     "playbook": "Lessons of other problems, with how often each helped or harmed:\n{playbook}\n\n",
@@ -18,7 +18,7 @@ BLOCKS = {
     "reflection": "A reflection on that attempt:\n{reflection}\n\n",
     "solution": "A solution of this problem that succeeded:\n{solution}\n\n",
 }
-"""The blocks: what stands around a field that is not empty."""
+"""Wording around each field that is not empty."""
 
 REFLECT = """\
 An attempt at a problem has failed. Find out why, and what would have been right.

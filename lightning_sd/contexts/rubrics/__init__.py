@@ -1,5 +1,5 @@
-"""Rubrics: what an answer is judged by, where they come from, and keeping them on disk."""
+"""Rubrics: criteria by which an answer is judged, their sources, and their storage on disk."""
 
-from lightning_sd.contexts.rubrics.rubric import Criterion, Parsed, Rubric, parse_rubric
+from lightning_sd.contexts.rubrics.rubric import Criterion, ParsedRubric, Rubric, parse_rubric
 
-__all__ = ["Criterion", "Parsed", "Rubric", "parse_rubric"]
+__all__ = ["Criterion", "ParsedRubric", "Rubric", "parse_rubric"]

@@ -1,23 +1,19 @@
-"""Rollouts that cite what only the teacher was shown."""
+"""Find rollouts that cite what only the teacher was shown."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lightning_sd.text.leaks import LEAK_PHRASES, find_leaked_phrases
 from lightning_sd.types import Rollout
 
-CITATIONS = ("reference answer", "rubrics", "criterion", "criteria", "guidelines")
-"""Phrases that speak of a rubric or a reference answer, beside those of the probe."""
-
-
-def citations() -> tuple[str, ...]:
-    """The guard's phrases: the probe's and ours."""
-    # Not at the top: the probe imports the contexts, and they import this.
-    from lightning_sd.text.leaks import LEAK_PHRASES
-
+CITATIONS = (
     # Good answers to open questions give examples.
-    return (*(phrase for phrase in LEAK_PHRASES if phrase != "example"), *CITATIONS)
+    *(phrase for phrase in LEAK_PHRASES if phrase != "example"),
+    *("reference answer", "rubrics", "criterion", "criteria", "guidelines"),
+)
+"""Phrases that refer to a rubric, a reference answer or another part of the teacher's prompt."""
 
 
 @dataclass(frozen=True)
@@ -28,31 +24,29 @@ class LeakGuard:
         >>> from lightning_sd.types import Question
         >>> question = Question("1", "Why?", ({"role": "user", "content": "Why?"},))
         >>> rollout = Rollout(question, (1,), "As the rubric asks: gravity.", 0)
-        >>> LeakGuard().cited(rollout)
+        >>> LeakGuard().find_citations(rollout)
         ('rubric',)
+
+    Raises:
+        ValueError: No phrase, or an empty one.
     """
 
-    phrases: Sequence[str] | None = None
-    """Whole words, in any case and white space; what the student's own prompt says is no leak.
-    None: :func:`citations`."""
+    phrases: Sequence[str] = CITATIONS
+    """Phrases of whole words, in any case and with any white space. A phrase in the student's own
+    prompt is not a leak."""
     mask: bool = False
-    """Leave rollouts that cite out of the loss; they are counted either way."""
+    """Remove rollouts that cite from the loss. They are counted in either case."""
 
     def __post_init__(self) -> None:
-        if self.phrases is None:
-            return
         object.__setattr__(self, "phrases", tuple(self.phrases))  # YAML gives lists
         if not self.phrases or not all(phrase.strip() for phrase in self.phrases):
-            raise ValueError(f"phrases={self.phrases!r}: give one or more, none of them empty.")
+            raise ValueError(f"phrases={self.phrases!r}: give at least one, and no empty ones.")
 
-    def cited(self, rollout: Rollout) -> tuple[str, ...]:
-        """The phrases that a rollout holds."""
-        from lightning_sd.text.leaks import find_leaked_phrases
-
+    def find_citations(self, rollout: Rollout) -> tuple[str, ...]:
+        """Return the phrases that occur in a rollout and not in its prompt."""
         own = " ".join(str(message["content"]) for message in rollout.question.messages)
-        phrases = citations() if self.phrases is None else self.phrases
-        return find_leaked_phrases(rollout.text, phrases, own)
+        return find_leaked_phrases(rollout.text, self.phrases, own)
 
-    def drops(self, rollout: Rollout) -> bool:
-        """Whether it is masked."""
-        return self.mask and bool(self.cited(rollout))
+    def masks_rollout(self, rollout: Rollout) -> bool:
+        """Tell whether a rollout is removed from the loss."""
+        return self.mask and bool(self.find_citations(rollout))

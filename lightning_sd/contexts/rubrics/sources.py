@@ -1,4 +1,4 @@
-"""Where the rubric comes from that a teacher is shown: the sources of RCSD and of its ablations."""
+"""Sources of the rubrics that a teacher sees: those of RCSD and of its ablations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from lightning_sd._serialize import build
 from lightning_sd.contexts.rubrics.rubric import Rubric
-from lightning_sd.contexts.rubrics.store import TextStore, text_key
+from lightning_sd.contexts.rubrics.store import TextStore, make_text_key
 from lightning_sd.types import Question
 
 GENERIC = (
@@ -21,15 +21,15 @@ GENERIC = (
     ("Clear", "A reader who knows the subject follows it at the first reading.", 3),
     ("Error", "It contradicts itself or states something false.", -1),
 )
-"""Title, description and weight of six criteria that fit any question."""
+"""Title, description and weight of six criteria that suit any question."""
 
 
 class RubricSource(ABC):
     """Gives each question of a batch its rubric."""
 
     @abstractmethod
-    def rubrics(self, questions: Sequence[Question]) -> list[Rubric | None]:
-        """One a question; None: there is none.
+    def read_rubrics(self, questions: Sequence[Question]) -> list[Rubric | None]:
+        """Return one rubric per question; None: the question has none.
 
         Args:
             questions: The different questions of a batch.
@@ -37,114 +37,116 @@ class RubricSource(ABC):
 
 
 class GroundTruthRubric(RubricSource):
-    """The rubric that stands with the data, in ``question.extra["rubric"]``."""
+    """The dataset's own rubric, in ``question.extra["rubric"]``."""
 
-    def rubrics(self, questions: Sequence[Question]) -> list[Rubric | None]:
-        """See :class:`RubricSource`.
+    def read_rubrics(self, questions: Sequence[Question]) -> list[Rubric | None]:
+        """Return one rubric per question; see :class:`RubricSource`.
 
         Raises:
-            ValueError: The data's rubric is none.
+            ValueError: The dataset holds a malformed rubric.
         """
-        return [stored_rubric(question) for question in questions]
+        return [read_rubric(question) for question in questions]
 
 
 class GeneratedRubric(RubricSource):
-    """Rubrics that a generator wrote beforehand: ``python -m lightning_sd.contexts.rubrics``.
+    """Rubrics that a generator wrote before training: ``python -m lightning_sd.cli.rubrics``.
 
-    A question whose rubric was refused, or was never written, has none.
+    A question has no rubric if the generator's text was refused or was never written.
 
     Args:
-        path: The file that was written.
-        generator: Which generator's, if the file holds several: the beginning of its digest.
+        path: JSON lines file that the generator wrote.
+        generator: Beginning of the generator's digest. Needed only if the file holds rubrics of
+            several generators.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: The file does not exist.
     """
 
     def __init__(self, path: str, generator: str | None = None) -> None:
         if not Path(path).expanduser().is_file():
             raise FileNotFoundError(
-                f"path={path!r}: there are no generated rubrics. Write them first: "
-                "python -m lightning_sd.contexts.rubrics --help."
+                f"path={path!r}: no such file. Write the rubrics first: "
+                "python -m lightning_sd.cli.rubrics --help."
             )
         self.path, self.generator = path, generator
         self._store = TextStore(path)
         self._chosen: str | None = None
 
-    def rubrics(self, questions: Sequence[Question]) -> list[Rubric | None]:
-        """See :class:`RubricSource`.
+    def read_rubrics(self, questions: Sequence[Question]) -> list[Rubric | None]:
+        """Return one rubric per question; see :class:`RubricSource`.
 
         Raises:
-            ValueError: The file has rubrics of several generators, or none of the one named.
+            ValueError: ``generator`` does not select exactly one generator of the file.
         """
         if self._chosen is None:
-            self._chosen = self._one_generator()
-        found = [self._store.get(rubric_key(self._chosen, question)) for question in questions]
-        return [Rubric.of(e["rubric"]) if e and e.get("rubric") else None for e in found]
+            self._chosen = self._choose_generator()
+        entries = [self._store.get(make_rubric_key(self._chosen, q)) for q in questions]
+        return [Rubric.from_list(e["rubric"]) if e and e.get("rubric") else None for e in entries]
 
-    def _one_generator(self) -> str:
-        known = sorted({str(entry.get("generator")) for _, entry in self._store.entries()})
+    def _choose_generator(self) -> str:
+        known = sorted({str(entry.get("generator")) for _, entry in self._store.iterate()})
         chosen = [digest for digest in known if digest.startswith(self.generator or "")]
         if len(chosen) != 1:
             raise ValueError(
                 f"generator={self.generator!r}: {self.path} has rubrics of the generators "
-                f"{[digest[:12] for digest in known]}; name exactly one by how its digest begins."
+                f"{[digest[:12] for digest in known]}; give the beginning of exactly one digest."
             )
         return chosen[0]
 
 
 class GenericRubric(RubricSource):
-    """The same rubric for all questions.
+    """One rubric for all questions.
 
     Args:
-        criteria: Mappings with ``title``, ``description`` and ``weight``; None: six of ours.
+        criteria: Mappings with ``title``, ``description`` and ``weight``. Default: six criteria
+            that suit any question (:data:`GENERIC`).
 
     Raises:
-        ValueError: They make no rubric.
+        ValueError: The criteria are not a valid rubric.
     """
 
     def __init__(self, criteria: list[dict[str, Any]] | None = None) -> None:
         names = ("title", "description", "weight")
-        ours = [dict(zip(names, item, strict=True)) for item in GENERIC]
+        default = [dict(zip(names, item, strict=True)) for item in GENERIC]
         self.criteria = criteria
-        self._rubric = Rubric.of(criteria or ours)
+        self._rubric = Rubric.from_list(criteria or default)
 
-    def rubrics(self, questions: Sequence[Question]) -> list[Rubric | None]:
-        """See :class:`RubricSource`."""
+    def read_rubrics(self, questions: Sequence[Question]) -> list[Rubric | None]:
+        """Return the same rubric for each question."""
         return [self._rubric] * len(questions)
 
 
 class RandomRubric(RubricSource):
-    """The rubric of another question of the batch, decided by the questions' ids alone.
+    """The rubric of another question of the batch, chosen by the questions' ids alone.
 
     Args:
-        base: Where that question's rubric comes from; None: the ground truth.
+        base: Source of that question's rubric. Default: the ground truth.
     """
 
     def __init__(self, base: RubricSource | None = None) -> None:
         self.base: RubricSource = build(base) or GroundTruthRubric()
 
-    def rubrics(self, questions: Sequence[Question]) -> list[Rubric | None]:
-        """See :class:`RubricSource`; None where no other question has a rubric."""
-        found = self.base.rubrics(questions)
-        pairs = [(q.id, rubric) for q, rubric in zip(questions, found, strict=True) if rubric]
+    def read_rubrics(self, questions: Sequence[Question]) -> list[Rubric | None]:
+        """Return another question's rubric for each question; None if no other one has any."""
+        rubrics = self.base.read_rubrics(questions)
+        pairs = [(q.id, rubric) for q, rubric in zip(questions, rubrics, strict=True) if rubric]
         result: list[Rubric | None] = []
         for question in questions:
             others = [pair for pair in pairs if pair[0] != question.id]
-            drawn = min(others, key=lambda pair: _draw(question.id, pair[0]), default=None)
+            drawn = min(others, key=lambda pair: _hash_pair(question.id, pair[0]), default=None)
             result.append(drawn[1] if drawn else None)
         return result
 
 
 class ReducedRubric(RubricSource):
-    """The weightiest criteria only; negative ones stay.
+    """Rubrics reduced to the positive criteria of highest weight and all negative ones.
 
     Args:
-        base: Whose rubrics; None: the ground truth.
-        keep: Positive criteria to keep.
+        base: Source of the full rubrics. Default: the ground truth.
+        keep: Number of positive criteria to keep.
 
     Raises:
-        ValueError: Fewer than one.
+        ValueError: ``keep`` below 1.
     """
 
     def __init__(self, base: RubricSource | None = None, keep: int = 3) -> None:
@@ -153,38 +155,43 @@ class ReducedRubric(RubricSource):
         self.base: RubricSource = build(base) or GroundTruthRubric()
         self.keep = keep
 
-    def rubrics(self, questions: Sequence[Question]) -> list[Rubric | None]:
-        """See :class:`RubricSource`."""
-        return [rubric and self._reduced(rubric) for rubric in self.base.rubrics(questions)]
+    def read_rubrics(self, questions: Sequence[Question]) -> list[Rubric | None]:
+        """Return the reduced rubric of each question; None: the question has none."""
+        return [rubric and self._reduce(rubric) for rubric in self.base.read_rubrics(questions)]
 
-    def _reduced(self, rubric: Rubric) -> Rubric:
-        wanted = [c for c in rubric.criteria if c.weight > 0]
-        kept = sorted(wanted, key=lambda criterion: -criterion.weight)[: self.keep]
+    def _reduce(self, rubric: Rubric) -> Rubric:
+        positive = [c for c in rubric.criteria if c.weight > 0]
+        kept = sorted(positive, key=lambda criterion: -criterion.weight)[: self.keep]
         return Rubric(tuple(c for c in rubric.criteria if c.weight < 0 or c in kept))
 
 
-def stored_rubric(question: Question) -> Rubric | None:
-    """The ground truth that stands with a question.
+def read_rubric(question: Question) -> Rubric | None:
+    """Return the rubric that the dataset holds for a question, or None.
 
     Raises:
-        ValueError: It is no rubric.
+        ValueError: ``question.extra["rubric"]`` is not a valid rubric.
     """
     value = question.extra.get("rubric")
     if value is None:
         return None
     try:
-        return Rubric.of(value)
+        return Rubric.from_list(value)
     except ValueError as error:
         raise ValueError(
-            f"Question {question.id!r}: extra['rubric'] is no rubric ({error}). Give an array of "
-            "objects with title, description and weight."
+            f"Question {question.id!r}: extra['rubric'] is not a rubric ({error}). Give an array "
+            "of objects with title, description and weight."
         ) from error
 
 
-def rubric_key(generator: str, question: Question) -> str:
-    """The key of a generated rubric: who wrote it, and from what."""
-    return text_key(generator=generator, question=question.text, reference=question.reference)
+def make_rubric_key(generator: str, question: Question) -> str:
+    """Make the key of a generated rubric.
+
+    Args:
+        generator: Digest of the generator.
+        question: The question; its text and reference are part of the key.
+    """
+    return make_text_key(generator=generator, question=question.text, reference=question.reference)
 
 
-def _draw(asking: str, other: str) -> bytes:
+def _hash_pair(asking: str, other: str) -> bytes:
     return hashlib.sha256(f"{asking}\0{other}".encode(errors="replace")).digest()

@@ -1,4 +1,4 @@
-"""Texts that a model wrote once, kept on disk: one JSON line each, only ever added."""
+"""Store texts that a model wrote once: an append-only JSON lines file."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from lightning_sd._serialize import replace_surrogates, write_canonical_json
 Entry = dict[str, Any]
 
 
-def text_key(**parts: Any) -> str:
-    """A hash over everything that decides a text: who wrote it, and from what.
+def make_text_key(**parts: Any) -> str:
+    """Hash everything that determines a text: the writer and its prompt.
 
     Args:
-        parts: Plain values.
+        **parts: Plain values, by name.
 
     Example:
-        >>> text_key(a=1, b="x") == text_key(b="x", a=1)
+        >>> make_text_key(a=1, b="x") == make_text_key(b="x", a=1)
         True
     """
     return hashlib.sha256(replace_surrogates(write_canonical_json(parts)).encode()).hexdigest()
 
 
 class TextStore:
-    """Entries by key in a JSON lines file, which several processes of one machine may add to.
+    """Entries by key in a JSON lines file that several processes of one machine may extend.
 
-    Entries of one :meth:`put` come in one write under a lock. A line that a killed process left
-    unfinished is passed over, so at most the last batch is lost. What other processes add is seen
-    at the next :meth:`get`.
+    Each :meth:`put` is one write under a lock. A line that a killed process left incomplete is
+    skipped, so at most the last batch is lost. Entries of other processes are seen at the next
+    :meth:`get`.
 
     Args:
-        path: The file; its folder is made.
+        path: The file; its folder is created when needed.
 
     Example:
         >>> import tempfile
@@ -51,25 +51,25 @@ class TextStore:
         self._read = 0
 
     def get(self, key: str) -> Entry | None:
-        """The newest entry of a key, or None."""
+        """Return the newest entry of a key, or None."""
         self._refresh()
         return self._entries.get(key)
 
-    def entries(self) -> Iterator[tuple[str, Entry]]:
-        """All keys with their newest entries."""
+    def iterate(self) -> Iterator[tuple[str, Entry]]:
+        """Yield all keys with their newest entries."""
         self._refresh()
         yield from self._entries.items()
 
     def put(self, entries: Mapping[str, Entry]) -> None:
-        """Add entries; all are on disk afterwards. A key's later entry replaces the one before."""
+        """Add entries and wait until they are on disk. A newer entry replaces an older one."""
         if not entries:
             return
-        # Not at the top: where there is no such lock, stored texts can still be read.
+        # Imported here because Windows has no fcntl; there, stored texts can still be read.
         import fcntl
 
         lines = [json.dumps({"key": key, **entry}) + "\n" for key, entry in entries.items()]
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        # Read and write: whether the last line is whole has to be looked up under the lock.
+        # Opened for reading too: whether the last line is complete is checked under the lock.
         with self.path.open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             end = file.seek(0, os.SEEK_END)
@@ -79,7 +79,7 @@ class TextStore:
             os.fsync(file.fileno())
 
     def _refresh(self) -> None:
-        """Read what has been added since, whole lines only."""
+        """Read the complete lines that were added since the last call."""
         if not self.path.exists() or self.path.stat().st_size <= self._read:
             return
         with self.path.open("rb") as file:

@@ -61,21 +61,21 @@ def test_a_stopped_run_goes_on_and_a_third_asks_nothing(run, tokenizer, tmp_path
     third = Scripted(tokenizer)
     assert run(third).stored == 7
     assert third.asked == 0
-    found = GeneratedRubric(str(tmp_path / "rubrics.jsonl")).rubrics(QUESTIONS)
-    assert found == [Rubric.of(criteria())] * 7
+    found = GeneratedRubric(str(tmp_path / "rubrics.jsonl")).read_rubrics(QUESTIONS)
+    assert found == [Rubric.from_list(criteria())] * 7
 
 
 def test_refusals_are_counted_kept_and_asked_again_only_if_wanted(run, tokenizer, tmp_path):
     bad = lambda number: "no" if number in (1, 4) else json.dumps(criteria())  # noqa: E731
     report = run(Scripted(tokenizer, bad))
     assert (report.written, report.refused) == (5, {"no JSON array of criteria": 2})
-    assert GeneratedRubric(str(tmp_path / "rubrics.jsonl")).rubrics(QUESTIONS).count(None) == 2
+    assert GeneratedRubric(str(tmp_path / "rubrics.jsonl")).read_rubrics(QUESTIONS).count(None) == 2
     again = Scripted(tokenizer)
     assert run(again).stored == 7
     assert again.asked == 0
     report = run(again, asks=2)
     assert (report.stored, report.written, again.asked) == (5, 2, 2)
-    assert None not in GeneratedRubric(str(tmp_path / "rubrics.jsonl")).rubrics(QUESTIONS)
+    assert None not in GeneratedRubric(str(tmp_path / "rubrics.jsonl")).read_rubrics(QUESTIONS)
 
 
 def test_asking_twice_in_one_run_draws_anew(run, tokenizer):
@@ -94,8 +94,8 @@ def test_other_weights_or_wording_are_another_generator(tiny_llama, make_llama, 
         replace(base, design=DESIGN + "!"),
         replace(base, sampler=TransformersSampler(temperature=0.5)),
     ]
-    assert len({one.digest() for one in (base, *others)}) == 4
-    assert replace(base).digest() == base.digest()
+    assert len({one.compute_digest() for one in (base, *others)}) == 4
+    assert replace(base).compute_digest() == base.compute_digest()
 
 
 def test_a_question_without_reference_is_an_error(run, tokenizer, tiny_llama, tmp_path):

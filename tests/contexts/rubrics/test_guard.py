@@ -23,17 +23,19 @@ def rollout(text, prompt="Why is the sky blue?"):
     ],
 )
 def test_what_is_a_citation(text, cited):
-    assert LeakGuard().cited(rollout(text)) == cited
-    assert not LeakGuard().drops(rollout(text))
-    assert LeakGuard(mask=True).drops(rollout(text)) == bool(cited)
+    assert LeakGuard().find_citations(rollout(text)) == cited
+    assert not LeakGuard().masks_rollout(rollout(text))
+    assert LeakGuard(mask=True).masks_rollout(rollout(text)) == bool(cited)
 
 
 def test_what_the_question_itself_says_is_no_leak():
-    assert LeakGuard().cited(rollout("A rubric is a heading.", "What is a rubric?")) == ()
+    assert LeakGuard().find_citations(rollout("A rubric is a heading.", "What is a rubric?")) == ()
 
 
 def test_phrases_may_be_replaced_but_not_be_empty():
-    assert LeakGuard(["for example"]).cited(rollout("The rubric, for example.")) == ("for example",)
+    assert LeakGuard(["for example"]).find_citations(rollout("The rubric, for example.")) == (
+        "for example",
+    )
     for bad in ([], ["a", " "]):
         with pytest.raises(ValueError, match="phrases"):
             LeakGuard(bad)

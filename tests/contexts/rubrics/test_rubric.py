@@ -34,7 +34,7 @@ def criteria(number=3, **changes):
 def test_the_array_is_found(before, after):
     parsed = parse_rubric(before + json.dumps(criteria(25)) + after)
     assert parsed.refused is None
-    assert parsed.rubric.plain() == criteria(25)
+    assert parsed.rubric.to_list() == criteria(25)
 
 
 @pytest.mark.parametrize(
@@ -42,13 +42,13 @@ def test_the_array_is_found(before, after):
     [
         (criteria(2), "2 criteria"),
         (criteria(26), "26 criteria"),
-        ([*criteria()[:2], 3], "criterion 3 is no object"),
+        ([*criteria()[:2], 3], "criterion 3 is not an object"),
         (criteria(title=" "), "criterion 1 has no title"),
         (criteria(description=None), "criterion 1 has no description"),
         (criteria(description="word " * 41), "41 words"),
-        (criteria(weight="5"), "no whole weight"),
-        (criteria(weight=True), "no whole weight"),
-        (criteria(weight=2.5), "no whole weight"),
+        (criteria(weight="5"), "whole number"),
+        (criteria(weight=True), "whole number"),
+        (criteria(weight=2.5), "whole number"),
         (criteria(weight=11), "weight 11"),
         (criteria(weight=-2), "weight -2"),
         (criteria(weight=0), "weight 0"),
@@ -60,7 +60,7 @@ def test_bad_rubrics_are_refused_with_a_reason(value, reason):
     assert parsed.rubric is None
     assert reason in parsed.refused
     with pytest.raises(ValueError, match=reason):
-        Rubric.of(value)
+        Rubric.from_list(value)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_cut_off_text_is_refused_even_if_an_array_stands_there():
 
 
 def test_forty_words_and_whole_floats_pass_and_rendering_reads_back():
-    rubric = Rubric.of(criteria(description="word " * 40, weight=4.0))
+    rubric = Rubric.from_list(criteria(description="word " * 40, weight=4.0))
     assert rubric.criteria[0].weight == 4
     assert isinstance(rubric.criteria[0].weight, int)
     assert parse_rubric(rubric.render()).rubric == rubric

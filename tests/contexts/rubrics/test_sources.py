@@ -12,7 +12,7 @@ from lightning_sd.contexts.rubrics.sources import (
     RandomRubric,
     ReducedRubric,
     RubricSource,
-    rubric_key,
+    make_rubric_key,
 )
 from lightning_sd.contexts.rubrics.store import TextStore
 from lightning_sd.types import Question
@@ -30,41 +30,41 @@ def named(name):
 
 
 def test_ground_truth_and_its_absence_and_its_faults():
-    found = GroundTruthRubric().rubrics([question("a", named("a")), question("b")])
-    assert found == [Rubric.of(named("a")), None]
+    found = GroundTruthRubric().read_rubrics([question("a", named("a")), question("b")])
+    assert found == [Rubric.from_list(named("a")), None]
     with pytest.raises(ValueError, match=r"'c'.*no negative"):
-        GroundTruthRubric().rubrics([question("c", named("c")[:2] * 2)])
+        GroundTruthRubric().read_rubrics([question("c", named("c")[:2] * 2)])
 
 
 def test_generic_rubric_has_six_criteria_and_may_be_replaced():
-    ours, again = GenericRubric().rubrics([question("a"), question("b")])
+    ours, again = GenericRubric().read_rubrics([question("a"), question("b")])
     assert ours == again
     assert len(ours.criteria) == 6
-    assert GenericRubric(named("z")).rubrics([question("a")]) == [Rubric.of(named("z"))]
+    assert GenericRubric(named("z")).read_rubrics([question("a")]) == [Rubric.from_list(named("z"))]
     with pytest.raises(ValueError, match="2 criteria"):
         GenericRubric(named("z")[:2])
 
 
 def test_random_rubric_is_never_ones_own_and_does_not_depend_on_order():
     questions = [question(name, named(name)) for name in "abcd"] + [question("e")]
-    found = RandomRubric().rubrics(questions)
+    found = RandomRubric().read_rubrics(questions)
     titles = [rubric.criteria[0].title for rubric in found]
     assert all(title != q.id for title, q in zip(titles, questions, strict=True))
     assert len(set(titles)) > 1
-    assert RandomRubric().rubrics(questions[::-1]) == found[::-1]
-    assert RandomRubric().rubrics(questions[:1]) == [None]
+    assert RandomRubric().read_rubrics(questions[::-1]) == found[::-1]
+    assert RandomRubric().read_rubrics(questions[:1]) == [None]
 
 
 def test_reduced_rubric_keeps_the_weightiest_in_their_order_and_all_negative_ones():
     class Base(RubricSource):
-        def rubrics(self, questions):
+        def read_rubrics(self, questions):
             value = [
                 {"title": t, "description": "D.", "weight": w}
                 for t, w in [("a", 2), ("n", -1), ("b", 9), ("c", 1), ("d", 5)]
             ]
-            return [Rubric.of(value), None]
+            return [Rubric.from_list(value), None]
 
-    reduced, none = ReducedRubric(Base(), keep=2).rubrics([question("x"), question("y")])
+    reduced, none = ReducedRubric(Base(), keep=2).read_rubrics([question("x"), question("y")])
     assert [criterion.title for criterion in reduced.criteria] == ["n", "b", "d"]
     assert none is None
     with pytest.raises(ValueError, match="keep=0"):
@@ -73,15 +73,15 @@ def test_reduced_rubric_keeps_the_weightiest_in_their_order_and_all_negative_one
 
 def test_generated_rubrics_need_a_file_and_one_generator(tmp_path):
     path = tmp_path / "rubrics.jsonl"
-    with pytest.raises(FileNotFoundError, match="Write them first"):
+    with pytest.raises(FileNotFoundError, match="Write the rubrics first"):
         GeneratedRubric(str(path))
     store, asked = TextStore(path), question("a")
     for generator, title in (("g1", "one"), ("g2", "two")):
         entry = {"generator": generator, "rubric": named(title), "refused": None}
-        store.put({rubric_key(generator, asked): entry})
+        store.put({make_rubric_key(generator, asked): entry})
     with pytest.raises(ValueError, match=r"\['g1', 'g2'\]"):
-        GeneratedRubric(str(path)).rubrics([asked])
+        GeneratedRubric(str(path)).read_rubrics([asked])
     with pytest.raises(ValueError, match="'g3'"):
-        GeneratedRubric(str(path), "g3").rubrics([asked])
-    found = GeneratedRubric(str(path), "g2").rubrics([asked, question("b")])
-    assert found == [Rubric.of(named("two")), None]
+        GeneratedRubric(str(path), "g3").read_rubrics([asked])
+    found = GeneratedRubric(str(path), "g2").read_rubrics([asked, question("b")])
+    assert found == [Rubric.from_list(named("two")), None]

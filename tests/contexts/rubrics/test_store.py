@@ -6,7 +6,7 @@ import multiprocessing
 
 import pytest
 
-from lightning_sd.contexts.rubrics.store import TextStore, text_key
+from lightning_sd.contexts.rubrics.store import TextStore, make_text_key
 
 
 def test_what_one_adds_another_sees_and_the_last_entry_counts(tmp_path):
@@ -16,7 +16,7 @@ def test_what_one_adds_another_sees_and_the_last_entry_counts(tmp_path):
     assert other.get("k") == {"text": "first"}
     other.put({"k": {"text": "second"}})
     assert one.get("k") == {"text": "second"}
-    assert dict(TextStore(one.path).entries()) == {"k": {"text": "second"}, "l": {"text": "ä\n"}}
+    assert dict(TextStore(one.path).iterate()) == {"k": {"text": "second"}, "l": {"text": "ä\n"}}
 
 
 @pytest.mark.parametrize("cut", [1, 5, 20])
@@ -47,9 +47,14 @@ def test_processes_may_add_at_the_same_time(tmp_path):
         worker.start()
     for worker in workers:
         worker.join()
-    assert len(dict(TextStore(path).entries())) == 100
+    assert len(dict(TextStore(path).iterate())) == 100
 
 
 def test_keys_differ_by_each_part():
-    keys = {text_key(a=1, b=None), text_key(a=2, b=None), text_key(a=1, b=""), text_key(a=1)}
+    keys = {
+        make_text_key(a=1, b=None),
+        make_text_key(a=2, b=None),
+        make_text_key(a=1, b=""),
+        make_text_key(a=1),
+    }
     assert len(keys) == 4

@@ -1,4 +1,4 @@
-"""Reading the JSON that a language model wrote, however it wrote it."""
+"""Read the JSON that a language model wrote, possibly inside other text."""
 
 from __future__ import annotations
 
@@ -10,22 +10,20 @@ from typing import Any, get_args
 from lightning_sd.contexts.reflection.playbook import Addition, Tag
 
 MAX_CHARACTERS = 50_000
-"""Beyond it a text is not read: no reflection is that long."""
+"""The rest of a longer text is not read."""
 PARTS = ("error_identification", "root_cause_analysis", "correct_approach", "key_insight")
+"""Keys of a reflection, in the order in which the teacher sees them."""
 
 
-def json_object(text: str, wanted: Collection[str]) -> dict[str, Any] | None:
-    """The first JSON object in a text that has one of the wanted keys.
+def find_json_object(text: str, wanted: Collection[str]) -> dict[str, Any] | None:
+    """Return the first JSON object in a text that has one of the wanted keys, or None.
 
     Args:
-        text: What a model wrote: prose, code fences and broken objects may stand around it.
+        text: A model's text; prose, code fences and broken objects are skipped.
         wanted: Keys.
 
-    Returns:
-        None: there is none.
-
     Example:
-        >>> json_object('Sure! {oops} ```{"key_insight": "carry"}```', ["key_insight"])
+        >>> find_json_object('Sure! {oops} ```{"key_insight": "carry"}```', ["key_insight"])
         {'key_insight': 'carry'}
     """
     decoder = json.JSONDecoder(strict=False)
@@ -39,17 +37,24 @@ def json_object(text: str, wanted: Collection[str]) -> dict[str, Any] | None:
     return None
 
 
-def reflection_parts(value: Mapping[str, Any]) -> dict[str, str]:
-    """The texts of a reflection that are there, stripped."""
-    found = {name: value.get(name) for name in PARTS}
-    return {name: t.strip() for name, t in found.items() if isinstance(t, str) and t.strip()}
+def read_reflection_parts(value: Mapping[str, Any]) -> dict[str, str]:
+    """Return the texts of a reflection that are not empty, by key.
+
+    Args:
+        value: The JSON object of a reflection.
+    """
+    parts = {name: value.get(name) for name in PARTS}
+    return {name: t.strip() for name, t in parts.items() if isinstance(t, str) and t.strip()}
 
 
-def tags_in(value: Mapping[str, Any]) -> dict[str, Tag]:
-    """Tags by the ids of lessons; what is none is passed over, and the last one counts.
+def read_tags(value: Mapping[str, Any]) -> dict[str, Tag]:
+    """Return the tags of lessons by their ids; invalid entries are skipped, and the last one wins.
+
+    Args:
+        value: The JSON object of a reflection.
 
     Example:
-        >>> tags_in({"bullet_tags": [{"id": "[p1]", "tag": "Helpful"}, {"id": "p2"}, 3]})
+        >>> read_tags({"bullet_tags": [{"id": "[p1]", "tag": "Helpful"}, {"id": "p2"}, 3]})
         {'p1': 'helpful'}
     """
     tags: dict[str, Tag] = {}
@@ -63,20 +68,23 @@ def tags_in(value: Mapping[str, Any]) -> dict[str, Tag]:
     return tags
 
 
-def additions_in(value: Mapping[str, Any]) -> tuple[Addition, ...] | None:
-    """The lessons that a curator adds; other operations are passed over.
+def read_additions(value: Mapping[str, Any]) -> tuple[Addition, ...] | None:
+    """Return the lessons that a curator adds; other operations are skipped.
+
+    Args:
+        value: The JSON object that a curator wrote.
 
     Returns:
-        None: no list of operations at all.
+        None if there is no list of operations.
     """
     operations = value.get("operations")
     if not isinstance(operations, list):
         return None
-    found = []
+    additions = []
     for operation in operations:
         if not isinstance(operation, dict) or str(operation.get("type", "")).upper() != "ADD":
             continue
         content, section = operation.get("content"), operation.get("section")
         if isinstance(content, str) and content.strip():
-            found.append(Addition(section if isinstance(section, str) else "", content.strip()))
-    return tuple(found)
+            additions.append(Addition(section if isinstance(section, str) else "", content.strip()))
+    return tuple(additions)

@@ -1,4 +1,4 @@
-"""Reflections without a language model: the critic's repair of the attempt."""
+"""Reflections and lessons from critiques, without a text of the student."""
 
 from __future__ import annotations
 
@@ -6,31 +6,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from lightning_sd.contexts.reflection.base import Curator, Note, Reflector, WriteTexts
 from lightning_sd.contexts.reflection.playbook import Addition, Playbook, Tag
-from lightning_sd.contexts.reflection.writing import Curator, Note, Reflector, Write
 from lightning_sd.text.steps import parse_steps
 from lightning_sd.types import Rollout
 
 
 @dataclass(frozen=True)
 class CritiqueReflector(Reflector):
-    """The critique of the attempt is the reflection on it.
+    """Use the critique of an attempt as the reflection on it.
 
-    For labs: with the exact ``RuleCritic`` nothing has to be written by a model that cannot. The
-    insight is the first step that the critique changes or adds. A lesson counts as helpful where it
-    is a step of the critique, and as harmful where it is a step of the attempt that the critique
-    does not have.
+    It serves small models that cannot write a reflection, with a critic such as ``RuleCritic``. The
+    insight is the first step that the critique changes or adds. A lesson is tagged helpful if it is
+    a step of the critique, and harmful if it is a step of the attempt that the critique lacks.
     """
 
     required_evidence: ClassVar[frozenset[str]] = frozenset({"critique"})  # type: ignore[misc]
 
     def reflect(
-        self, rollouts: Sequence[Rollout], playbook: Playbook, write: Write
+        self, rollouts: Sequence[Rollout], playbook: Playbook, write: WriteTexts
     ) -> list[Note | None]:
-        """See :class:`Reflector`; None where the critique was refused."""
-        return [self._note(rollout, playbook) for rollout in rollouts]
+        """Return one note per rollout; None: the critique is missing, empty or refused."""
+        return [self._make_note(rollout, playbook) for rollout in rollouts]
 
-    def _note(self, rollout: Rollout, playbook: Playbook) -> Note | None:
+    def _make_note(self, rollout: Rollout, playbook: Playbook) -> Note | None:
         critique = rollout.critique
         if critique is None or critique.refused is not None or not critique.text:
             return None
@@ -48,12 +47,13 @@ class CritiqueReflector(Reflector):
 
 @dataclass(frozen=True)
 class InsightCurator(Curator):
-    """Each note's insight is a lesson as it stands."""
+    """Use each note's insight as a lesson, unchanged."""
 
     section: str = "formulas and calculations"
+    """Section of the playbook that gets the lessons."""
 
     def curate(
-        self, notes: Sequence[Note], playbook: Playbook, write: Write
+        self, notes: Sequence[Note], playbook: Playbook, write: WriteTexts
     ) -> list[tuple[Addition, ...] | None]:
-        """See :class:`Curator`."""
+        """Return one lesson per note that has an insight."""
         return [(Addition(self.section, note.insight),) if note.insight else () for note in notes]

@@ -1,4 +1,4 @@
-"""The wording of prompts about rubrics: data that YAML may replace."""
+"""Default wording of prompts about rubrics; YAML may replace each of them."""
 
 from lightning_sd.types import Question
 
@@ -37,7 +37,7 @@ Rubric by which answers are judged:
 
 {request}"""
 
-ANALYSE = """\
+ANALYZE = """\
 Reference answer and rubric are guidelines and may have faults. Say briefly what a good answer to \
 the question must have. Do NOT solve it yet."""
 
@@ -46,15 +46,19 @@ All of this is for you alone. Do not mention, quote or point to a rubric or a re
 Now answer the question in a natural way, so that the answer stands on its own."""
 
 
-def design_text(question: Question, design: str = DESIGN) -> str:
-    """The prompt by which a question's rubric is asked for.
+def write_design_prompt(question: Question, design: str = DESIGN) -> str:
+    """Write the prompt that asks for the rubric of a question.
+
+    Args:
+        question: A question with a reference answer.
+        design: Wording, with ``{question}`` and ``{reference}``.
 
     Raises:
-        ValueError: The question has no reference.
+        ValueError: The question has no reference answer.
     """
     if not question.reference:
         raise ValueError(
-            f"Question {question.id!r} has no reference answer, from which its rubric would be "
-            "written; fill Question.reference or leave the row out."
+            f"Question {question.id!r} has no reference answer, which its rubric is written from; "
+            "fill Question.reference or remove the row."
         )
     return design.format(question=question.text, reference=question.reference)

@@ -38,7 +38,7 @@ def describe_request(request: CritiqueRequest) -> dict[str, Any]:
     """Return the parts of a request that decide the critique, by name."""
     question = request.question
     return {
-        "question": replace_surrogates(question.text),
+        "question": replace_surrogates(render_question(question)),
         "reference": None if question.reference is None else replace_surrogates(question.reference),
         "answer": None if question.answer is None else replace_surrogates(question.answer),
         "attempt": replace_surrogates(request.attempt),

@@ -8,6 +8,7 @@ from typing import Any
 
 from lightning_sd._serialize import hash_identity, replace_surrogates, write_canonical_json
 from lightning_sd.critique.base import CritiqueRequest
+from lightning_sd.text.content import render_question
 
 SCHEMA = 1
 """Version of the key and of the tables. After a change no older cache file is accepted."""

@@ -17,7 +17,7 @@ from tests.docs.blocks import ROOT
 from tests.docs.test_own_parts import SMALL, merge
 
 PAGE = (ROOT / "docs" / "logs.md").read_text()
-ON_PAGE = set(re.findall(r"`((?:train|val|test|advantage)/[\w@]+)`", PAGE))
+ON_PAGE = set(re.findall(r"`((?:train|val|test|advantage)/[\w@/:]+)`", PAGE))
 SIZES = {"train_size": 4, "val_size": 2, "test_size": 2}
 RUBRICS = {
     "teacher_context": {

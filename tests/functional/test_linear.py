@@ -34,7 +34,7 @@ def step_of(x: dict[str, Tensor], objective: Any) -> Step:
 
     def step(logits: Tensor, part: slice) -> tuple[Tensor, Tensor, Tensor]:
         teacher = x["teacher"][part].to(logits.dtype, copy=True)
-        result, factor = objective.loss_and_grad_(logits, teacher, TokenInputs(ids).part(part))
+        result, factor = objective.loss_and_grad_(logits, teacher, TokenInputs(ids).select(part))
         weights = x["weights"][part]
         return result.loss * weights, factor * weights, result.loss.unsqueeze(-1)
 

@@ -57,6 +57,10 @@ class QuestionBatch:
         return len(self.questions)
 
 
+JudgeStatus = Literal["judged", "no_answer", "timed_out", "crashed"]
+"""How the judgment of a completion ended."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """A task's judgment of one completion."""
@@ -69,6 +73,11 @@ class Verdict:
     """The normalized final answer that was read from the completion; None if there was none."""
     feedback: str | None = None
     """Feedback of the environment on this completion, such as an error message."""
+    status: JudgeStatus = "judged"
+    """``no_answer``: the completion holds no final answer. ``timed_out`` and ``crashed``: the judge
+    did not end, or failed, on this completion; the reward is 0 then."""
+    reason: str | None = None
+    """Why the judge timed out or crashed, such as ``MemoryError``. Teachers never see it."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from lightning_sd.data.plan import EvalPlan
 from lightning_sd.data.requests import (
     build_rollout_request,
     build_stored_request,
-    judge_rollout,
+    judge_rollouts,
 )
 from lightning_sd.tasks.base import Split, Task
 from lightning_sd.tasks.stream import StreamTask
@@ -197,7 +197,7 @@ class CritiqueDataModule(LightningDataModule):
         Returns:
             The same rollouts in the same order, with ``verdict`` and, if needed, ``critique``.
         """
-        judged = [judge_rollout(self.task, rollout) for rollout in rollouts]
+        judged = judge_rollouts(self.task, rollouts)
         if "critique" not in needs:
             return judged
         requests = [build_rollout_request(rollout) for rollout in judged]

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from lightning_sd.critique.base import CritiqueRequest
 from lightning_sd.critique.check import check_critique, sanitize_critique
 from lightning_sd.tasks.base import Task
+from lightning_sd.tasks.judges.verdicts import judge_batch
 from lightning_sd.text.cleaning import clean_text, clean_value
-from lightning_sd.types import Critique, Question, Rollout
+from lightning_sd.types import Critique, Question, Rollout, Verdict
 
 
-def judge_rollout(task: Task, rollout: Rollout) -> Rollout:
-    """Return a rollout with cleaned text and with the task's verdict. An existing one is kept.
+def judge_rollouts(task: Task, rollouts: Sequence[Rollout]) -> list[Rollout]:
+    """Return rollouts with cleaned texts and with the task's verdicts. Existing ones are kept.
 
-    See :func:`~lightning_sd.text.clean_text`. The verdict's own texts are cleaned as well.
+    See :func:`~lightning_sd.text.clean_text`. The texts of the verdicts are cleaned as well.
     """
-    rollout = replace(rollout, text=clean_text(rollout.text))
-    verdict = rollout.verdict or task.verify(rollout.question, rollout.text)
-    answer, feedback = clean_value((verdict.answer, verdict.feedback))
-    return replace(rollout, verdict=replace(verdict, answer=answer, feedback=feedback))
+    rollouts = [replace(rollout, text=clean_text(rollout.text)) for rollout in rollouts]
+    new = [rollout for rollout in rollouts if rollout.verdict is None]
+    verdicts = iter(judge_batch(task, [r.question for r in new], [r.text for r in new]))
+    return [_set_verdict(r, next(verdicts) if r.verdict is None else r.verdict) for r in rollouts]
+
+
+def _set_verdict(rollout: Rollout, verdict: Verdict) -> Rollout:
+    texts = clean_value((verdict.answer, verdict.feedback, verdict.reason))
+    answer, feedback, reason = texts
+    verdict = replace(verdict, answer=answer, feedback=feedback, reason=reason)
+    return replace(rollout, verdict=verdict)
 
 
 def build_rollout_request(rollout: Rollout) -> CritiqueRequest:
@@ -40,7 +49,8 @@ def build_stored_request(task: Task, question: Question) -> CritiqueRequest:
     """
     attempt = question.attempt or ""
     finished = bool(question.extra.get("finished", True))
-    return CritiqueRequest(question, attempt, task.verify(question, attempt), finished)
+    [verdict] = judge_batch(task, [question], [attempt])
+    return CritiqueRequest(question, attempt, verdict, finished)
 
 
 def read_stored_critique(request: CritiqueRequest) -> Critique | None:

@@ -15,7 +15,7 @@ from lightning_sd.lab.expressions import LabSplit, draw_questions, parse_operati
 from lightning_sd.lab.step_repair import read_final_answer, repair_attempt, write_reference
 from lightning_sd.tasks.base import Split, Task
 from lightning_sd.text.steps import parse_steps
-from lightning_sd.types import Critique, Message, Question, Verdict
+from lightning_sd.types import Critique, JudgeStatus, Message, Question, Verdict
 
 DEFAULT_INSTRUCTION = """\
 Work out the expression from left to right, one operation a step, and keep only the last digit of \
@@ -120,7 +120,8 @@ class ArithmeticTask(Task):
         answer = read_final_answer(parse_steps(completion))
         correct = answer is not None and answer == question.answer
         feedback = explain_attempt(question.text, completion) if self.explain else None
-        return Verdict(reward=float(correct), correct=correct, answer=answer, feedback=feedback)
+        status: JudgeStatus = "no_answer" if answer is None else "judged"
+        return Verdict(float(correct), correct, answer, feedback, status)
 
     def repair(self, question: Question, attempt: str) -> Critique:
         """Repair an attempt in its own notation. See :func:`.step_repair.repair_attempt`."""

@@ -17,7 +17,7 @@ from lightning_sd.lab.creature_facts import (
 )
 from lightning_sd.tasks.base import Split, Task
 from lightning_sd.tasks.instructions import build_prompt
-from lightning_sd.types import Question, Verdict
+from lightning_sd.types import JudgeStatus, Question, Verdict
 
 WEIGHTS = dict(zip(ASPECTS, (5, 3, 2, 4), strict=True))
 """Weight of a fact in the rubric, by its aspect."""
@@ -84,7 +84,8 @@ class CreatureTask(Task):
         facts = read_facts(completion)
         reward = score_rubric(Rubric.from_list(question.extra["rubric"]), facts)
         answer = " ".join(fact.value for fact in facts) or None
-        return Verdict(reward=reward, correct=reward == 1.0, answer=answer)
+        status: JudgeStatus = "no_answer" if answer is None else "judged"
+        return Verdict(reward, correct=reward == 1.0, answer=answer, status=status)
 
     def _build_question(self, thing: str, aspects: tuple[str, ...]) -> Question:
         text = write_question(thing, aspects)

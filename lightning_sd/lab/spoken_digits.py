@@ -10,8 +10,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from lightning_sd.lab.sounds import NoiseKind, Sound, add_noise, synthesize_digits
-from lightning_sd.tasks.answers import extract_answer
 from lightning_sd.tasks.base import Split, Task
+from lightning_sd.tasks.judges.extract import extract_answer
 from lightning_sd.types import Message, Question, Verdict
 
 Kind = Literal["number", "choice"]
@@ -131,7 +131,9 @@ class SpokenDigitsTask(Task):
     def verify(self, question: Question, completion: str) -> Verdict:
         """Score the final answer. See the class."""
         answer = extract_answer(completion)
-        if answer is None or question.answer is None:
+        if answer is None:
+            return Verdict(reward=0.0, correct=False, status="no_answer")
+        if question.answer is None:
             return Verdict(reward=0.0, correct=False, answer=answer)
         if answer == question.answer:
             return Verdict(reward=1.0, correct=True, answer=answer)

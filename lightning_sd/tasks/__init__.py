@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lightning_sd.tasks.rubric_writing import RubricWritingTask as RubricWritingTask
     from lightning_sd.tasks.stream import StreamTask as StreamTask
 
+# The worker process of a judge imports this package, and must not load torch.
 __getattr__, __dir__, __all__ = make_lazy_exports(
     __name__,
     {

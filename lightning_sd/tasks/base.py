@@ -56,6 +56,20 @@ class Task(ABC):
             The verdict.
         """
 
+    def verify_batch(
+        self, questions: Sequence[Question], completions: Sequence[str]
+    ) -> list[Verdict]:
+        """Judge the completions of a batch. Override it to judge several at once.
+
+        Args:
+            questions: The question of each completion.
+            completions: Decoded completions, without special tokens.
+
+        Returns:
+            One verdict per completion, in order.
+        """
+        return [self.verify(q, text) for q, text in zip(questions, completions, strict=True)]
+
 
 @runtime_checkable
 class RepairTask(Protocol):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, get_args
 
-from lightning_sd.tasks.answers import Judge
 from lightning_sd.tasks.base import Split, Task
 from lightning_sd.tasks.instructions import STEP_INSTRUCTION
+from lightning_sd.tasks.judges.build import JudgeSpec, build_judge, needs_answer
+from lightning_sd.tasks.judges.process import JudgeLimits
 from lightning_sd.tasks.row_reader import RowReader
 from lightning_sd.tasks.sources import load_rows, load_split
 from lightning_sd.tasks.splits import SplitRows, make_disjoint_splits
@@ -38,9 +39,18 @@ class DatasetTask(Task):
         val_fraction: Share of the training questions that becomes ``val`` if it is not mapped.
         test_fraction: Share of the training questions that becomes ``test`` if it is not mapped.
         sizes: Largest number of questions per split. The first ones are used.
-        answer_pattern: Regular expression with one group, the answer within the ``answer`` column
-            or, without one, the ``reference``, such as ``#### (.+)``.
-        judge: ``exact`` or ``math``. See :func:`~lightning_sd.tasks.answers.judge`.
+        answer_pattern: Format of the answer in the ``answer`` column, or in the ``reference`` if
+            ``answer`` is not mapped: a name, or a regular expression with one group, such as
+            ``#### (.+)``. See :func:`~lightning_sd.tasks.judges.extract_answer`.
+        judge: ``number``, ``exact`` or ``math`` (see
+            :class:`~lightning_sd.tasks.judges.AnswerJudge`), the import path of a function,
+            ``{class_path, init_args}``, or a list of them, with the rewards added. See
+            :class:`~lightning_sd.tasks.judges.RewardJudge` for functions.
+        judge_weights: Factor of each judge's reward, if ``judge`` is a list. Default: 1.
+        judge_limits: Time and memory limits of judges that run in a worker process.
+        completion_pattern: Format of the answer in a completion, or several in order of preference.
+            None tries ``answer_tag``, ``boxed`` and ``gsm8k``.
+        extra_columns: Columns to keep in ``Question.extra``, for judges and contexts.
         instruction: System message that explains the format of a solution. None adds no system
             message.
         seed: Selects the held-out questions.
@@ -60,7 +70,11 @@ class DatasetTask(Task):
         test_fraction: float = 0.1,
         sizes: dict[str, int] | None = None,
         answer_pattern: str | None = None,
-        judge: Judge = "exact",
+        judge: JudgeSpec = "number",
+        judge_weights: list[float] | None = None,
+        judge_limits: JudgeLimits | None = None,
+        completion_pattern: str | list[str] | None = None,
+        extra_columns: list[str] | None = None,
         instruction: str | None = STEP_INSTRUCTION,
         seed: int = 0,
     ) -> None:
@@ -72,7 +86,19 @@ class DatasetTask(Task):
         self.judge = judge
         self.instruction = instruction
         self.seed = seed
-        self._reader = RowReader(columns, answer_pattern, judge, instruction)
+        self.judge_weights, self.judge_limits = judge_weights, judge_limits
+        self.completion_pattern, self.extra_columns = completion_pattern, extra_columns
+        kept = extra_columns or []
+        self._judge = build_judge(
+            judge,
+            weights=judge_weights,
+            completion_pattern=completion_pattern,
+            limits=judge_limits or JudgeLimits(),
+            columns=kept,
+        )
+        self._reader = RowReader(
+            columns, answer_pattern, instruction, kept, needs_answer(self._judge)
+        )
         self._check_splits()
         self._rows = self._load()
 
@@ -83,8 +109,14 @@ class DatasetTask(Task):
         return _Questions(self._reader, self._rows[split])
 
     def verify(self, question: Question, completion: str) -> Verdict:
-        """Compare the final answer of a completion with the answer of the row."""
-        return self._reader.verify(question, completion)
+        """Judge one completion. See :class:`~lightning_sd.tasks.judges.Judge`."""
+        return self.verify_batch([question], [completion])[0]
+
+    def verify_batch(
+        self, questions: Sequence[Question], completions: Sequence[str]
+    ) -> list[Verdict]:
+        """Judge the completions of a batch. See :class:`~lightning_sd.tasks.judges.Judge`."""
+        return self._judge.judge(questions, completions)
 
     def _load(self) -> dict[Split, SplitRows]:
         names = self.splits or {"train": "train"}
@@ -106,8 +138,8 @@ class DatasetTask(Task):
     def _check_splits(self) -> None:
         if "train" not in (self.splits or {"train": ""}):
             raise ValueError(f"splits={self.splits}: add the source's name of `train`.")
-        for name, option in {"splits": self.splits or {}, "sizes": self.sizes or {}}.items():
-            unknown = sorted(set(option) - set(get_args(Split)))
+        for name, option in (("splits", self.splits), ("sizes", self.sizes)):
+            unknown = sorted(set(option or ()) - set(get_args(Split)))
             if unknown:
                 raise ValueError(f"{name}: {unknown} is unknown. Use only {get_args(Split)}.")
 

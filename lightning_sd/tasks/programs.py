@@ -93,7 +93,7 @@ class ProgramTask(Task):
         """Run the program of a completion. ``Verdict.answer`` lists the returned values."""
         source = read_program(completion)
         if source is None:
-            return Verdict(reward=0.0, correct=False, feedback="there is no program")
+            return Verdict(0.0, False, feedback="there is no program", status="no_answer")
         tests = question.extra["tests"]
         error, results = self.sandbox.call(source, "f", [inputs for inputs, _ in tests])
         if error is not None:

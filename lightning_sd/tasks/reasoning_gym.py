@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, get_args
 
-from lightning_sd.tasks.answers import extract_answer
 from lightning_sd.tasks.base import Split, Task
 from lightning_sd.tasks.instructions import STEP_INSTRUCTION, build_prompt
+from lightning_sd.tasks.judges.extract import extract_answer
+from lightning_sd.tasks.judges.process import JudgeLimits, JudgeProcess, Outcome
 from lightning_sd.types import Question, Verdict
 
 DEFAULT_SIZES = {"train": 1000, "val": 100, "test": 200}
@@ -33,6 +34,7 @@ class ReasoningGymTask(Task):
         config: Options of the data set, such as ``{"max_terms": 4}``.
         instruction: System message that explains the format of a solution. None adds no system
             message.
+        judge_limits: Time and memory limits of the scorer, which runs in a worker process.
 
     Raises:
         ImportError: reasoning-gym is not installed.
@@ -46,12 +48,14 @@ class ReasoningGymTask(Task):
         seed: int = 0,
         config: dict[str, Any] | None = None,
         instruction: str | None = STEP_INSTRUCTION,
+        judge_limits: JudgeLimits | None = None,
     ) -> None:
         self.name = name
         self.sizes = _fill_sizes(sizes or {})
         self.seed = seed
         self.config = config
-        self.instruction = instruction
+        self.instruction, self.judge_limits = instruction, judge_limits
+        self._scorer = JudgeProcess(AnswerScorer(name, seed, config or {}), judge_limits)
         self._source = _create(name, seed, config or {})
         self._questions = self._draw()
 
@@ -63,14 +67,17 @@ class ReasoningGymTask(Task):
 
     def verify(self, question: Question, completion: str) -> Verdict:
         """Score the final answer with the data set's scorer. A score of 1 counts as correct."""
-        answer = extract_answer(completion)
-        if answer is None:
-            return Verdict(reward=0.0, correct=False)
-        try:
-            reward = float(self._source.score_answer(answer, dict(question.extra["entry"])))
-        except Exception:  # some scorers raise on answers that they cannot parse
-            reward = 0.0
-        return Verdict(reward=reward, correct=reward >= 1.0, answer=answer)
+        return self.verify_batch([question], [completion])[0]
+
+    def verify_batch(
+        self, questions: Sequence[Question], completions: Sequence[str]
+    ) -> list[Verdict]:
+        """Score the final answers of a batch. See :meth:`.Task.verify_batch`."""
+        answers = [extract_answer(text) for text in completions]
+        asked = zip(questions, answers, strict=True)
+        calls = [(a, dict(q.extra["entry"])) for q, a in asked if a is not None]
+        outcomes = iter(self._scorer.run(calls))
+        return [_build_verdict(a, None if a is None else next(outcomes)) for a in answers]
 
     def _draw(self) -> dict[Split, list[Question]]:
         stream = self._yield_distinct()
@@ -101,6 +108,39 @@ class ReasoningGymTask(Task):
             answer=None if entry["answer"] is None else str(entry["answer"]),
             extra={"entry": entry},
         )
+
+
+class AnswerScorer:
+    """Scores answers with the scorer of a reasoning-gym data set, in a worker process.
+
+    Args:
+        name: Name of the data set.
+        seed: Seed of the data set.
+        config: Options of the data set.
+    """
+
+    def __init__(self, name: str, seed: int, config: Mapping[str, Any]) -> None:
+        self.name, self.seed, self.config = name, seed, config
+        self._source: Any = None
+
+    def __call__(self, answer: str, entry: dict[str, Any]) -> float:
+        """Return the score of one answer, from 0 to 1. An answer that does not parse has 0."""
+        if self._source is None:
+            self._source = _create(self.name, self.seed, self.config)
+        try:
+            return float(self._source.score_answer(answer, entry))
+        except MemoryError:
+            raise
+        except Exception:  # some scorers raise on answers that they cannot parse
+            return 0.0
+
+
+def _build_verdict(answer: str | None, outcome: Outcome | None) -> Verdict:
+    if outcome is None:
+        return Verdict(reward=0.0, correct=False, status="no_answer")
+    if outcome.status != "judged":
+        return Verdict(0.0, False, status=outcome.status, reason=outcome.reason)
+    return Verdict(reward=outcome.value, correct=outcome.value >= 1.0, answer=answer)
 
 
 def _fill_sizes(sizes: Mapping[str, int]) -> dict[str, int]:

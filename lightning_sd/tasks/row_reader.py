@@ -1,113 +1,148 @@
-"""From a data set's rows to questions."""
+"""Build questions from the rows of a data set."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from lightning_sd.tasks.answers import Judge, extract_answer, judge
 from lightning_sd.tasks.instructions import build_prompt
-from lightning_sd.types import Question, Verdict
+from lightning_sd.tasks.judges.extract import check_formats, extract_answer
+from lightning_sd.types import Question
 
 Field = Literal["question", "reference", "answer", "attempt", "finished", "critique", "id"]
+_OWN_EXTRA = ("finished", "critique")
 
 
 @dataclass(frozen=True)
 class RowReader:
-    """Which column is which part of a question, and how answers are judged.
+    """Maps the columns of a row to the fields of a question.
+
+    Args:
+        columns: Column of each field.
+        answer_pattern: Format of the answer in the ``answer`` column, or in the ``reference`` if
+            ``answer`` is not mapped. See :func:`~lightning_sd.tasks.judges.extract_answer`. None
+            tries the default formats, and takes an ``answer`` without one as a whole.
+        instruction: System message.
+        extra_columns: Columns to keep in ``Question.extra`` under their own names.
+        needs_answer: Whether the judge needs an answer.
 
     Raises:
-        ValueError: A field or option that does not exist.
+        ValueError: A field or option does not exist.
     """
 
     columns: Mapping[str, str]
-    answer_pattern: str | None
-    judge: Judge
-    instruction: str | None
+    answer_pattern: str | None = None
+    instruction: str | None = None
+    extra_columns: Sequence[str] = ()
+    needs_answer: bool = True
 
     def __post_init__(self) -> None:
-        if self.judge not in get_args(Judge):
-            raise ValueError(f"judge={self.judge!r}: choose one of {get_args(Judge)}.")
-        unknown = set(self.columns) - set(get_args(Field))
+        unknown = sorted(set(self.columns) - set(get_args(Field)))
         if unknown:
             raise ValueError(
-                f"columns: there is no field {sorted(unknown)}; choose among {get_args(Field)}."
+                f"columns: {unknown} is no field of a question. Choose from {get_args(Field)}, "
+                "and keep other columns with extra_columns."
             )
-        if "question" not in self.columns or not {"answer", "reference"} & set(self.columns):
+        if "question" not in self.columns:
+            raise ValueError(f"columns={dict(self.columns)}: map `question` to a column.")
+        if self.needs_answer and not {"answer", "reference"} & set(self.columns):
             raise ValueError(
-                f"columns={dict(self.columns)}: map `question`, and `answer` or `reference`, "
-                "without which no completion can be judged."
+                f"columns={dict(self.columns)}: map `answer` or `reference` as well, which the "
+                "judge compares completions with."
             )
-        if self.answer_pattern is not None and re.compile(self.answer_pattern).groups != 1:
-            raise ValueError(
-                f"answer_pattern={self.answer_pattern!r}: it must hold exactly one group, the "
-                "answer, as in '#### (.+)'."
-            )
+        reserved = sorted(set(self.extra_columns) & set(_OWN_EXTRA))
+        if reserved:
+            raise ValueError(f"extra_columns: {reserved} is reserved. Map it in columns.")
+        if self.answer_pattern is not None:
+            check_formats(self.answer_pattern, "answer_pattern")
 
     def check_columns(self, existing: Sequence[str], where: str) -> None:
-        """Make sure that every mapped column is there.
+        """Check that every mapped column exists.
+
+        Args:
+            existing: The columns of the source.
+            where: Name of the source, for the error message.
 
         Raises:
-            ValueError: One is not; the message lists those that are.
+            ValueError: A column does not exist.
         """
-        for field, column in self.columns.items():
+        wanted = [*self.columns.items(), *(("extra_columns", c) for c in self.extra_columns)]
+        for field, column in wanted:
             if column not in existing:
                 raise ValueError(
-                    f"columns: {field}: {column!r} is no column of {where}; it has "
+                    f"columns: {field}: {column!r} is not a column of {where}. Choose from "
                     f"{', '.join(sorted(existing))}."
                 )
 
     def check_answers(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Make sure that some rows have an answer: else every completion would count as wrong.
+        """Check that some rows have an answer, so that a completion can be right.
+
+        Args:
+            rows: Some rows of the source.
 
         Raises:
-            ValueError: None has.
+            ValueError: No row has an answer.
         """
-        found = [self.build(row, "").answer for row in rows]
-        if not any(answer is not None for answer in found):
+        if not self.needs_answer:
+            return
+        answers = [self.build(row, "").answer for row in rows]
+        if not any(answer is not None for answer in answers):
             column = self.columns.get("answer") or self.columns["reference"]
             raise ValueError(
-                f"columns: no answer was found in column {column!r} of the first {len(found)} "
-                f"training rows; set answer_pattern (now {self.answer_pattern!r}) or map `answer`."
+                f"answer_pattern={self.answer_pattern!r}: no answer was found in column {column!r} "
+                f"of the first {len(answers)} training rows. Change the pattern or map `answer`."
             )
 
     def build(self, row: Mapping[str, Any], fallback_id: str) -> Question:
-        """Make the question of one row."""
-        parts = {field: _text(row[column]) for field, column in self.columns.items()}
-        text = parts["question"] or ""
+        """Build the question of one row.
+
+        Args:
+            row: The row.
+            fallback_id: Id of the question if the row has none.
+
+        Returns:
+            The question.
+
+        Raises:
+            ValueError: A text column holds a list or another object.
+        """
+        texts = {
+            field: _read_text(row[column], field, column)
+            for field, column in self.columns.items()
+            if field not in _OWN_EXTRA
+        }
+        text = texts["question"] or ""
+        extra = {f: row[self.columns[f]] for f in _OWN_EXTRA if f in self.columns}
         return Question(
-            id=parts.get("id") or fallback_id,
+            id=texts.get("id") or fallback_id,
             text=text,
             messages=build_prompt(text, self.instruction),
-            reference=parts.get("reference"),
-            answer=self._answer(parts),
-            attempt=parts.get("attempt"),
-            extra={
-                field: row[self.columns[field]]
-                for field in ("finished", "critique")
-                if field in self.columns
-            },
+            reference=texts.get("reference"),
+            answer=self._read_answer(texts),
+            attempt=texts.get("attempt"),
+            extra=extra | {column: row[column] for column in self.extra_columns},
         )
 
-    def verify(self, question: Question, completion: str) -> Verdict:
-        """Judge the final answer against the row's."""
-        if question.answer is None:
-            return Verdict(reward=0.0, correct=False, answer=extract_answer(completion))
-        return judge(question.answer, completion, self.judge)
-
-    def _answer(self, parts: Mapping[str, str | None]) -> str | None:
-        source = parts["answer"] if "answer" in self.columns else parts.get("reference")
+    def _read_answer(self, texts: Mapping[str, str | None]) -> str | None:
+        source = texts["answer"] if "answer" in self.columns else texts.get("reference")
         if source is None:
             return None
         if self.answer_pattern is not None:
-            found = re.findall(self.answer_pattern, source)
-            return found[-1].strip() if found else None
-        if "answer" in self.columns:
-            return extract_answer(source) or source.strip()
-        return extract_answer(source)
+            return extract_answer(source, [self.answer_pattern])
+        answer = extract_answer(source)
+        return answer or source.strip() if "answer" in self.columns else answer
 
 
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
+def _read_text(value: Any, field: str, column: str) -> str | None:
+    """Return a cell as text. A whole number that a column stores as 18.0 is written as 18."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, (int, float)):
+        return str(value)
+    raise ValueError(
+        f"columns: {field}: column {column!r} holds {value!r:.80}, which is neither a text nor a "
+        "number. Convert the column to text."
+    )

@@ -9,9 +9,10 @@ from typing import Any, get_args
 
 import torch
 
-from lightning_sd.tasks.answers import Judge
 from lightning_sd.tasks.base import Split, Task
 from lightning_sd.tasks.instructions import STEP_INSTRUCTION
+from lightning_sd.tasks.judges.build import JudgeSpec, build_judge, needs_answer
+from lightning_sd.tasks.judges.process import JudgeLimits
 from lightning_sd.tasks.row_reader import RowReader
 from lightning_sd.tasks.sources import open_stream
 from lightning_sd.tasks.splits import hash_to_fraction
@@ -41,9 +42,18 @@ class StreamTask(Task):
             the validation and test questions.
         block: Number of consecutive questions that are shuffled together. 1 keeps the order of the
             stream.
-        answer_pattern: Regular expression with one group, as in
-            :class:`~lightning_sd.tasks.DatasetTask`.
-        judge: ``exact`` or ``math``. See :func:`~lightning_sd.tasks.answers.judge`.
+        answer_pattern: Format of the answer in the ``answer`` column, or in the ``reference`` if
+            ``answer`` is not mapped: a name, or a regular expression with one group, such as
+            ``#### (.+)``. See :func:`~lightning_sd.tasks.judges.extract_answer`.
+        judge: ``number``, ``exact`` or ``math`` (see
+            :class:`~lightning_sd.tasks.judges.AnswerJudge`), the import path of a function,
+            ``{class_path, init_args}``, or a list of them, with the rewards added. See
+            :class:`~lightning_sd.tasks.judges.RewardJudge` for functions.
+        judge_weights: Factor of each judge's reward, if ``judge`` is a list. Default: 1.
+        judge_limits: Time and memory limits of judges that run in a worker process.
+        completion_pattern: Format of the answer in a completion, or several in order of preference.
+            None tries ``answer_tag``, ``boxed`` and ``gsm8k``.
+        extra_columns: Columns to keep in ``Question.extra``, for judges and contexts.
         instruction: System message that explains the format of a solution. None adds no system
             message.
         seed: Selects the held-out questions and the order.
@@ -65,7 +75,11 @@ class StreamTask(Task):
         held_out: float = 0.05,
         block: int = 1000,
         answer_pattern: str | None = None,
-        judge: Judge = "exact",
+        judge: JudgeSpec = "number",
+        judge_weights: list[float] | None = None,
+        judge_limits: JudgeLimits | None = None,
+        completion_pattern: str | list[str] | None = None,
+        extra_columns: list[str] | None = None,
         instruction: str | None = STEP_INSTRUCTION,
         seed: int = 0,
     ) -> None:
@@ -81,7 +95,19 @@ class StreamTask(Task):
         self.block = block
         self.answer_pattern, self.judge = answer_pattern, judge
         self.instruction, self.seed = instruction, seed
-        self._reader = RowReader(columns, answer_pattern, judge, instruction)
+        self.judge_weights, self.judge_limits = judge_weights, judge_limits
+        self.completion_pattern, self.extra_columns = completion_pattern, extra_columns
+        kept = extra_columns or []
+        self._judge = build_judge(
+            judge,
+            weights=judge_weights,
+            completion_pattern=completion_pattern,
+            limits=judge_limits or JudgeLimits(),
+            columns=kept,
+        )
+        self._reader = RowReader(
+            columns, answer_pattern, instruction, kept, needs_answer(self._judge)
+        )
         self._held_out = self._collect()
 
     def questions(self, split: Split) -> Sequence[Question]:
@@ -104,8 +130,14 @@ class StreamTask(Task):
         return self._held_out[split]
 
     def verify(self, question: Question, completion: str) -> Verdict:
-        """Compare the final answer of a completion with the answer of the row."""
-        return self._reader.verify(question, completion)
+        """Judge one completion. See :class:`~lightning_sd.tasks.judges.Judge`."""
+        return self.verify_batch([question], [completion])[0]
+
+    def verify_batch(
+        self, questions: Sequence[Question], completions: Sequence[str]
+    ) -> list[Verdict]:
+        """Judge the completions of a batch. See :class:`~lightning_sd.tasks.judges.Judge`."""
+        return self._judge.judge(questions, completions)
 
     def stream(self) -> QuestionStream:
         """Return the training questions, from the beginning of the stream and without end."""

@@ -168,7 +168,7 @@ def test_bad_options_are_named(tmp_path, options, message):
 
 def test_missing_columns_and_splits_are_named(tmp_path):
     path = as_jsonl(tmp_path)
-    with pytest.raises(ValueError, match=r"'text' is no column.*problem"):
+    with pytest.raises(ValueError, match=r"'text' is not a column of.*problem"):
         StreamTask(path, {"question": "text", "answer": "solution"}, 10)
     with pytest.raises(TypeError, match=r"stream\(\)"):
         task(path).questions("train")

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from lightning_sd.tasks.answers import Judge, judge
+from lightning_sd.tasks.judges.answer import AnswerJudge, AnswerMethod
 from lightning_sd.text.steps import parse_steps
 
 KEPT_COLUMNS = (
@@ -90,7 +90,7 @@ def filter_attempts(
     out: str | Path,
     bounds: Bounds | None = None,
     *,
-    judge_method: Judge = "exact",
+    judge_method: AnswerMethod = "number",
 ) -> FilterReport:
     """Write the attempts at the kept questions as a data set with a card.
 
@@ -128,16 +128,17 @@ def filter_attempts(
 
 
 def score_questions(
-    rows: Iterable[Mapping[str, Any]], judge_method: Judge = "exact"
+    rows: Iterable[Mapping[str, Any]], judge_method: AnswerMethod = "number"
 ) -> list[QuestionScore]:
     """Compute the shares of each question, in the order of first appearance."""
+    judge = AnswerJudge(judge_method)
     marks_by_question: dict[str, list[tuple[bool, bool, bool]]] = {}
     for row in rows:
         critique = row["critique"] if row["refused"] is None else None
         marks_by_question.setdefault(row["id"], []).append(
             (
                 bool(row["correct"]),
-                critique is not None and judge(row["gold"], critique, judge_method).correct,
+                critique is not None and _is_right(judge, row["gold"], critique),
                 parse_steps(row["attempt"]).well_formed,
             )
         )
@@ -145,6 +146,10 @@ def score_questions(
         QuestionScore(name, len(marks), *(fmean(column) for column in zip(*marks, strict=True)))
         for name, marks in marks_by_question.items()
     ]
+
+
+def _is_right(judge: AnswerJudge, gold: str, critique: str) -> bool:
+    return judge.judge_answers([gold], [critique])[0].correct
 
 
 def read_rows(source: str | Path) -> Iterator[dict[str, Any]]:

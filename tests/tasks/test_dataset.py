@@ -196,7 +196,10 @@ def test_questions_travel_to_loader_workers(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"columns": {"question": "problem", "answer": "answr"}}, "'answr' is not a column of.*solution"),
+        (
+            {"columns": {"question": "problem", "answer": "answr"}},
+            "'answr' is not a column.*solution",
+        ),
         ({"columns": {"question": "problem"}}, "answer"),
         ({"columns": {"question": "problem", "anwser": "solution"}}, "no field"),
         ({"splits": {"train": "train", "val": "dev"}}, "'dev' is not a split.*train"),

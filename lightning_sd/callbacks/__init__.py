@@ -1,4 +1,4 @@
-"""Callbacks for any trainer: tables of samples, before and after, exports, predictions."""
+"""Callbacks for a trainer: sample tables, before-and-after tables, exports and predictions."""
 
 from lightning_sd.callbacks.advantages import AdvantageAnalysis
 from lightning_sd.callbacks.answer_rows import AnswerRows

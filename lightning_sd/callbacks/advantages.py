@@ -1,4 +1,4 @@
-"""Localization and style drift of the teacher's signal, logged while training."""
+"""Log where the teacher's signal falls, during training and after predict."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from lightning_sd.types import StepOutput
 
 
 class AdvantageAnalysis(Callback):
-    """Tells where the teacher's signal falls: on the wrong steps, on the correct prefix, on style.
+    """Log how much of the teacher's signal falls on wrong steps, the correct prefix and style.
 
-    Every so many optimizer steps all rollouts of that step (on all ranks and micro-batches) are
-    analysed, and the figures of :mod:`lightning_sd.metrics.advantages` are logged as
-    ``advantage/...``, each beside ``..._chance`` where there is one. In ``predict`` all rollouts
-    count, and a table is printed. A figure that is defined for none of the rollouts is not logged.
+    Every ``every_n_steps`` optimizer steps, all rollouts of that step (of all ranks and
+    micro-batches) are measured, and the metrics of :mod:`lightning_sd.metrics.advantages` are
+    logged as ``advantage/...``, with ``..._chance`` where a measure has a value by chance. In
+    ``predict`` all rollouts count and a table is printed. A measure that no rollout defines is not
+    logged.
 
     Args:
-        every_n_steps: Optimizer steps between analyses, whatever ``log_every_n_steps`` is.
-        words: Style words; None: :data:`.analysis.style.STYLE_WORDS`.
+        every_n_steps: Optimizer steps between measurements, independent of ``log_every_n_steps``.
+        words: Style words. Default: :data:`lightning_sd.metrics.STYLE_WORDS`.
 
     Raises:
         ValueError: ``every_n_steps`` is below 1.
@@ -42,13 +43,13 @@ class AdvantageAnalysis(Callback):
         self._step = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start at the step at which training starts."""
+        """Remember the step at which training starts."""
         self._step = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Take in the micro-batches of a step whose turn it is, and log after the last."""
+        """Measure the micro-batches of every n-th step, and log after the last one."""
         done = trainer.global_step != self._step
         self._step = trainer.global_step
         step = self._step if done else self._step + 1
@@ -56,14 +57,14 @@ class AdvantageAnalysis(Callback):
             return
         self._update(trainer, pl_module, outputs["step"])
         if done:
-            found = self._compute()
-            for name, value in found.items():
+            means = self._compute()
+            for name, value in means.items():
                 pl_module.log(name, value, logger=False, rank_zero_only=False)
-            # Through `log`, loggers would get the last values again at each later step.
-            _log(trainer, found, self._step - 1)
+            # `log` would send the last values again at every later step.
+            _send_means(trainer, means, self._step - 1)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget what training left."""
+        """Reset the metrics."""
         self.metrics.reset()
 
     def on_predict_batch_end(
@@ -75,19 +76,19 @@ class AdvantageAnalysis(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Take in a batch of predictions."""
+        """Measure a batch of predictions."""
         self._update(trainer, pl_module, outputs)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Hand the figures to the loggers, which ``log`` does not reach here, and print them."""
-        found = self._compute()
-        _log(trainer, found, trainer.global_step)
-        _show(found)
+        """Log the means and print them; ``log`` is not available in predict."""
+        means = self._compute()
+        _send_means(trainer, means, trainer.global_step)
+        _print_means(means)
 
     def _update(self, trainer: Trainer, pl_module: LightningModule, output: StepOutput) -> None:
         module, source = pl_module, getattr(trainer, "datamodule", None)
         self.metrics.to(module.device)
-        # Metrics that were never updated warn when they are read.
+        # Avoids torchmetrics' warning about metrics that were never updated.
         self.metrics.update({})
         for rollout, advantages in zip(output.rollouts, output.advantages, strict=True):
             if advantages is None:
@@ -96,29 +97,29 @@ class AdvantageAnalysis(Callback):
             self.metrics.update(measure_rollout(advantages, steps, self.words))
 
     def _compute(self) -> dict[str, float]:
-        """Over all ranks; what nothing was counted for is left out, on every rank alike."""
-        found = {name: float(value) for name, value in self.metrics.compute().items()}
+        """Compute the means over all ranks, without those that nothing was counted for."""
+        means = {name: float(value) for name, value in self.metrics.compute().items()}
         self.metrics.reset()
-        return {name: value for name, value in found.items() if not math.isnan(value)}
+        return {name: value for name, value in means.items() if not math.isnan(value)}
 
 
 @rank_zero_only
-def _log(trainer: Trainer, found: dict[str, float], step: int) -> None:
-    """Steps count from 0 for loggers, as Lightning's own do."""
+def _send_means(trainer: Trainer, means: dict[str, float], step: int) -> None:
+    """Send means to the loggers; steps count from 0, as in Lightning's own logs."""
     for logger in trainer.loggers:
-        logger.log_metrics(found, step)
+        logger.log_metrics(means, step)
 
 
 @rank_zero_only
-def _show(found: dict[str, float]) -> None:
+def _print_means(means: dict[str, float]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table("Advantages", title="Where the teacher's signal falls")
     for column in ("value", "by chance"):
         table.add_column(column, justify="right")
-    for name, figure in MEASURES.items():
-        value, chance = found.get(f"advantage/{name}"), found.get(f"advantage/{name}_chance")
+    for name, measure in MEASURES.items():
+        value, chance = means.get(f"advantage/{name}"), means.get(f"advantage/{name}_chance")
         if value is not None:
-            table.add_row(figure.label, f"{value:.3f}", "" if chance is None else f"{chance:.3f}")
+            table.add_row(measure.label, f"{value:.3f}", "" if chance is None else f"{chance:.3f}")
     Console().print(table)

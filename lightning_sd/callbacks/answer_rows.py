@@ -1,4 +1,4 @@
-"""Evaluation question by question, as JSON lines."""
+"""Write the test results per question as JSON lines."""
 
 from __future__ import annotations
 
@@ -7,28 +7,27 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lightning_sd.callbacks.predictions import rank_file
+from lightning_sd.callbacks.predictions import add_rank
 from lightning_sd.metrics import list_question_rows
 from lightning_sd.types import StepOutput
 
 
 class AnswerRows(Callback):
-    """Writes a line a test question, in a file that each test run begins anew.
+    """Write one line per test question, for intervals and paired comparisons.
 
-    Averages hide what intervals and paired comparisons need: how each question fared. Each line
-    holds the question's ``id`` and its share of Avg@k, Pass@k, Maj@k, reward and length.
-    Under several ranks each writes a file of its own (``path`` with the rank before the ending).
+    Each line holds the question's ``id``, ``avg``, ``pass``, ``maj``, ``reward`` and ``length``.
+    With several ranks, each rank writes its own file (``path`` with the rank before the suffix).
 
     Args:
-        path: A ``.jsonl`` file.
+        path: A ``.jsonl`` file; each test run overwrites it.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the file."""
-        path = rank_file(self.path, trainer)
+        """Create the file."""
+        path = add_rank(self.path, trainer)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
 
@@ -41,9 +40,9 @@ class AnswerRows(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Append one batch."""
+        """Append the rows of one batch."""
         module: Any = pl_module
         step: StepOutput = outputs["step"]
-        with rank_file(self.path, trainer).open("a", encoding="utf-8") as file:
+        with add_rank(self.path, trainer).open("a", encoding="utf-8") as file:
             for row in list_question_rows(step.rollouts, module.eval_samples):
                 file.write(json.dumps(row) + "\n")

@@ -1,4 +1,4 @@
-"""Held-out answers before and after training, in one table."""
+"""Compare answers to held-out questions before and after training."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ Numbers = dict[str, float]
 
 
 class BeforeAfter(Callback):
-    """Samples k answers to each test question before the first and after the last step.
+    """Sample k answers to each test question before the first and after the last step.
 
-    The random numbers are the same both times, so what differs is the student alone. Training never
-    sees these questions.
+    Both measurements use the same random numbers, so only the student differs. Training never uses
+    these questions.
 
     Args:
-        path: Where to write both as JSON as well, with a row a question; None: only the table.
+        path: JSON file for both measurements with one row per question. Default: only a table is
+            printed.
     """
 
     def __init__(self, path: str | None = None) -> None:
@@ -35,23 +36,23 @@ class BeforeAfter(Callback):
         self.questions: dict[str, list[dict[str, Any]]] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure the untrained student; a resumed run keeps what its checkpoint says."""
+        """Measure the untrained student; a resumed run keeps the measurement of its checkpoint."""
         if not self.before:
-            found = held_out_answers(trainer, pl_module, "before training")
+            found = measure_held_out(trainer, pl_module, "before training")
             self.before, self.questions["before"] = found
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure the trained student and print both."""
-        found = held_out_answers(trainer, pl_module, "after training")
+        found = measure_held_out(trainer, pl_module, "after training")
         self.after, self.questions["after"] = found
         self._show(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """The first measurement, so that resuming does not lose it."""
+        """Return the first measurement, so that a resumed run keeps it."""
         return {"before": self.before, "questions": self.questions}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take it back."""
+        """Restore the first measurement."""
         self.before, self.questions = dict(state_dict["before"]), dict(state_dict["questions"])
 
     @rank_zero_only
@@ -73,19 +74,19 @@ class BeforeAfter(Callback):
 
 
 @torch.no_grad()
-def held_out_answers(
+def measure_held_out(
     trainer: Any, pl_module: Any, when: str
 ) -> tuple[Numbers, list[dict[str, Any]]]:
-    """Avg@k, Pass@k, Maj@k and length over the data module's test questions.
+    """Measure Avg@k, Pass@k, Maj@k and length on the data module's test questions.
 
     Args:
         trainer: Its data module gives the questions and judges the answers.
         pl_module: A ``SelfDistillModule``.
-        when: Shown beside the progress bar.
+        when: Text beside the progress bar.
 
     Returns:
-        Shares between 0 and 1, and the mean length in tokens; and this rank's questions, a row
-        each (:func:`~lightning_sd.metrics.list_question_rows`).
+        Shares between 0 and 1 and the mean length in tokens, over all ranks; and one row per
+        question of this rank (:func:`~lightning_sd.metrics.list_question_rows`).
     """
     from rich.progress import Progress
 

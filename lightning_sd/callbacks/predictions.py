@@ -1,4 +1,4 @@
-"""Predictions as JSON lines: answers with the advantage of each token."""
+"""Write predictions as JSON lines: answers with the advantage of each token."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from lightning_sd.types import StepOutput
 
 
 class PredictionWriter(BasePredictionWriter):
-    """Writes what ``predict`` found, one line a rollout, batch by batch.
+    """Write the results of ``predict``, one line per rollout, batch by batch.
 
     Each line holds the question's id and text, the completion, its reward and answer, the critique
-    if there is one, the teacher's messages, and tokens with their advantages. Under several ranks
-    each writes a file of its own (``path`` with the rank before the ending).
+    if there is one, the teacher's messages, and the tokens with their advantages. With several
+    ranks, each rank writes its own file (``path`` with the rank before the suffix).
 
     Args:
-        path: A ``.jsonl`` file; written anew by each run.
+        path: A ``.jsonl`` file; each run overwrites it.
     """
 
     def __init__(self, path: str) -> None:
@@ -29,9 +29,9 @@ class PredictionWriter(BasePredictionWriter):
         self.path = path
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Start the file."""
+        """Create the file."""
         if stage == "predict":
-            target = rank_file(self.path, trainer)
+            target = add_rank(self.path, trainer)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text("")
 
@@ -45,30 +45,30 @@ class PredictionWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """Append one batch."""
+        """Append the rows of one batch."""
         module: Any = pl_module
-        with rank_file(self.path, trainer).open("a", encoding="utf-8") as file:
-            for row in prediction_rows(prediction, module.tokenizer):
+        with add_rank(self.path, trainer).open("a", encoding="utf-8") as file:
+            for row in build_prediction_rows(prediction, module.tokenizer):
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def rank_file(path: str, trainer: Trainer) -> Path:
-    """The file of this rank: with several, its number stands before the ending."""
+def add_rank(path: str, trainer: Trainer) -> Path:
+    """Return the file of this rank; with several ranks its number is put before the suffix."""
     whole = Path(path)
     if trainer.world_size == 1:
         return whole
     return whole.with_name(f"{whole.stem}.{trainer.global_rank}{whole.suffix}")
 
 
-def prediction_rows(output: StepOutput, tokenizer: Any) -> Iterator[dict[str, Any]]:
-    """Plain rows of one batch of predictions.
+def build_prediction_rows(output: StepOutput, tokenizer: Any) -> Iterator[dict[str, Any]]:
+    """Build plain rows of one batch of predictions.
 
     Args:
-        output: What ``predict_step`` returned.
-        tokenizer: Turns ids into token texts.
+        output: The result of ``predict_step``.
+        tokenizer: The student's tokenizer.
 
     Yields:
-        One dict a rollout.
+        One dict per rollout.
     """
     for rollout, view, advantages in zip(
         output.rollouts, output.views, output.advantages, strict=True

@@ -34,12 +34,12 @@ class SelfDistillCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Lightning's verbs and our own."""
+        """Add ``critique``, ``probe`` and ``analyze`` to Lightning's subcommands."""
         own = {"model", "datamodule"}
         return {**LightningCLI.subcommands(), "critique": own, "probe": own, "analyze": own}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Give the context a key of its own: it is what methods differ in."""
+        """Give the context its own key, because methods differ mainly in it."""
         parser.add_lightning_class_args(
             TeacherContext, "teacher_context", subclass_mode=True, required=False
         )
@@ -63,19 +63,19 @@ class SelfDistillCLI(LightningCLI):
         return super()._instantiate_trainer(config, [c for c in callbacks if c is not None])
 
     def _parse_ckpt_path(self) -> None:
-        """Let the configuration decide, not the checkpoint.
+        """Keep the options of the config and the command line.
 
-        Lightning overwrites options of the config and even of the command line with the
-        hyperparameters in the checkpoint, without a word, and does not do so for ``last``.
+        Lightning replaces them silently with the hyperparameters in the checkpoint, except for
+        ``last``.
         """
 
     def before_fit(self) -> None:
         """Refuse to start from scratch when asked to resume, and say what the options changed."""
         path = self.config.fit.get("ckpt_path")
         if path == "last":
-            path = last_checkpoint(self.trainer.checkpoint_callbacks)
+            path = find_last_checkpoint(self.trainer.checkpoint_callbacks)
         if path is not None and Path(path).is_file():
-            for line in changed_options(Path(path), self.model):
+            for line in list_changed_options(Path(path), self.model):
                 rank_zero_info(line)
 
 
@@ -88,7 +88,7 @@ def load_public_classes() -> None:
         getattr(lightning_sd, name)
 
 
-def last_checkpoint(callbacks: Sequence[Any]) -> Path:
+def find_last_checkpoint(callbacks: Sequence[Any]) -> Path:
     """The newest ``last*.ckpt`` of the checkpoint callbacks.
 
     Raises:
@@ -105,7 +105,7 @@ def last_checkpoint(callbacks: Sequence[Any]) -> Path:
     return max(found, key=lambda path: path.stat().st_mtime)
 
 
-def changed_options(path: Path, model: Any) -> list[str]:
+def list_changed_options(path: Path, model: Any) -> list[str]:
     """Where this run's options differ from those that a checkpoint was written with."""
     saved = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
     old, new = saved.get("hyper_parameters", {}), dict(model.hparams)

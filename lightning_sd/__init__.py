@@ -14,10 +14,13 @@ _HOMES = {
     "lightning_sd.callbacks": (
         "AdvantageAnalysis",
         "AnswerRows",
+        "AtomicCheckpointIO",
         "BeforeAfter",
+        "DamagedCheckpointError",
         "ExportPretrained",
         "PredictionWriter",
         "SampleTable",
+        "find_last_good",
     ),
     "lightning_sd.contexts": (
         "NoContext",

@@ -1,8 +1,10 @@
-"""Callbacks for a trainer: sample tables, before-and-after tables, exports and predictions."""
+"""Callbacks and plugins for a trainer: samples, exports, predictions, checkpoints."""
 
 from lightning_sd.callbacks.advantages import AdvantageAnalysis
 from lightning_sd.callbacks.answer_rows import AnswerRows
 from lightning_sd.callbacks.before_after import BeforeAfter
+from lightning_sd.callbacks.checkpoint_files import DamagedCheckpointError, find_last_good
+from lightning_sd.callbacks.checkpoint_io import AtomicCheckpointIO
 from lightning_sd.callbacks.export import ExportPretrained
 from lightning_sd.callbacks.predictions import PredictionWriter
 from lightning_sd.callbacks.samples import SampleTable
@@ -10,8 +12,11 @@ from lightning_sd.callbacks.samples import SampleTable
 __all__ = [
     "AdvantageAnalysis",
     "AnswerRows",
+    "AtomicCheckpointIO",
     "BeforeAfter",
+    "DamagedCheckpointError",
     "ExportPretrained",
     "PredictionWriter",
     "SampleTable",
+    "find_last_good",
 ]

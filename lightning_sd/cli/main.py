@@ -13,6 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 
 import lightning_sd
+from lightning_sd.callbacks.checkpoint_files import check_checkpoint, find_last_good
 from lightning_sd.cli.guards import RedactingParser, install_yaml_guard
 from lightning_sd.cli.trainer import Trainer
 from lightning_sd.contexts import TeacherContext
@@ -69,12 +70,21 @@ class SelfDistillCLI(LightningCLI):
         ``last``.
         """
 
+    def _run_subcommand(self, subcommand: str) -> None:
+        options = self.config_init[subcommand]
+        if options.get("ckpt_path") == "last_good":
+            folders = list_checkpoint_folders(self.trainer.checkpoint_callbacks)
+            options["ckpt_path"] = str(find_last_good(*folders))
+            rank_zero_info(f"ckpt_path=last_good: {options['ckpt_path']}")
+        super()._run_subcommand(subcommand)
+
     def before_fit(self) -> None:
         """Refuse to start from scratch when asked to resume, and say what the options changed."""
-        path = self.config.fit.get("ckpt_path")
+        path = self.config_init.fit.get("ckpt_path")
         if path == "last":
             path = find_last_checkpoint(self.trainer.checkpoint_callbacks)
         if path is not None and Path(path).is_file():
+            check_checkpoint(Path(path))
             for line in list_changed_options(Path(path), self.model):
                 rank_zero_info(line)
 
@@ -88,13 +98,18 @@ def load_public_classes() -> None:
         getattr(lightning_sd, name)
 
 
+def list_checkpoint_folders(callbacks: Sequence[Any]) -> list[Path]:
+    """List the fixed folders of the checkpoint callbacks."""
+    return [Path(c.dirpath) for c in callbacks if isinstance(c, ModelCheckpoint) and c.dirpath]
+
+
 def find_last_checkpoint(callbacks: Sequence[Any]) -> Path:
     """The newest ``last*.ckpt`` of the checkpoint callbacks.
 
     Raises:
         FileNotFoundError: There is none; Lightning would start from scratch with a warning.
     """
-    folders = [Path(c.dirpath) for c in callbacks if isinstance(c, ModelCheckpoint) and c.dirpath]
+    folders = list_checkpoint_folders(callbacks)
     found = [path for folder in folders for path in folder.glob("last*.ckpt")]
     if not found:
         raise FileNotFoundError(

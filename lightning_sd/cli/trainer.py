@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import lightning.pytorch as pl
+from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_info
 
+from lightning_sd.callbacks.checkpoint_io import AtomicCheckpointIO
 from lightning_sd.callbacks.predictions import PredictionWriter
 from lightning_sd.contexts.base import TeacherContext
 from lightning_sd.diagnostics.analysis import AnalysisReport, analyze
@@ -22,7 +24,15 @@ if TYPE_CHECKING:
 
 
 class Trainer(pl.Trainer):
-    """Lightning's trainer, with ``critique``, ``probe`` and ``analyze`` beside its own verbs."""
+    """Lightning's trainer, with ``critique``, ``probe`` and ``analyze`` beside its own verbs.
+
+    It writes checkpoints through :class:`~lightning_sd.callbacks.AtomicCheckpointIO`, unless
+    ``plugins`` holds another ``CheckpointIO``.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs["plugins"] = add_checkpoint_io(kwargs.get("plugins"))
+        super().__init__(*args, **kwargs)
 
     def critique(
         self,
@@ -155,3 +165,11 @@ class Trainer(pl.Trainer):
         report.show()
         rank_zero_info(f"Rollouts, numbers, page and figure are in {Path(out)}.")
         return report
+
+
+def add_checkpoint_io(plugins: Any) -> list[Any]:
+    """Add :class:`AtomicCheckpointIO` to a trainer's plugins if they hold no ``CheckpointIO``."""
+    given = [] if plugins is None else plugins if isinstance(plugins, list) else [plugins]
+    if any(isinstance(plugin, CheckpointIO) for plugin in given):
+        return given
+    return [*given, AtomicCheckpointIO()]

@@ -44,7 +44,15 @@ def run(method: str, seed: int) -> list[dict[str, object]]:
     return [{**facts, "when": when, **found[when]} for when in ("before", "after")]
 
 
-def table(rows: list[dict[str, object]]) -> str:
+def read_rows(path: Path) -> list[dict[str, object]]:
+    """Read the rows of all runs; none if the file does not exist."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [dict(row) for row in csv.DictReader(file)]
+
+
+def format_table(rows: list[dict[str, object]]) -> str:
     """Format means over seeds and the range of Avg@12 as Markdown."""
     lines = [
         "| | seeds | Avg@12 | range | Pass@12 | Maj@12 | length | minutes |",
@@ -73,15 +81,12 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     args = parser.parse_args()
     path = HERE / "results.csv"
-    rows: list[dict[str, object]] = []
-    if path.exists():
-        # Other methods and seeds keep their rows.
-        with path.open(newline="") as file:
-            rows = [
-                dict(row)
-                for row in csv.DictReader(file)
-                if row["method"] not in args.methods or int(row["seed"]) not in args.seeds
-            ]
+    # Other methods and seeds keep their rows.
+    rows = [
+        row
+        for row in read_rows(path)
+        if row["method"] not in args.methods or int(str(row["seed"])) not in args.seeds
+    ]
     for method in args.methods:
         for seed in args.seeds:
             rows += run(method, seed)
@@ -89,8 +94,8 @@ def main() -> None:
                 writer = csv.DictWriter(file, COLUMNS)
                 writer.writeheader()
                 writer.writerows(rows)
-    print(table(rows))
-    (HERE / "results.md").write_text(table(rows) + "\n")
+    print(format_table(rows))
+    (HERE / "results.md").write_text(format_table(rows) + "\n")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from benchmarks.step_time.plots import plot_all
 from benchmarks.step_time.run import DISTURBED
 from benchmarks.step_time.table import PHASES, Entry, markdown, pairs, read, shown
 
+HERE = Path(__file__).parent
 LIBRARIES = ("torch", "transformers", "trl", "lightning")
 HOW = """\
 Written by `python -m benchmarks.step_time.run`. Each number is the median over processes of the
@@ -33,9 +34,15 @@ more than the question; TRL's time does not depend on it."""
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, default=Path(__file__).parent)
-    args = parser.parse_args()
-    entries = read(args.folder / "results.csv")
+    parser.add_argument("--folder", type=Path, default=HERE)
+    folder = parser.parse_args().folder
+    write_report(folder)
+    print(f"Wrote {folder / 'results.md'} and the plots.")
+
+
+def write_report(folder: Path) -> None:
+    """Write ``results.md`` and the plots of the folder's ``results.csv`` into the folder."""
+    entries = read(folder / "results.csv")
     sections = [
         "# Speed and memory of a training step",
         HOW,
@@ -49,9 +56,8 @@ def main() -> None:
         format_curves(entries),
     ]
     text = "\n\n".join(section for section in sections if section)
-    (args.folder / "results.md").write_text(text + "\n")
-    plot_all(entries, args.folder)
-    print(f"Wrote {args.folder / 'results.md'} and the plots.")
+    (folder / "results.md").write_text(text + "\n")
+    plot_all(entries, folder)
 
 
 def format_setting(entries: Sequence[Entry]) -> str:

@@ -31,6 +31,7 @@ from benchmarks.step_time.shapes import (
 from lightning_sd.contexts.base import TeacherContext
 from lightning_sd.data import CritiqueDataModule
 from lightning_sd.models import LoadedModel
+from lightning_sd.modules.rollout_scorer import RolloutScorer
 from lightning_sd.modules.self_distill import SelfDistillModule
 from lightning_sd.objectives import Distillation, Objective, SampledToken
 from lightning_sd.objectives.reduce import LossOutput
@@ -144,7 +145,9 @@ def compute_loss(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    return module.loss(rollouts, WordsForTeacher(shape, kind).views(rollouts))[0]
+    views = WordsForTeacher(shape, kind).views(rollouts)
+    scored = module.rollout_scorer.score(rollouts, views, module.inputs)
+    return module.compute_loss(scored, module.make_token_inputs(scored))
 
 
 def make_rollouts(
@@ -166,13 +169,15 @@ def instrument(module: SelfDistillModule, clock: Clock, seen: dict[str, int]) ->
     """Wrap the phases; ``seen`` collects the actual lengths."""
     found: Any = module
     found.sample = clock.wrap(module.sample, "rollout")
-    found._taught = clock.wrap(module._taught, "teacher")
+    shared: Any = RolloutScorer
+    shared._score_view = clock.wrap(shared._score_view, "teacher")
     module_file.compute_loss = clock.wrap(module_file.compute_loss, "loss")
     ready = module.on_student_ready
 
     def watch_scorer() -> None:
         ready()
-        score = module.scorer.score
+        scorer: Any = module.rollout_scorer.scorer
+        score = scorer.score
 
         def record_score(prompts: Sequence[Any], completions: Sequence[Any]) -> Any:
             who = by_grad_mode()
@@ -181,7 +186,7 @@ def instrument(module: SelfDistillModule, clock: Clock, seen: dict[str, int]) ->
             seen["active"] = len(prompts)
             return score(prompts, completions)
 
-        found.scorer.score = clock.wrap(record_score, by_grad_mode)
+        scorer.score = clock.wrap(record_score, by_grad_mode)
 
     found.on_student_ready = watch_scorer
 

@@ -1,18 +1,31 @@
-.PHONY: check check-all docs lint
+.PHONY: check check-all check-random lint docs docs-build
 
-# Everything a change must pass, without the slow tests.
+# Processes that run tests. Tests of one file run in one process.
+WORKERS ?= 2
+PYTEST = python -m pytest -q -n $(WORKERS) --dist loadfile
+
+# Everything a change must pass: linters, types, import contract, fast tests and doctests.
 check: lint
-	python -m pytest -q
+	$(PYTEST)
 
-# The same with the slow tests: what CI runs.
+# The same with slow tests and the benchmarks' tests. CI runs this.
 check-all: lint
-	python -m pytest -q --slow --durations=15
+	$(PYTEST) --slow --durations=15 lightning_sd tests benchmarks/tests
+
+# The tests of check-all in random order. Repeat an order with ARGS=--randomly-seed=NUMBER.
+check-random:
+	$(PYTEST) -p randomly --slow $(ARGS) lightning_sd tests benchmarks/tests
 
 lint:
 	ruff check .
 	ruff format --check .
 	mypy
+	lint-imports
 
-# The documentation at http://127.0.0.1:8000, rebuilt at each change.
+# Serve the documentation at http://127.0.0.1:8000 and rebuild it after each change.
 docs:
 	mkdocs serve
+
+# Build the documentation; a broken link or a missing reference is an error.
+docs-build:
+	mkdocs build --strict

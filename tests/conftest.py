@@ -1,23 +1,16 @@
-"""What all tests share: no network, one thread, the ``--slow`` option, and tiny models in memory.
+"""Tokenizer and tiny models in memory that the tests share.
 
-A test that changes a model builds its own with ``make_llama`` or ``make_gpt2``; the session's
-``tiny_llama`` is for tests that only read.
+A test that changes a model builds its own with ``make_llama`` or ``make_gpt2``. ``tiny_llama`` is
+shared and only for tests that read it.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
 import pytest
 import torch
-
-# The tests' tensors are tiny: a second thread mostly waits (8 times slower on a busy machine).
-torch.set_num_threads(1)
 
 MakeModel = Callable[..., Any]
 
@@ -35,30 +28,11 @@ CORPUS = [
 VOCABULARY = 320
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--slow", action="store_true", help="run the tests marked slow as well")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--slow"):
-        return
-    skip = pytest.mark.skip(reason="slow: needs --slow")
-    for item in items:
-        if "slow" in item.keywords:
-            item.add_marker(skip)
-
-
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    """Tests give the same result alone and in any order."""
-    torch.manual_seed(0)
-
-
 @pytest.fixture(scope="session")
 def tokenizer() -> Any:
-    """Byte-level, gives any text back exactly, has merges (so cuts can move seams) and a template.
+    """Build a byte-level tokenizer that decodes any text exactly, with merges and a chat template.
 
-    320 tokens at most; ids 0..4 are pad, end (the eos), system, user, assistant.
+    At most 320 tokens; ids 0..4 are pad, end (the eos), system, user, assistant.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -84,7 +58,7 @@ def tokenizer() -> Any:
 
 @pytest.fixture(scope="session")
 def make_llama() -> MakeModel:
-    """Builds a random Llama (rotary positions): 2 layers, 32 wide, grouped-query attention.
+    """Build random Llamas (rotary positions): 2 layers, 32 wide, grouped-query attention.
 
     ``make_llama(seed=1, dtype=torch.float64, vocab_size=64, tie_word_embeddings=True, ...)``;
     other keywords go to ``LlamaConfig``. Weights are large, so distributions are far from uniform.
@@ -115,7 +89,7 @@ def make_llama() -> MakeModel:
 
 @pytest.fixture(scope="session")
 def make_gpt2() -> MakeModel:
-    """Builds a random GPT-2 (learned positions, tied head) without dropout; see ``make_llama``."""
+    """Build random GPT-2s (learned positions, tied head) without dropout; see ``make_llama``."""
 
     def make(*, seed: int = 0, dtype: torch.dtype = torch.float32, **config: Any) -> Any:
         from transformers import GPT2Config, GPT2LMHeadModel
@@ -141,7 +115,7 @@ def make_gpt2() -> MakeModel:
 
 @pytest.fixture(scope="session")
 def tiny_llama(make_llama: MakeModel) -> Any:
-    """One float32 Llama for all tests that do not change it, vocabulary of the ``tokenizer``."""
+    """Build the float32 Llama for tests that do not change it; vocabulary of ``tokenizer``."""
     return make_llama()
 
 

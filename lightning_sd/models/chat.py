@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 
+from lightning_sd.models.control_tokens import (
+    choose_marker,
+    encode_marked,
+    mark_control_tokens,
+)
 from lightning_sd.models.media import MediaPrompt
 from lightning_sd.types import Message
 
@@ -17,6 +25,11 @@ if TYPE_CHECKING:
 # A processor takes milliseconds per sound, and a step encodes a prompt once per rollout.
 _RECENT: OrderedDict[tuple[Any, ...], tuple[Any, list[int]]] = OrderedDict()
 _MOST_RECENT = 128
+_SYSTEM = "lightning-sd-system"
+_SYSTEM_ROLES: WeakKeyDictionary[Any, dict[str, bool]] = WeakKeyDictionary()
+
+TEMPLATE_DATE = "2026-01-01"
+"""The date that chat templates see by default instead of today's."""
 
 
 def encode_prompt(
@@ -28,6 +41,11 @@ def encode_prompt(
 
     Only prompts are encoded. Student and teacher append the ids that were sampled, because decoding
     and encoding a completion again may give other tokens.
+
+    Control tokens that a message spells out, such as ``<|im_end|>``, are encoded as plain text. A
+    template that writes today's date gets the model source's ``template_date``, so that prompts do
+    not change between runs. If the template has no system role, the system message is put before
+    the user's text.
 
     A message's content is a string, or a list of parts in transformers' multimodal format, such as
     ``{"type": "audio", "audio": samples}`` and ``{"type": "text", "text": ...}``. Parts need a
@@ -54,16 +72,63 @@ def encode_prompt(
             "A prompt must end before the assistant's turn, but the last of "
             f"{len(messages)} messages has role 'assistant'; drop it."
         )
+    messages = _merge_system(tokenizer, messages)
+    kwargs = {**_fix_date(tokenizer), **(template_kwargs or {})}
     if not all(isinstance(message["content"], str) for message in messages):
-        return _encode_parts(tokenizer, messages, template_kwargs or {})
-    ids: Any = tokenizer.apply_chat_template(
-        [{"role": message["role"], "content": message["content"]} for message in messages],
-        add_generation_prompt=True,
-        tokenize=True,
-        return_dict=False,  # transformers 5 would give a BatchEncoding
-        **(template_kwargs or {}),
+        return _encode_parts(tokenizer, messages, kwargs)
+    marker = choose_marker("".join(message["content"] for message in messages))
+    marked = [_mark(tokenizer, message, marker) for message in messages]
+    text = tokenizer.apply_chat_template(
+        marked, add_generation_prompt=True, tokenize=False, **kwargs
     )
-    return [int(token) for token in ids]
+    return encode_marked(tokenizer, str(text), marker)
+
+
+def _mark(tokenizer: Any, message: Message, marker: str) -> dict[str, str]:
+    """Mark the control tokens in a message; an assistant's message may think and call tools."""
+    role = message["role"]
+    text = mark_control_tokens(tokenizer, message["content"], marker, template=role != "assistant")
+    return {"role": role, "content": text}
+
+
+def _fix_date(tokenizer: Any) -> dict[str, Any]:
+    """Return template arguments that replace today's date by the model source's date."""
+    day = date.fromisoformat(getattr(tokenizer, "template_date", TEMPLATE_DATE))
+    return {"strftime_now": day.strftime} if "strftime_now" in _get_template(tokenizer) else {}
+
+
+def _merge_system(tokenizer: Any, messages: Sequence[Message]) -> Sequence[Message]:
+    """Put a system message before the user's text if the template has no system role."""
+    first, *rest = messages
+    if first["role"] != "system" or not rest or _has_system_role(tokenizer):
+        return messages
+    rank_zero_warn(
+        "The chat template has no system role: the system message is put before the user's text."
+    )
+    system, user = first["content"], rest[0]["content"]
+    if isinstance(system, str) and isinstance(user, str):
+        merged: Any = f"{system}\n\n{user}"
+    else:
+        merged = [*_to_parts(system), *_to_parts(user)]
+    return [{"role": rest[0]["role"], "content": merged}, *rest[1:]]
+
+
+def _has_system_role(tokenizer: Any) -> bool:
+    """Return whether the template writes system messages; some raise an error, some drop them."""
+    template = _get_template(tokenizer)
+    known = _SYSTEM_ROLES.setdefault(tokenizer, {})
+    if template not in known:
+        probe = [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": "q"}]
+        renderer = getattr(tokenizer, "processor", tokenizer)
+        try:
+            known[template] = _SYSTEM in renderer.apply_chat_template(probe, tokenize=False)
+        except Exception:  # jinja2's TemplateError, or whatever the template's own error is
+            known[template] = False
+    return known[template]
+
+
+def _get_template(tokenizer: Any) -> str:
+    return str(getattr(tokenizer, "chat_template", None) or "")
 
 
 def _encode_parts(
@@ -80,7 +145,7 @@ def _encode_parts(
         _RECENT.move_to_end(key)
         return _RECENT[key][1]
     encoded = processor.apply_chat_template(
-        [{"role": m["role"], "content": _to_parts(m["content"])} for m in messages],
+        [{"role": m["role"], "content": _check_parts(tokenizer, m)} for m in messages],
         add_generation_prompt=True,
         tokenize=True,
         return_dict=True,
@@ -93,6 +158,19 @@ def _encode_parts(
     while len(_RECENT) > _MOST_RECENT:
         _RECENT.popitem(last=False)
     return prompt
+
+
+def _check_parts(tokenizer: Any, message: Message) -> Any:
+    """Return a message's parts, and refuse control tokens in their text."""
+    parts = _to_parts(message["content"])
+    for part in parts:
+        text = part.get("text", "") if part.get("type") == "text" else ""
+        if mark_control_tokens(tokenizer, text, choose_marker(text)) != text:
+            raise ValueError(
+                f"The text {text[:80]!r} beside a sound or an image spells out a control token of "
+                "the model: remove it from the data."
+            )
+    return parts
 
 
 def _build_prompt(encoded: dict[str, Any]) -> list[int]:

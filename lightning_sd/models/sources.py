@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -11,8 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import torch
 from torch import nn
 
+from lightning_sd.models.cache import get_causal_lm
+from lightning_sd.models.chat import TEMPLATE_DATE
 from lightning_sd.models.dropout import disable_dropout
 from lightning_sd.models.extras import require_extra
+from lightning_sd.models.finite import check_finite_weights
+from lightning_sd.models.generation import check_generation_config
 from lightning_sd.models.lora import LoRA, add_lora
 from lightning_sd.models.quantization import (
     Quantization,
@@ -68,6 +73,9 @@ class PretrainedModel(ModelSource):
     """Recompute activations in the backward pass; saves memory and takes more time."""
     chat_template: str | None = None
     """A Jinja template, for models that have none."""
+    template_date: str = TEMPLATE_DATE
+    """Date (YYYY-MM-DD) for chat templates that write today's. It is stored with the run, so that
+    prompts and the keys of cached critiques are the same on every day."""
     model_kwargs: dict[str, Any] = field(default_factory=dict)
     """Further arguments of ``from_pretrained``, such as ``attn_implementation``."""
 
@@ -103,7 +111,11 @@ class PretrainedModel(ModelSource):
             model_kwargs["quantization_config"] = make_quantization_config(
                 self.quantization, self.dtype
             )
-        model: Any = model_class.from_pretrained(location, **model_kwargs)
+        model, info = model_class.from_pretrained(
+            location, output_loading_info=True, **model_kwargs
+        )
+        check_complete(self.name, info)
+        check_finite_weights(model)
         if "gguf_file" in kwargs and getattr(model, "hf_quantizer", None) is not None:
             # Loading unpacked the weights; a model that is still marked as packed can't be saved.
             model.hf_quantizer.remove_quantization_config(model)
@@ -112,7 +124,9 @@ class PretrainedModel(ModelSource):
         )
         if self.chat_template:
             tokenizer.chat_template = self.chat_template
-        return self._prepare(model), prepare_tokenizer(tokenizer, self.name)
+        tokenizer = prepare_tokenizer(tokenizer, self.name)
+        tokenizer.template_date = self.template_date
+        return self._prepare(model), tokenizer
 
     def _locate(self) -> tuple[str, dict[str, Any]]:
         """Return the first argument of ``from_pretrained`` and the keyword arguments with it."""
@@ -134,6 +148,7 @@ class PretrainedModel(ModelSource):
 
     def _prepare(self, model: Any) -> nn.Module:
         disable_dropout(model)
+        check_generation_config(model)
         if self.quantization and self.lora:
             model = prepare_quantized(model)
         if self.lora:
@@ -156,8 +171,28 @@ class LoadedModel(ModelSource):
 
     def load(self) -> tuple[nn.Module, PreTrainedTokenizerBase]:
         """Return the model and its tokenizer; see :meth:`ModelSource.load`."""
+        check_finite_weights(self.model)
         disable_dropout(self.model)
+        check_generation_config(get_causal_lm(self.model))
         return self.model.train(), prepare_tokenizer(self.tokenizer, type(self.model).__name__)
+
+
+def check_complete(name: str, info: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint in which weights are missing, which would be random.
+
+    Args:
+        name: The model's name, for the error message.
+        info: What ``from_pretrained`` reports with ``output_loading_info``.
+
+    Raises:
+        ValueError: Weights are missing.
+    """
+    missing = sorted(info.get("missing_keys") or ())
+    if missing:
+        raise ValueError(
+            f"model name={name!r}: the checkpoint lacks {len(missing)} of the model's weights "
+            f"({', '.join(missing[:3])}, ...); they would be random. Use a complete checkpoint."
+        )
 
 
 def _choose_auto_classes(location: str, kwargs: dict[str, Any]) -> tuple[Any, Any]:

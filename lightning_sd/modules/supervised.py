@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from lightning_sd._serialize import describe_arguments
 from lightning_sd.models import ModelSource
 from lightning_sd.models.chat import encode_prompt
+from lightning_sd.models.control_tokens import encode_text
+from lightning_sd.models.stop_ids import find_end_of_turn
 from lightning_sd.modules.bad_steps import describe_question
 from lightning_sd.modules.student import OptimizerCallable, SchedulerCallable, StudentModule
 from lightning_sd.scoring import Scorer
@@ -71,8 +73,8 @@ class SupervisedModule(StudentModule):
                     "training learns; fill Question.reference or leave the row out."
                 )
             prompts.append(encode_prompt(self.tokenizer, question.messages))
-            target = self.tokenizer(question.reference, add_special_tokens=False).input_ids
-            targets.append([*target, self.tokenizer.eos_token_id])
+            target = encode_text(self.tokenizer, question.reference)
+            targets.append([*target, find_end_of_turn(self.tokenizer)])
         return prompts, targets
 
     def loss(self, questions: Sequence[Question]) -> tuple[Tensor, int]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from lightning_sd.models.control_tokens import encode_text
+from lightning_sd.models.stop_ids import find_end_of_turn
 from lightning_sd.types import Question, Rollout
 
 
 def encode_stored_attempts(questions: Sequence[Question], tokenizer: Any) -> list[Rollout]:
     """Tokenize the stored attempt of each question.
 
-    The end-of-turn token is appended, unless ``extra["finished"]`` is false because the attempt was
-    cut off.
+    The chat template's end of turn is appended, unless ``extra["finished"]`` is false because the
+    attempt was cut off.
 
     Args:
         questions: Questions with an ``attempt``.
@@ -24,16 +26,16 @@ def encode_stored_attempts(questions: Sequence[Question], tokenizer: Any) -> lis
     Raises:
         ValueError: A question has no attempt.
     """
-    rollouts = []
+    rollouts, end_of_turn = [], find_end_of_turn(tokenizer)
     for group, question in enumerate(questions):
         if question.attempt is None:
             raise ValueError(
                 f"attempts='stored', but question {question.id!r} has no attempt: map a column to "
                 "`attempt` (DatasetTask), write some with `critique`, or use attempts='sampled'."
             )
-        ids = tokenizer.encode(question.attempt, add_special_tokens=False)
+        ids = encode_text(tokenizer, question.attempt)
         finished = bool(question.extra.get("finished", True))
-        end = (tokenizer.eos_token_id,) if finished else ()
+        end = (end_of_turn,) if finished and end_of_turn is not None else ()
         rollouts.append(
             Rollout(question, (*ids, *end), question.attempt, group=group, finished=finished)
         )

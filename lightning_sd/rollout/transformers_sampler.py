@@ -16,6 +16,7 @@ from lightning_sd.rollout.base import Completion, Sampler
 from lightning_sd.rollout.decoding import Decoding, find_groups, plan_decoding
 from lightning_sd.rollout.draw import draw, find_excluded_tokens
 from lightning_sd.rollout.packed import use_packed_linears
+from lightning_sd.rollout.stopping import StopRule
 
 SHRINK_AT = 0.25
 """Share of finished rows at which they are removed; each removal copies the cache."""
@@ -37,6 +38,10 @@ class TransformersSampler(Sampler):
     """Sample from the smallest set of tokens with this probability; 1: from all tokens."""
     top_k: int = 0
     """Sample from the k most likely tokens; 0: from all tokens."""
+    stop_token_ids: tuple[int, ...] = ()
+    """Further token ids that end a completion."""
+    stop_strings: tuple[str, ...] = ()
+    """Texts that end a completion; the token that completes one is the last."""
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
@@ -49,6 +54,10 @@ class TransformersSampler(Sampler):
             raise ValueError(f"top_p={self.top_p}: must be above 0 and at most 1.")
         if self.top_k < 0:
             raise ValueError(f"top_k={self.top_k}: must be 0 (off) or above.")
+        if isinstance(self.stop_strings, str) or not all(self.stop_strings):
+            raise ValueError(
+                f"stop_strings={self.stop_strings!r}: must be a list of texts that are not empty."
+            )
 
     @torch.no_grad()
     def sample(
@@ -69,11 +78,12 @@ class TransformersSampler(Sampler):
         """
         check_lengths(model, prompts, self.max_new_tokens)
         plan = plan_decoding(model)
+        stop = StopRule.build(stop_ids, self.stop_token_ids, self.stop_strings)
         completions: list[Completion] = []
         with eval_mode(model), use_packed_linears(model, len(prompts) * samples):
             for group in find_groups(model, plan, prompts):
                 state = plan.prefill(model, [prompts[i] for i in group], samples)
-                completions += self._decode(model, state, group, samples, stop_ids, generator)
+                completions += self._decode(model, state, group, samples, stop, generator)
         return sorted(completions, key=lambda completion: completion.prompt)
 
     def _decode(
@@ -82,15 +92,14 @@ class TransformersSampler(Sampler):
         state: Decoding,
         group: Sequence[int],
         samples: int,
-        stop_ids: Sequence[int],
+        stop: StopRule,
         generator: torch.Generator,
     ) -> list[Completion]:
         """Sample the completions of one group of prompts."""
         rows = _Rows(len(group) * samples, state.logits.device)
-        stops = torch.tensor(list(stop_ids), device=state.logits.device)
         for step in range(self.max_new_tokens):
             ids, logprobs = self.pick(state.logits, generator)
-            running = rows.add(ids, logprobs, stops)
+            running = rows.add(ids, logprobs, stop)
             if running < 0:
                 raise_non_finite_logits(model)
             if not running or step + 1 == self.max_new_tokens:
@@ -143,7 +152,7 @@ class _Rows:
         self.alive = torch.ones(self.number, dtype=torch.bool, device=self.device)
         self.lengths = torch.zeros(self.number, dtype=torch.long, device=self.device)
 
-    def add(self, ids: Tensor, logprobs: Tensor, stops: Tensor) -> int:
+    def add(self, ids: Tensor, logprobs: Tensor, stop: StopRule) -> int:
         """Append one token per active row.
 
         Returns:
@@ -155,9 +164,18 @@ class _Rows:
             store.append(column)
         running = self.alive[self.live]
         self.lengths[self.live] += running.long()
-        self.alive[self.live] = running & ~torch.isin(ids, stops)
+        self.alive[self.live] = running & ~torch.isin(ids, stop.ids.to(ids.device))
+        self._stop_at_strings(stop)
         # One transfer from the device answers both questions.
         return int(torch.where(logprobs.isnan().any(), -1, self.alive.sum()))
+
+    def _stop_at_strings(self, stop: StopRule) -> None:
+        if not stop.strings:
+            return
+        recent = torch.stack(self.ids[-stop.window :], 1)
+        for row in self.alive.nonzero().squeeze(1).tolist():
+            if stop.matches(recent[row].tolist()):
+                self.alive[row] = False
 
     def shrink(self, running: int) -> Tensor | None:
         """Return the rows to keep, or None if too few are finished to be worth a copy."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -154,10 +153,11 @@ def greedy_agrees(model: nn.Module) -> bool:
 def _generate(model: Any, prompt: list[int]) -> list[int] | None:
     """The model's own greedy generate without a cache; None if it has none that works."""
     base = get_causal_lm(model)
-    config = copy.deepcopy(base.generation_config)
-    config.eos_token_id, config.pad_token_id = STOP, 0
-    config.do_sample, config.max_new_tokens, config.max_length = False, NEW_TOKENS, None
-    config.use_cache = False
+    # A new config, because some families force tokens at the beginning or at the end.
+    config = transformers.GenerationConfig(
+        eos_token_id=STOP, pad_token_id=0, max_new_tokens=NEW_TOKENS, use_cache=False
+    )
+    base.generation_config = config
     ids = torch.tensor([prompt])
     try:
         out = base.generate(

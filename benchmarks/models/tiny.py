@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from typing import Any
 
@@ -14,6 +15,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 VOCAB = 96
+LARGEST = 3_000_000
 SIZES: dict[str, Any] = {
     "vocab_size": VOCAB,
     "hidden_size": 32,
@@ -182,9 +184,17 @@ def make_config(kind: str, **changes: Any) -> Any:
 def make_model(
     kind: str, *, seed: int = 0, dtype: torch.dtype = torch.float32, **changes: Any
 ) -> nn.Module:
-    """Make a tiny random model of a family, in train mode."""
+    """Make a tiny random model of a family, in train mode.
+
+    Raises:
+        ValueError: The family has sizes that the settings here do not shrink.
+    """
     config = make_config(kind, **changes)
     cls = getattr(transformers, CAUSAL[kind])
+    with torch.device("meta"):
+        size = sum(parameter.numel() for parameter in cls(copy.deepcopy(config)).parameters())
+    if size > LARGEST:
+        raise ValueError(f"{kind} has {size} parameters with the settings known here.")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model: nn.Module = cls._from_config(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 # A processor takes milliseconds per sound, and a step encodes a prompt once per rollout.
 _RECENT: OrderedDict[tuple[Any, ...], tuple[Any, list[int]]] = OrderedDict()
 _MOST_RECENT = 128
+_TODAY = re.compile(r"strftime_now\(\s*(['\"])(.*?)\1\s*\)")
 _SYSTEM = "lightning-sd-system"
 _SYSTEM_ROLES: WeakKeyDictionary[Any, dict[str, bool]] = WeakKeyDictionary()
 
@@ -92,9 +94,18 @@ def _mark(tokenizer: Any, message: Message, marker: str) -> dict[str, str]:
 
 
 def _fix_date(tokenizer: Any) -> dict[str, Any]:
-    """Return template arguments that replace today's date by the model source's date."""
+    """Return template arguments in which the source's date replaces today's."""
+    template = _get_template(tokenizer)
+    if "strftime_now(" not in template:
+        return {}
     day = date.fromisoformat(getattr(tokenizer, "template_date", TEMPLATE_DATE))
-    return {"strftime_now": day.strftime} if "strftime_now" in _get_template(tokenizer) else {}
+    fixed = _TODAY.sub(lambda call: repr(day.strftime(call[2])), template)
+    if "strftime_now(" in fixed:
+        rank_zero_warn(
+            "The chat template formats today's date in a way that cannot be fixed: prompts, and "
+            "the keys of cached critiques, change daily. Give PretrainedModel(chat_template=...)."
+        )
+    return {"chat_template": fixed}
 
 
 def _merge_system(tokenizer: Any, messages: Sequence[Message]) -> Sequence[Message]:

@@ -14,7 +14,7 @@ from lightning_sd.models.extras import require_extra
 log = logging.getLogger(__name__)
 
 ROUTERS = ("gate", "router")
-"""Last names of the linear layers that send tokens to experts."""
+"""Names of the modules that send tokens to experts."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def report_adapters(model: nn.Module, fused: list[str]) -> None:
             f"LoRA: the experts have no adapters, because their weights are fused ({fused[0]}). To "
             f"adapt them, set LoRA(target_parameters={sorted(map(_shorten, fused))})."
         )
-    routers = [kind for kind in kinds if kind in ROUTERS]
+    routers = sorted({name for name in map(_shorten, names) if {*ROUTERS} & {*name.split(".")}})
     if routers:
         rank_zero_warn(
             f"LoRA adapts the routers of the experts as well ({', '.join(routers)}). To leave them "
@@ -103,5 +103,5 @@ def _list_mamba_outputs(model: nn.Module) -> list[str]:
     return [
         f"{name}.out_proj"
         for name, module in model.named_modules()
-        if "mamba" in type(module).__name__.lower() and hasattr(module, "out_proj")
+        if all(hasattr(module, part) for part in ("A_log", "D", "out_proj"))
     ]

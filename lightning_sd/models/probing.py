@@ -111,7 +111,8 @@ def make_probe(model: nn.Module) -> Probe:
         whole = compute_logits(model, [row])[0]
         if bool(whole.isnan().any()) or bool((whole == torch.inf).any()):
             raise_non_finite_logits(model)
-        if not agree(compute_logits(model, [row[:length]])[0], whole[:length]):
+        other = [*row[:length], *(ids[(i + 1) % len(ids)] for i in range(CONTINUATION))]
+        if not agree(compute_logits(model, [other])[0, :length], whole[:length]):
             raise ValueError(
                 f"{type(get_causal_lm(model)).__name__} is not causal: the logits of a token "
                 "depend on later tokens. Configure it as a decoder (is_decoder=True), or choose "

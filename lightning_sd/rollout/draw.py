@@ -39,13 +39,13 @@ def draw(weights: Tensor, generator: torch.Generator) -> Tensor:
     ids = block * size + torch.arange(size, device=weights.device)
     inside = weights.gather(1, ids.clamp(max=vocab - 1)).masked_fill(ids >= vocab, 0)
     _, place = _invert(inside.cumsum(-1), level - before)
-    return (block * size + place).squeeze(1)
+    return (block * size + place).squeeze(1).clamp_(max=vocab - 1)
 
 
 def _invert(cumulative: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
     """Bound the level, and find the first entry above it; both ``[rows, 1]``."""
     level = torch.minimum(level.clamp(min=0), cumulative[:, -1:] * BELOW)
-    # NaN weights give an index beyond the end; the caller finds the NaN in the log-probability.
+    # NaN weights give an index beyond the end; the sampler finds the NaN in the log-probability.
     index = torch.searchsorted(cumulative, level, right=True)
     return level, index.clamp_(max=cumulative.shape[-1] - 1)
 

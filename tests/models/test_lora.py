@@ -33,7 +33,8 @@ def test_adapted_routers_are_named(family):
 
 def test_a_dense_model_has_nothing_to_be_named(make_llama):
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("ignore", FutureWarning)
         add_lora(make_llama(), LoRA(r=2))
 
 

@@ -69,7 +69,7 @@ HOSTILE = {
     "thread": ("import _thread; _thread.start_new_thread(print, ())", "can't start new thread"),
     "kill": ("import os; os.kill(os.getppid(), 9)", "PermissionError"),
     "allocation": ("return [0] * 10**10", "MemoryError"),
-    "growing": ("a = []\n    while True: a.append(bytearray(10**8))", "MemoryError"),
+    "growing": ("a = []\n    while True: a.append(bytes(10**8))", "MemoryError"),
     "recursion": ("return f(x)", "RecursionError"),
     "segfault": ("import ctypes; ctypes.string_at(0)", "the program crashed"),
     "write": ("open('{folder}/made', 'w')", "PermissionError"),

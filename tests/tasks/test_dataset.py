@@ -3,7 +3,9 @@ import pickle
 
 import pytest
 
+from lightning_sd._serialize import build, describe
 from lightning_sd.tasks.dataset import DatasetTask
+from lightning_sd.tasks.judges import JudgeLimits
 
 COLUMNS = {"question": "problem", "answer": "solution"}
 
@@ -221,3 +223,102 @@ def test_bad_options_are_named(tmp_path, change, message):
 def test_a_missing_file_is_named():
     with pytest.raises(FileNotFoundError, match="nowhere"):
         DatasetTask("./nowhere.jsonl", COLUMNS)
+
+
+def parse_task(init_args):
+    """Make a task as the command line does from YAML."""
+    from jsonargparse import ArgumentParser
+
+    from lightning_sd import Task
+
+    parser = ArgumentParser()
+    parser.add_subclass_arguments(Task, "task")
+    config = {"class_path": "lightning_sd.tasks.DatasetTask", "init_args": init_args}
+    return parser.instantiate(parser.parse_object({"task": config})).task
+
+
+FUNCTIONS = "tests.tasks.judges.functions"
+
+
+@pytest.mark.parametrize(
+    ("options", "completion", "reward"),
+    [
+        ({}, "<answer>1,002.0</answer>", 1.0),
+        ({"judge": "exact"}, "<answer>1,002.0</answer>", 0.0),
+        ({"completion_pattern": "answer_is"}, "The answer is 1002.", 1.0),
+        ({"completion_pattern": ["boxed", "last_number"]}, "1002", 1.0),
+        ({"judge": f"{FUNCTIONS}.judge_number"}, "-2.5", -2.5),
+        ({"judge": f"{FUNCTIONS}.reward_length"}, "a", -2.0),
+        (
+            {"judge": {"class_path": f"{FUNCTIONS}.Close", "init_args": {"width": 4}}},
+            "1001",
+            0.75,
+        ),
+        (
+            {"judge": ["number", f"{FUNCTIONS}.reward_length"], "judge_weights": [1.0, 0.5]},
+            "#### 1002",
+            -2.0,
+        ),
+        (
+            {
+                "judge": {
+                    "class_path": "lightning_sd.tasks.judges.RewardJudge",
+                    "init_args": {
+                        "function": f"{FUNCTIONS}.reward_solution",
+                        "conversational": True,
+                    },
+                },
+                "extra_columns": ["solution"],
+            },
+            "1002",
+            1.0,
+        ),
+    ],
+)
+def test_any_judge_comes_from_yaml_and_a_description(tmp_path, options, completion, reward):
+    items = [{"problem": f"What is {i}?", "solution": "1002"} for i in range(40)]
+    path = write_jsonl(tmp_path / "a.jsonl", items)
+    options = {"path": path, "columns": COLUMNS, "val_fraction": 0.2, **options}
+    limits = {"seconds": 20.0, "batch_seconds": 60.0, "megabytes": 512}
+    task = parse_task({**options, "judge_limits": limits})
+    again = build(json.loads(json.dumps(describe(task))))
+    for each in (task, again):
+        question = each.questions("train")[0]
+        assert each.verify(question, completion).reward == reward
+        assert each.judge_limits == JudgeLimits(**limits)
+
+
+def test_a_judge_that_needs_no_answer_needs_no_column_of_answers(tmp_path):
+    path = write_jsonl(tmp_path / "a.jsonl", [{"problem": f"Say {i}."} for i in range(40)])
+    columns = {"question": "problem"}
+    task = DatasetTask(path, columns, judge=f"{FUNCTIONS}.judge_number", val_fraction=0.2)
+    assert task.questions("train")[0].answer is None
+    with pytest.raises(ValueError, match="map `answer` or `reference`"):
+        DatasetTask(path, columns, val_fraction=0.2)
+
+
+def test_numeric_columns_are_read_and_objects_refused(tmp_path):
+    items = [{"problem": f"{i}?", "solution": float(i), "all": [str(i)]} for i in range(40)]
+    path = write_jsonl(tmp_path / "a.jsonl", items)
+    task = DatasetTask(path, COLUMNS, val_fraction=0.2, judge="exact")
+    question = task.questions("train")[0]
+    assert question.answer == question.text[:-1]
+    with pytest.raises(ValueError, match=r"answer: column 'all' holds \['\d+'\].*"):
+        DatasetTask(path, {"question": "problem", "answer": "all"}, val_fraction=0.2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"completion_pattern": "boxd"}, "completion_pattern='boxd'.*boxed"),
+        ({"judge": f"{FUNCTIONS}.reward_solution"}, r"requires \['solution'\]"),
+        ({"judge": f"{FUNCTIONS}.no_such"}, "no_such.*import path"),
+        ({"judge_weights": [1.0]}, "judge_weights"),
+        ({"extra_columns": ["level"]}, "extra_columns: 'level' is not a column"),
+        ({"extra_columns": ["critique"]}, "extra_columns: .*reserved"),
+    ],
+)
+def test_bad_judges_and_columns_are_named(tmp_path, change, message):
+    path = write_jsonl(tmp_path / "a.jsonl", rows(40))
+    with pytest.raises(ValueError, match=message):
+        DatasetTask(path, COLUMNS, val_fraction=0.2, **change)

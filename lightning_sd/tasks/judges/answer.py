@@ -36,7 +36,7 @@ class AnswerJudge:
             compares formulas with math-verify: 1/2 and 0.5 are equal.
         completion_pattern: Format of the answer in a completion, or several in order of preference.
             See :func:`~lightning_sd.tasks.judges.extract_answer`.
-        limits: Limits of the worker process.
+        limits: Limits of the worker process. None uses those of the task.
 
     Raises:
         ImportError: ``math`` without math-verify.
@@ -62,7 +62,12 @@ class AnswerJudge:
             require_math_verify()
         self.method = method
         self.formats = check_formats(completion_pattern, "completion_pattern")
+        self.completion_pattern, self.limits = completion_pattern, limits
         self._process = JudgeProcess(compare_answer, limits)
+
+    def use_limits(self, limits: JudgeLimits) -> None:
+        """Set the limits, unless the judge was made with its own."""
+        self._process.limits = self.limits or limits
 
     def judge(self, questions: Sequence[Question], completions: Sequence[str]) -> list[Verdict]:
         """Judge completions. See :class:`Judge`."""

@@ -93,9 +93,11 @@ def build_judge(
     if isinstance(spec, Mapping):
         spec = build(spec)
     if isinstance(spec, str) and "." not in spec:
-        return AnswerJudge(_check_method(spec), completion_pattern or DEFAULT_FORMATS, limits)
-    if not hasattr(spec, "judge"):
-        spec = RewardJudge(spec, limits)
+        spec = AnswerJudge(_check_method(spec), completion_pattern or DEFAULT_FORMATS)
+    elif not hasattr(spec, "judge"):
+        spec = RewardJudge(spec)
+    if isinstance(spec, (AnswerJudge, RewardJudge)):
+        spec.use_limits(limits)
     if isinstance(spec, RewardJudge):
         spec.check_columns(columns)
     judge: Judge = spec

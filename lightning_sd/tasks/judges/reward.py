@@ -45,7 +45,7 @@ class RewardJudge:
 
     Args:
         function: The function, an instance with ``__call__``, or the import path of one.
-        limits: Limits of the worker process.
+        limits: Limits of the worker process. None uses those of the task.
         correct_at: Smallest reward at which a completion counts as correct in the metrics, for
             functions that return numbers.
         conversational: Whether a TRL function gets lists of messages, as TRL passes them for
@@ -70,11 +70,12 @@ class RewardJudge:
         correct_at: float = 1.0,
         conversational: bool = False,
     ) -> None:
+        self.function, self.limits = function, limits
+        self.correct_at, self.conversational = correct_at, conversational
         if isinstance(function, str):
             function = import_function(function)
         if not callable(function):
             raise TypeError(f"judge={function!r}: it must be callable.")
-        self.function, self.correct_at, self.conversational = function, correct_at, conversational
         self.name = getattr(function, "__qualname__", type(function).__qualname__)
         parameters = inspect.signature(function).parameters
         self.takes_batch = "completions" in parameters
@@ -88,6 +89,10 @@ class RewardJudge:
             )
         call = call_batch if self.takes_batch else call_single
         self._process = JudgeProcess(partial(call, function), limits)
+
+    def use_limits(self, limits: JudgeLimits) -> None:
+        """Set the limits, unless the judge was made with its own."""
+        self._process.limits = self.limits or limits
 
     def check_columns(self, columns: Sequence[str]) -> None:
         """Check that a TRL function can get all its required arguments.

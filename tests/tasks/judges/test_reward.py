@@ -160,3 +160,13 @@ def test_statuses_are_counted_and_reported() -> None:
         "judge failed on 1: no result within 5 s"
     )
     assert str(report_answers([right], ["7"])) == "1 of 1 completions had an answer"
+
+
+def test_a_judge_without_limits_of_its_own_takes_those_of_the_task() -> None:
+    short = JudgeLimits(seconds=4)
+    path = "tests.tasks.judges.functions.judge_verdict"
+    spec = {"class_path": "lightning_sd.tasks.judges.RewardJudge", "init_args": {"function": path}}
+    assert [v.status for v in judge(spec, ["hang"], limits=short)] == ["timed_out"]
+    own = RewardJudge(path, HERE)
+    own.use_limits(short)
+    assert own._process.limits is HERE

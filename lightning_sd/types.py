@@ -116,7 +116,7 @@ class Rollout:
     finished: bool = True
     """Whether the model ended the completion; False if the length limit cut it off."""
     logprobs: tuple[float, ...] | None = None
-    """Log-probability of each id under the policy that sampled it (the old policy)."""
+    """Log-probability of each id under the policy that sampled it (the behavior policy)."""
     verdict: Verdict | None = None
     critique: Critique | None = None
     siblings: tuple[Rollout, ...] = field(default=(), repr=False, compare=False)

@@ -55,7 +55,9 @@ def clipped_policy_loss(
 
     Args:
         logprobs: ``[...]``, the student's log-probability of the sampled token, with gradient.
-        old_logprobs: ``[...]``, the same under the policy that sampled the token.
+        old_logprobs: ``[...]``, the same under the old policy: the student before the first
+            optimizer step on these tokens. It is not the sampler's report; see
+            :func:`importance_weight`.
         advantages: ``[...]``.
         clip_low: The ratio is at least ``1 - clip_low``.
         clip_high: The ratio is at most ``1 + clip_high`` (DAPO uses 0.28).
@@ -68,13 +70,14 @@ def clipped_policy_loss(
     return -torch.minimum(ratio * advantages, clipped * advantages)
 
 
-def importance_weight(logprobs: Tensor, old_logprobs: Tensor, *, clip: float = 2.0) -> Tensor:
-    """Compute the ratio of the current to the sampling policy, bounded above, without gradient.
+def importance_weight(logprobs: Tensor, behavior_logprobs: Tensor, *, clip: float = 2.0) -> Tensor:
+    """Compute the truncated importance weight ``min(p / p_behavior, clip)``, without gradient.
 
     Args:
-        logprobs: ``[...]``, current log-probabilities of the sampled tokens.
-        old_logprobs: ``[...]``, log-probabilities under the sampling policy; NaN (unknown) gives a
-            ratio of 1.
+        logprobs: ``[...]``, log-probabilities of the sampled tokens under the old policy, which is
+            the current one if tokens are trained on once.
+        behavior_logprobs: ``[...]``, log-probabilities under the policy that drew the tokens; NaN
+            (unknown) gives a ratio of 1.
         clip: Upper bound of the ratio (SDPO uses 2).
 
     Returns:
@@ -84,7 +87,7 @@ def importance_weight(logprobs: Tensor, old_logprobs: Tensor, *, clip: float = 2
         >>> importance_weight(torch.tensor([0.4, 0.3]).log(), torch.tensor([0.1, 0.2]).log())
         tensor([2.0000, 1.5000])
     """
-    log_ratio = (logprobs - old_logprobs).detach().nan_to_num(nan=0.0)
+    log_ratio = (logprobs - behavior_logprobs).detach().nan_to_num(nan=0.0)
     return log_ratio.clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND).exp().clamp(max=clip)
 
 

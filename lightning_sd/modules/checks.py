@@ -41,8 +41,8 @@ def check_composition(
         attempts: ``sampled`` or ``stored``.
 
     Raises:
-        ValueError: The objective needs a teacher and the context gives none, or it needs
-            log-probabilities of the sampling policy that are not available.
+        ValueError: The objective needs a teacher and the context gives none, or it weighs tokens by
+            their probability under the sampler, which is not known or is another distribution.
     """
     if objective.inputs.uses_teacher and not getattr(context, "gives_views", False):
         raise ValueError(
@@ -50,8 +50,12 @@ def check_composition(
             f"{type(context).__name__}. Choose one that gives a view, such as StepAlignedCritique, "
             "or the objective PolicyGradient."
         )
-    if "old_logprobs" not in objective.inputs.statistics:
-        return
+    if "behavior_logprobs" in objective.inputs.statistics:
+        _check_behavior_policy(objective, sampler, attempts)
+
+
+def _check_behavior_policy(objective: Objective, sampler: Sampler, attempts: str) -> None:
+    """Refuse importance weights if the sampler's report is not the probability of its draws."""
     if attempts == "stored":
         raise ValueError(
             "objective.importance_clip needs the probabilities under which attempts were sampled, "
@@ -62,4 +66,11 @@ def check_composition(
         raise ValueError(
             "objective.importance_clip compares the policy with the one that sampled, so "
             f"objective.temperature={objective.temperature} must equal the sampler's ({tempered})."
+        )
+    top_p, top_k = getattr(sampler, "top_p", 1.0), getattr(sampler, "top_k", 0)
+    if top_p < 1 or top_k > 0:
+        raise ValueError(
+            f"sampler.top_p={top_p}, top_k={top_k} with objective.importance_clip: the sampler "
+            "reports log-probabilities before top-p and top-k, which are not those of its draws. "
+            "Set top_p=1 and top_k=0, or importance_clip to null."
         )

@@ -30,7 +30,8 @@ class TokenInputs:
     ids: Tensor
     """The sampled token."""
     old_logprobs: Tensor | None = None
-    """Log-probability under the policy that sampled the token; None: the current policy did."""
+    """Denominator of PPO's ratio: the log-probability under the old policy. None: the current
+    policy, so that the ratio is 1."""
     advantages: Tensor | None = None
     """Advantage of a policy gradient."""
     scale: Tensor | None = None
@@ -39,6 +40,9 @@ class TokenInputs:
     """Bool. Tokens that are not kept neither cost nor count; None: all are kept."""
     shares: Tensor | None = None
     """``[tokens, terms]``: the share of each term of a mixture."""
+    behavior_logprobs: Tensor | None = None
+    """Denominator of the importance weight: the log-probability under the policy that drew the
+    token; NaN: unknown. None: no weights."""
 
     def select(self, chunk: slice) -> TokenInputs:
         """Return the same for some of the tokens."""
@@ -122,7 +126,9 @@ class Objective(ABC):
             inputs: The micro-batch.
             state: Step number, tokenizer, and the sum over ranks.
         """
-        return TokenInputs(inputs.ids, inputs.old_logprobs)
+        return TokenInputs(
+            inputs.ids, inputs.old_logprobs, behavior_logprobs=inputs.behavior_logprobs
+        )
 
     def apply_token_weights(self, inputs: ObjectiveInputs, state: StepState) -> TokenInputs:
         """Return :meth:`make_token_inputs` with ``token_weights`` applied.

@@ -17,6 +17,13 @@ from lightning_sd.functional.divergence import (
 )
 from lightning_sd.functional.policy import importance_weight
 from lightning_sd.objectives.base import Objective, TokenInputs, TokenLoss, check_positive
+from lightning_sd.objectives.importance import (
+    Level,
+    check_importance,
+    list_importance_inputs,
+    make_behavior_logprobs,
+)
+from lightning_sd.objectives.inputs import ObjectiveInputs, StepState
 from lightning_sd.objectives.spec import InputSpec
 
 
@@ -49,18 +56,23 @@ class Distillation(Objective):
     token_clip: float | None = None
     """Upper bound of each token's divergence."""
     importance_clip: float | None = None
-    """Weight tokens that an older policy sampled by min(p_S / p_old, this) (SDPO: 2). The
-    sampler's temperature must equal this objective's."""
+    """Weigh tokens by min(p_S / p_behavior, this) without gradient (SDPO: 2), where p_behavior is
+    what the sampler reports: another engine, or older parameters. The sampler must have the
+    temperature of this objective and no top-p or top-k."""
+    importance: Level = "token"
+    """``token``: one weight per token. ``sequence``: one weight per completion, from the product of
+    its tokens' ratios; it costs one more product with the output head, without a gradient."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive(self, "token_clip", "importance_clip")
+        check_positive(self, "token_clip")
+        check_importance(self.importance_clip, self.importance)
         _ = self.spec
 
     @property
     def inputs(self) -> InputSpec:
-        """The teacher's logits, and the sampling policy's log-probabilities if they weigh."""
-        return super().inputs.add(*(["old_logprobs"] if self.importance_clip else []))
+        """The teacher's logits, and what the importance weights need."""
+        return super().inputs.add(*list_importance_inputs(self.importance_clip, self.importance))
 
     @property
     def spec(self) -> DivergenceSpec:
@@ -75,6 +87,11 @@ class Distillation(Objective):
             self.ratio_low,
             self.ratio_high,
         )
+
+    def make_token_inputs(self, inputs: ObjectiveInputs, state: StepState) -> TokenInputs:
+        """Return the tokens with the denominator of their importance weights."""
+        behavior = make_behavior_logprobs(inputs, self.importance)
+        return TokenInputs(inputs.ids, behavior_logprobs=behavior)
 
     def token_loss(
         self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: TokenInputs
@@ -100,9 +117,9 @@ class Distillation(Objective):
         if self.token_clip is not None:
             factor = (loss <= self.token_clip).to(loss.dtype)
             loss = loss.clamp(max=self.token_clip)
-        if self.importance_clip is not None and tokens.old_logprobs is not None:
+        if self.importance_clip is not None and tokens.behavior_logprobs is not None:
             weight = importance_weight(
-                result.student_logprobs, tokens.old_logprobs, clip=self.importance_clip
+                result.student_logprobs, tokens.behavior_logprobs, clip=self.importance_clip
             )
             loss, factor = loss * weight, factor * weight
         values = (result.student_logprobs, result.entropy, result.teacher_logprobs)

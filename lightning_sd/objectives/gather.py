@@ -34,8 +34,8 @@ def gather_inputs(
     """
     tokens = pack_tokens(scored.completions, scored.active, device)
     statistics = compute_statistics(objective, scored, tokens["ids"])
-    if "old_logprobs" in objective.inputs.statistics:
-        statistics["old_logprobs"] = pack_old_logprobs(scored, device)
+    if "behavior_logprobs" in objective.inputs.statistics:
+        statistics["behavior_logprobs"] = pack_behavior_logprobs(scored, device)
     return ObjectiveInputs(
         **describe_rollouts(scored.rollouts, scored.views), **tokens, **statistics
     )
@@ -78,8 +78,8 @@ def pack_tokens(
     return {n: torch.tensor(c, dtype=torch.long, device=device) for n, c in columns.items()}
 
 
-def pack_old_logprobs(scored: ScoredRollouts, device: torch.device) -> Tensor:
-    """Return the log-probabilities under the sampling policy, ``[N]``; NaN where none came."""
+def pack_behavior_logprobs(scored: ScoredRollouts, device: torch.device) -> Tensor:
+    """Return the log-probabilities that the sampler reported, ``[N]``; NaN where it gave none."""
     values: list[float] = []
     for i in scored.active:
         rollout = scored.rollouts[i]

@@ -53,7 +53,11 @@ class ObjectiveInputs:
     positions: Tensor
     """``[N]``, position of the token in its completion, from 0."""
     old_logprobs: Tensor | None = None
-    """``[N]``, under the policy that sampled the tokens; NaN for texts that came without. This and
+    """``[N]``, under the student before the first optimizer step on these rollouts; None: the
+    current student. ``SelfDistillModule`` trains on each rollout once and leaves it None; a loop
+    that trains on rollouts again gives it."""
+    behavior_logprobs: Tensor | None = None
+    """``[N]``, reported by the sampler that drew the tokens; NaN for texts without them. This and
     the following are given only if the objective's :class:`InputSpec` names them."""
     student_logprobs: Tensor | None = None
     """``[N]``."""

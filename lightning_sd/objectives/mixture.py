@@ -80,6 +80,7 @@ class Mixture(Objective):
             inputs.old_logprobs,
             torch.stack(advantages, -1) if given else None,
             shares=torch.stack(shares, -1),
+            behavior_logprobs=_stack_behavior_logprobs(parts),
         )
 
     def token_loss(
@@ -91,7 +92,9 @@ class Mixture(Objective):
         for i, (term, share) in enumerate(zip(self.terms, tokens.shares.unbind(-1), strict=True)):
             if teacher_logits is not None or not _requires_teacher(term):
                 given = None if tokens.advantages is None else tokens.advantages[:, i]
-                own = replace(tokens, advantages=given, shares=None)
+                behavior = tokens.behavior_logprobs
+                behavior = None if behavior is None else behavior[:, i]
+                own = replace(tokens, advantages=given, shares=None, behavior_logprobs=behavior)
                 results.append((term.token_loss(student_logits, teacher_logits, own), share))
         losses = [share.to(result.loss.dtype) * result.loss for result, share in results]
         teachers = [r.teacher_logprobs for r, _ in results if r.teacher_logprobs is not None]
@@ -100,6 +103,16 @@ class Mixture(Objective):
             loss=torch.stack(losses).sum(0),
             teacher_logprobs=teachers[0] if teachers else None,
         )
+
+
+def _stack_behavior_logprobs(parts: Sequence[TokenInputs]) -> Tensor | None:
+    """Stack each term's denominator of the importance weights, ``[tokens, terms]``; NaN: none."""
+    found = [p.behavior_logprobs for p in parts if p.behavior_logprobs is not None]
+    if not found:
+        return None
+    none = torch.full_like(found[0], torch.nan)
+    columns = [none if p.behavior_logprobs is None else p.behavior_logprobs for p in parts]
+    return torch.stack(columns, -1)
 
 
 def _requires_teacher(term: Objective) -> bool:

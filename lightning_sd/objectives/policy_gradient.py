@@ -16,6 +16,12 @@ from lightning_sd.functional.policy import (
     overlong_penalty,
 )
 from lightning_sd.objectives.base import TokenInputs, check_positive
+from lightning_sd.objectives.importance import (
+    Level,
+    check_importance,
+    list_importance_inputs,
+    make_behavior_logprobs,
+)
 from lightning_sd.objectives.inputs import ObjectiveInputs, StepState
 from lightning_sd.objectives.logprob_objective import LogprobObjective
 from lightning_sd.objectives.spec import InputSpec
@@ -25,8 +31,13 @@ from lightning_sd.objectives.spec import InputSpec
 class PolicyGradient(LogprobObjective):
     """Clipped policy gradient on group advantages (GRPO and its relatives).
 
-    ``SelfDistillModule`` trains on each rollout once, before the policy that sampled it has moved:
-    the ratio is then exactly 1 and the clips do not act. They act where rollouts are used again.
+    ``SelfDistillModule`` trains on each rollout once. The old policy is then the current student,
+    the ratio is exactly 1, and its clips do not act. They act if a loop of your own trains on
+    rollouts again and gives ``ObjectiveInputs.old_logprobs``.
+
+    With ``importance_clip`` the clipped surrogate is multiplied by min(p_old / p_behavior, clip)
+    without gradient (SDPO, eq. 12), where p_behavior is what the sampler reports. Trained once, the
+    gradient is A min(p_S / p_behavior, clip) times that of log p_S.
 
     GRPO: the defaults with ``reduction: sequence``. Dr. GRPO: ``scale: none`` and
     ``reduction: constant``. DAPO: ``clip_high: 0.28``, ``overlong_limit`` and ``overlong_margin``,
@@ -35,7 +46,7 @@ class PolicyGradient(LogprobObjective):
     """
 
     clip_low: float = 0.2
-    """The ratio to the sampling policy is clipped below at 1 - this (GRPO: 0.2)."""
+    """The ratio to the old policy is clipped below at 1 - this (GRPO: 0.2)."""
     clip_high: float = 0.2
     """The ratio is clipped above at 1 + this (DAPO: 0.28)."""
     scale: Literal["std", "none"] = "std"
@@ -44,7 +55,10 @@ class PolicyGradient(LogprobObjective):
     """Weight of KL(student || reference policy), estimated at the sampled token (k3). The teacher
     is the reference policy: use the context ``SameQuestion`` and ``FrozenTeacher``."""
     importance_clip: float | None = None
-    """Weight tokens by min(p_S / p_old, this), for samplers that are another engine (SDPO: 2)."""
+    """Upper bound of the importance weight, for samplers that are another engine (SDPO: 2)."""
+    importance: Level = "token"
+    """``token``: one weight per token. ``sequence``: one weight per completion, from the product of
+    its tokens' ratios; it costs one more product with the output head, without a gradient."""
     overlong_limit: int | None = None
     """Completion length, in tokens, from which the reward is lowered by 1; between limit - margin
     and limit it is lowered in proportion (DAPO, eq. 13). None: no penalty."""
@@ -61,7 +75,8 @@ class PolicyGradient(LogprobObjective):
             )
         if self.kl < 0:
             raise ValueError(f"kl={self.kl}: must not be negative.")
-        check_positive(self, "importance_clip", "overlong_limit")
+        check_positive(self, "overlong_limit")
+        check_importance(self.importance_clip, self.importance)
         if self.overlong_margin < 0 or self.overlong_margin > (self.overlong_limit or 0):
             raise ValueError(
                 f"overlong_margin={self.overlong_margin}: from 0 to overlong_limit "
@@ -70,9 +85,9 @@ class PolicyGradient(LogprobObjective):
 
     @property
     def inputs(self) -> InputSpec:
-        """The teacher as the reference policy of the KL term, and old log-probabilities."""
+        """The teacher as the reference policy of the KL term, and what the weights need."""
         uses = {"teacher": "required" if self.kl else "unused", "teacher_logits": self.kl > 0}
-        names = ["old_logprobs"] if self.importance_clip else []
+        names = list_importance_inputs(self.importance_clip, self.importance)
         return super().inputs.add(*names, **uses)
 
     def compute_advantages(self, rewards: Tensor, groups: Tensor) -> Tensor:
@@ -88,16 +103,19 @@ class PolicyGradient(LogprobObjective):
         # A teacher's text that a context added is no sibling of the student's rollouts.
         own, advantages = inputs.by_student, torch.zeros_like(rewards)
         advantages[own] = self.compute_advantages(rewards[own], inputs.groups[own])
-        return TokenInputs(inputs.ids, inputs.old_logprobs, inputs.expand_to_tokens(advantages))
+        return TokenInputs(
+            inputs.ids,
+            inputs.old_logprobs,
+            inputs.expand_to_tokens(advantages),
+            behavior_logprobs=make_behavior_logprobs(inputs, self.importance),
+        )
 
     def logprob_loss(
         self, logprobs: Tensor, teacher_logprobs: Tensor | None, tokens: TokenInputs
     ) -> Tensor:
         """Return the surrogate at each token; see :class:`LogprobObjective`."""
         assert tokens.advantages is not None
-        old = logprobs.detach()
-        if tokens.old_logprobs is not None:
-            old = torch.where(tokens.old_logprobs.isnan(), old, tokens.old_logprobs)
+        old = logprobs.detach() if tokens.old_logprobs is None else tokens.old_logprobs
         loss = clipped_policy_loss(
             logprobs,
             old,
@@ -105,8 +123,10 @@ class PolicyGradient(LogprobObjective):
             clip_low=self.clip_low,
             clip_high=self.clip_high,
         )
-        if self.importance_clip is not None and tokens.old_logprobs is not None:
-            loss = loss * importance_weight(logprobs, old, clip=self.importance_clip)
+        if self.importance_clip is not None and tokens.behavior_logprobs is not None:
+            loss = loss * importance_weight(
+                old, tokens.behavior_logprobs, clip=self.importance_clip
+            )
         if self.kl and teacher_logprobs is not None:
             loss = loss + self.kl * k3(logprobs, teacher_logprobs)
         return loss

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 TeacherUse = Literal["required", "optional", "unused"]
 
 STATISTICS = (
-    "old_logprobs",
+    "behavior_logprobs",
     "student_logprobs",
     "student_entropy",
     "teacher_logprobs",
@@ -44,7 +44,7 @@ class InputSpec:
     """Whether the loss reads the teacher's logits, and not only the statistics below."""
     statistics: frozenset[str] = frozenset()
     """Which optional fields of the inputs are computed. Each costs up to two products with the
-    output head, without a gradient; ``old_logprobs`` costs nothing."""
+    output head, without a gradient; ``behavior_logprobs`` costs nothing."""
 
     def __post_init__(self) -> None:
         if self.teacher not in get_args(TeacherUse):

@@ -45,7 +45,9 @@ def draw() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def ours(objective: Objective, **given: Any) -> Tensor:
     student, teacher, ids, old = draw()
-    inputs = make_inputs(LENGTHS, ids=ids[MASK], old_logprobs=old[MASK], **given)
+    inputs = make_inputs(
+        LENGTHS, ids=ids[MASK], old_logprobs=old[MASK], behavior_logprobs=old[MASK], **given
+    )
     scores = Scores(student[MASK], None)
     other = Scores(teacher[MASK], None) if objective.inputs.uses_teacher else None
     result = compute_loss(

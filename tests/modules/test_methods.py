@@ -63,6 +63,7 @@ class Batch:
     ids: Tensor
     old: Tensor
     seen: Tensor
+    behavior: Tensor | None = None
 
     def inputs(self) -> ObjectiveInputs:
         return make_inputs(
@@ -73,6 +74,7 @@ class Batch:
             correct=torch.tensor(REWARDS) == 1,
             finished=torch.tensor(FINISHED),
             old_logprobs=self.old,
+            behavior_logprobs=self.old if self.behavior is None else self.behavior,
             has_view=self.seen,
         )
 
@@ -349,7 +351,8 @@ def test_a_constant_is_asked_for_where_it_is_needed_and_only_there() -> None:
 
 def test_unknown_probabilities_of_the_sampling_policy_give_weight_one() -> None:
     of = batch()
-    nothing = Batch(of.student, of.teacher, of.ids, torch.full_like(of.old, torch.nan), of.seen)
+    unknown = torch.full_like(of.old, torch.nan)
+    nothing = Batch(of.student, of.teacher, of.ids, None, of.seen, unknown)  # type: ignore[arg-type]
     for objective in (
         Distillation(importance_clip=0.5),
         SampledToken(importance_clip=0.5),

@@ -463,6 +463,8 @@ def test_importance_clip_reads_the_samplers_probabilities(make_llama, tokenizer,
     [
         ({"attempts": "stored"}, "stored"),
         ({"sampler": TransformersSampler(temperature=0.5)}, "0.5"),
+        ({"sampler": TransformersSampler(top_p=0.9)}, "top_p=0.9"),
+        ({"sampler": TransformersSampler(top_k=5)}, "top_k=5"),
     ],
 )
 def test_importance_clip_without_probabilities_is_refused(

@@ -40,7 +40,8 @@ class Batch:
         self, objective: Objective, *, old: bool = False, head: Head | None = None
     ) -> LossOutput:
         """The packed loss; with the identity as a head the logits are hidden states."""
-        tokens = TokenInputs(self.ids[self.mask], self.old[self.mask] if old else None)
+        behavior = self.old[self.mask] if old else None
+        tokens = TokenInputs(self.ids[self.mask], behavior_logprobs=behavior)
         student, teacher = self.student[self.mask], self.teacher[self.mask]
         return compute_loss(
             objective, Scores(student, head), Scores(teacher, head), tokens, self.lengths

@@ -204,7 +204,7 @@ class CritiqueDataModule(LightningDataModule):
         critiques = self._gatherer.gather(requests, self._ask_critic)
         return [replace(r, critique=c) for r, c in zip(judged, critiques, strict=True)]
 
-    def counters(self) -> dict[str, float]:
+    def counters(self) -> dict[str, float | tuple[float, float]]:
         """Return the counts since the last call, and reset them.
 
         The critic's and the cache's counts have the names of

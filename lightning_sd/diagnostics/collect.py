@@ -103,7 +103,7 @@ class QuestionSubset(LightningDataModule):
         """Let the source judge the rollouts."""
         return self.source.evidence(rollouts, needs)
 
-    def counters(self) -> Mapping[str, float]:
+    def counters(self) -> Mapping[str, float | tuple[float, float]]:
         """Return the counters of the source."""
         return self.source.counters()
 

@@ -20,8 +20,12 @@ class EvidenceSource(Protocol):
         """Return the rollouts in order, with ``verdict`` and the evidence named by ``needs``."""
         ...
 
-    def counters(self) -> Mapping[str, float]:
-        """Return numbers to log since the last call, such as cache hits."""
+    def counters(self) -> Mapping[str, float | tuple[float, float]]:
+        """Return what to log since the last call.
+
+        A number is a count, which is summed over micro-batches and ranks, such as cache hits. A
+        pair is a mean: a sum, and the number of its items.
+        """
         ...
 
 

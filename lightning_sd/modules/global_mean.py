@@ -73,6 +73,15 @@ class GlobalMean(LightningModule):
         """
         self._window.add(name, total, number)
 
+    def log_sum(self, name: str, value: float) -> None:
+        """Add to the sum that is logged as ``train/name`` at the next optimizer step.
+
+        Args:
+            name: Name of the sum, such as a count.
+            value: The part of this rank and micro-batch.
+        """
+        self._window.add_sum(name, value)
+
     def remember_batch(self, describe: Describe) -> None:
         """Keep a micro-batch until the optimizer step, to write it to a file if that is skipped."""
         self._batches.append(describe)

@@ -21,6 +21,7 @@ from lightning_sd.modules.evidence_overlap import gather_while_sampling
 from lightning_sd.modules.guards import check_advantages, check_rewards
 from lightning_sd.modules.hosting import HostingModule
 from lightning_sd.modules.rollout_scorer import RolloutScorer
+from lightning_sd.modules.silence import SilenceGuard
 from lightning_sd.modules.step_report import report_step
 from lightning_sd.modules.student import OptimizerCallable, SchedulerCallable
 from lightning_sd.objectives import (
@@ -51,6 +52,7 @@ SETTINGS = (
     "seed",
     "template_kwargs",
     "max_bad_steps",
+    "max_silent_steps",
 )
 """Arguments that a checkpoint records beside the model source."""
 
@@ -87,6 +89,8 @@ class SelfDistillModule(HostingModule):
         seed: Seed of sampling. Default: the seed of ``seed_everything``, or 0.
         template_kwargs: Arguments of the chat template for the student's prompt, such as Qwen3's
             ``{enable_thinking: false}``; the context has its own for the teacher's prompt.
+        max_silent_steps: Number of optimizer steps in a row without anything to learn from at which
+            training stops with the reasons. 0: never.
         max_bad_steps: Number of optimizer steps in a row with a loss or gradient that is not finite
             at which training stops; see :class:`~lightning_sd.modules.global_mean.GlobalMean`.
 
@@ -113,6 +117,7 @@ class SelfDistillModule(HostingModule):
         seed: int | None = None,
         template_kwargs: dict[str, Any] | None = None,
         max_bad_steps: int = 3,
+        max_silent_steps: int = 10,
     ) -> None:
         sampler = build(sampler) or TransformersSampler()
         super().__init__(
@@ -135,6 +140,8 @@ class SelfDistillModule(HostingModule):
                 raise ValueError(f"{name}={value}: must be at least 1.")
         if attempts not in ("sampled", "stored"):
             raise ValueError(f"attempts={attempts!r}: choose sampled or stored.")
+        self.max_silent_steps = max_silent_steps
+        self.silence_guard = SilenceGuard(max_silent_steps)
         self.objective: Objective = build(objective) or Distillation()
         self.inputs = self.objective.inputs
         self.sampler: Sampler = sampler
@@ -213,9 +220,17 @@ class SelfDistillModule(HostingModule):
         report = report_step(scored, loss, self.inputs)
         for name, (total, number) in report.means.items():
             self.log_mean(name, total, number)
-        for name, value in get_evidence_source(self.trainer).counters().items():
-            self.log_mean(name, value, 1)
+        for name, value in {**report.sums, **get_evidence_source(self.trainer).counters()}.items():
+            if isinstance(value, tuple):
+                self.log_mean(name, *value)
+            else:
+                self.log_sum(name, value)
         return report.output
+
+    def publish_means(self, means: Mapping[str, float]) -> None:
+        """Log the means of one optimizer step, and stop a run that learns nothing."""
+        super().publish_means(means)
+        self.silence_guard.check(means)
 
     def compute_advantages(
         self, rollouts: Sequence[Rollout], views: Sequence[TeacherView | None]

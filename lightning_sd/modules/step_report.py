@@ -20,7 +20,9 @@ class StepReport(NamedTuple):
     output: StepOutput
     """Rollouts, views and advantages, for callbacks."""
     means: Means
-    """Sums and counts of what is logged."""
+    """Sums and counts of the logged means."""
+    sums: dict[str, float]
+    """Logged counts: why rollouts taught nothing."""
 
 
 def report_step(scored: ScoredRollouts, loss: LossOutput, spec: InputSpec) -> StepReport:
@@ -30,6 +32,10 @@ def report_step(scored: ScoredRollouts, loss: LossOutput, spec: InputSpec) -> St
     ``reward``, ``length`` (tokens) and ``cut_off`` (share) per rollout of the student; ``entropy``,
     ``advantage`` and ``advantage_abs`` per token, in nats; and, with a teacher, ``has_teacher``
     (share of rollouts) and ``context_cut`` (tokens cut per teacher prompt).
+
+    The sums are ``no_answer`` (rollouts in which the judge found no answer), ``equal_rewards``
+    (rollouts in groups with equal rewards) and, with a teacher, ``no_teacher`` (rollouts without a
+    view).
 
     Args:
         scored: The micro-batch.
@@ -54,7 +60,29 @@ def report_step(scored: ScoredRollouts, loss: LossOutput, spec: InputSpec) -> St
     if values:
         means["advantage"] = (sum(values), len(values))
         means["advantage_abs"] = (sum(map(abs, values)), len(values))
-    return StepReport(StepOutput(scored.rollouts, scored.views, per_rollout), means)
+    output = StepOutput(scored.rollouts, scored.views, per_rollout)
+    return StepReport(output, means, count_causes(scored, spec))
+
+
+def count_causes(scored: ScoredRollouts, spec: InputSpec) -> dict[str, float]:
+    """Count rollouts by what keeps them from teaching anything; see :func:`report_step`.
+
+    Args:
+        scored: The micro-batch.
+        spec: What the objective reads.
+    """
+    judged = [r for r in scored.rollouts if r.origin == "student" and r.verdict is not None]
+    rewards: dict[int, set[float]] = {}
+    for rollout in judged:
+        if rollout.verdict is not None:
+            rewards.setdefault(rollout.group, set()).add(rollout.verdict.reward)
+    sums = {
+        "no_answer": float(sum(r.verdict is not None and r.verdict.answer is None for r in judged)),
+        "equal_rewards": float(sum(len(rewards[r.group]) == 1 for r in judged)),
+    }
+    if spec.uses_teacher:
+        sums["no_teacher"] = float(sum(view is None for view in scored.views))
+    return sums
 
 
 def split_advantages(

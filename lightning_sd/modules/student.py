@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from lightning_sd._serialize import build
 from lightning_sd.models import ModelSource, PretrainedModel
 from lightning_sd.models.stop_ids import find_stop_ids
-from lightning_sd.models.trainable import list_trainable
+from lightning_sd.models.trainable import broadcast_trainable, list_trainable
 from lightning_sd.modules.global_mean import GlobalMean
 from lightning_sd.modules.guards import check_trained_weights
 
@@ -60,6 +60,8 @@ class StudentModule(GlobalMean):
             return
         student, self.tokenizer = self.source.load()
         self.student = student
+        if self._trainer is not None:
+            broadcast_trainable(student, self.trainer.strategy.root_device)
         self.stop_ids = find_stop_ids(student, self.tokenizer)
         self.on_student_ready()
 

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from lightning_sd.modules.global_mean import GlobalMean
 
 
+SUM = "sum:"
+"""Marks names of values that are summed over micro-batches and ranks, not averaged."""
+
+
 class Window:
     """Sums and counts of the micro-batches since the last optimizer step, by name."""
 
@@ -30,15 +34,23 @@ class Window:
         self.sums[name] = self.sums.get(name, zero) + value
         self.counts[name] = self.counts.get(name, zero) + number
 
+    def add_sum(self, name: str, value: float) -> None:
+        """Add to a value that is summed."""
+        self.add(SUM + name, value, 1)
+
     def reduce(self, world_size: int, device: torch.device) -> tuple[dict[str, float], float]:
-        """Return the means over all ranks by name, and the number of items of the loss."""
+        """Return means and sums over all ranks by name, and the number of items of the loss."""
         names, both = sorted(self.sums), torch.zeros(2, len(self.sums), dtype=torch.float64)
         for column, name in enumerate(names):
             both[0, column], both[1, column] = self.sums[name], self.counts[name]
         if world_size > 1:
             names, both = _sum_over_ranks(names, both, world_size, device)
         means = {
-            name: (both[0, i] / both[1, i]).item() for i, name in enumerate(names) if both[1, i] > 0
+            name.removeprefix(SUM): (
+                both[0, i] / (1 if name.startswith(SUM) else both[1, i])
+            ).item()
+            for i, name in enumerate(names)
+            if both[1, i] > 0
         }
         return means, both[1, names.index("loss")].item() if "loss" in names else 0.0
 

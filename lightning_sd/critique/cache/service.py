@@ -92,7 +92,7 @@ class CritiqueService:
         not_asked = Critique(text="", case="", refused=NOT_ASKED)
         return self._apply_policy([cached.get(key, not_asked) for key in keys], requests)
 
-    def pop_counters(self) -> dict[str, float]:
+    def pop_counters(self) -> dict[str, float | tuple[float, float]]:
         """Return the counts since the last call, and reset them.
 
         Returns:
@@ -101,13 +101,15 @@ class CritiqueService:
             ``critique_refused``, ``critique_fallback`` (answered with the reference solution),
             ``critique_failed`` and, among these, ``critique_timed_out``. Costs of the critic:
             ``critique_tokens`` and ``critique_seconds``. If there were usable critiques,
-            ``critique_copied``: the share of the attempts' steps that they copy unchanged.
+            ``critique_copied``: the attempts' steps that they copy unchanged, and all their steps.
         """
-        counts = {f"critique_{name}": float(self.counts[name]) for name in COUNTERS}
+        counts: dict[str, float | tuple[float, float]] = {
+            f"critique_{name}": float(self.counts[name]) for name in COUNTERS
+        }
         counts["critique_seconds"] = self.seconds
         steps = self.counts["copied"] + self.counts["changed"]
         if steps:
-            counts["critique_copied"] = self.counts["copied"] / steps
+            counts["critique_copied"] = (float(self.counts["copied"]), float(steps))
         self.counts.clear()
         self.seconds = 0.0
         return counts

@@ -150,7 +150,7 @@ def test_faithfulness_is_counted(tmp_path):
     maps = [Critique("a", "A", (1, 2, 3)), Critique("d", "D", (1,), (2,)), refuse()(None)]
     one = service(tmp_path, EchoCritic(answer=lambda r: maps[int(r.question.id)]))
     one.ask([request(i) for i in range(3)])
-    assert one.pop_counters()["critique_copied"] == 4 / 5
+    assert one.pop_counters()["critique_copied"] == (4, 5)
     assert "critique_copied" not in one.pop_counters()
 
 

@@ -7,6 +7,7 @@ calls ``self.teacher_context.views(rollouts)``.
 
 from __future__ import annotations
 
+import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -46,6 +47,7 @@ class TeacherContext(Callback, ABC):
 
     Raises:
         ValueError: A template without ``{question}`` or with unbalanced braces, or a limit below 1.
+        TypeError: A subclass does not define :meth:`fields`.
     """
 
     required_evidence: ClassVar[frozenset[str]] = frozenset()
@@ -56,6 +58,16 @@ class TeacherContext(Callback, ABC):
     """The default wording, set by subclasses."""
     cut_fields: ClassVar[tuple[str, ...]] = ()
     """Fields that may be cut to fit ``max_prompt_tokens``, in this order."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse a class that misspells ``fields``, before anything is loaded."""
+        super().__init_subclass__(**kwargs)
+        if cls.fields is TeacherContext.fields:
+            close = difflib.get_close_matches("fields", vars(cls), 1, cutoff=0.8)
+            if close:
+                raise TypeError(
+                    f"{cls.__name__} defines `{close[0]}` and no `fields`: did you mean `fields`?"
+                )
 
     def __init__(
         self,

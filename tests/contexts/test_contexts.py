@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import lightning.pytorch as pl
 import pytest
 
+from lightning_sd.cli.main import main
 from lightning_sd.contexts import (
     NoContext,
     ReferenceSolution,
@@ -239,3 +241,52 @@ def test_two_contexts_are_refused(tokenizer: Any) -> None:
     ReferenceSolution().setup(pl.Trainer(logger=False), host, "fit")
     with pytest.raises(ValueError, match="ReferenceSolution and StepAlignedCritique"):
         StepAlignedCritique().setup(pl.Trainer(logger=False), host, "fit")
+
+
+def test_a_class_that_misspells_fields_is_refused_where_it_is_written() -> None:
+    with pytest.raises(TypeError, match="Hint defines `field` and no `fields`: did you mean"):
+
+        class Hint(TeacherContext):
+            template = "{question} {hint}"
+
+            def field(self, rollout: Rollout) -> Mapping[str, str] | None:
+                return {"hint": "carry"}
+
+
+def test_a_helper_of_a_class_that_has_fields_may_have_any_name() -> None:
+    class Hint(TwoHints):
+        def field(self) -> str:
+            return "alpha"
+
+    assert Hint().fields(rollout()) is not None
+
+
+def test_a_class_without_fields_cannot_be_made() -> None:
+    class Nothing(TeacherContext):
+        template = "{question}"
+
+    with pytest.raises(TypeError, match="fields"):
+        Nothing()  # type: ignore[abstract]
+
+
+@pytest.mark.parametrize(
+    ("method", "named"), [("field", "did you mean `fields`"), ("hint", "abstract")]
+)
+def test_the_command_line_refuses_it_at_configuration(
+    tmp_path: Any, monkeypatch: Any, capsys: Any, method: str, named: str
+) -> None:
+    source = (
+        "from lightning_sd import TeacherContext\n"
+        "class Hint(TeacherContext):\n"
+        "    template = '{question} {hint}'\n"
+        f"    def {method}(self, rollout):\n"
+        "        return {'hint': 'carry'}\n"
+    )
+    (tmp_path / f"own_{method}.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = Path(__file__).parents[2] / "configs/quickstart.yaml"
+    args = ["fit", "--config", str(config), "--teacher_context", f"own_{method}.Hint"]
+    with pytest.raises(SystemExit) as stopped:
+        main([*args, "--print_config"])
+    assert stopped.value.code == 2
+    assert named in capsys.readouterr().err

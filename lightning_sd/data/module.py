@@ -270,7 +270,7 @@ class CritiqueDataModule(LightningDataModule):
 
     def _data_holds_critiques(self) -> bool:
         if isinstance(self.task, StreamTask):
-            return "critique" in self.task.columns
+            return "critique" in (self.task.columns or {})
         questions = self.train_questions
         return len(questions) > 0 and "critique" in questions[0].extra
 

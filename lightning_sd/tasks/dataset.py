@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, get_args
 
 from lightning_sd.tasks.base import Split, Task
 from lightning_sd.tasks.instructions import STEP_INSTRUCTION
 from lightning_sd.tasks.judges.build import JudgeSpec, build_judge, needs_answer
 from lightning_sd.tasks.judges.process import JudgeLimits
+from lightning_sd.tasks.layouts import recognize_layout
 from lightning_sd.tasks.row_reader import RowReader
 from lightning_sd.tasks.sources import load_rows, load_split
 from lightning_sd.tasks.splits import SplitRows, make_disjoint_splits
@@ -28,10 +30,13 @@ class DatasetTask(Task):
     Args:
         path: Hub name, folder, or a ``.jsonl``, ``.json``, ``.parquet`` or ``.csv`` file. With
             ``data_files``, the name of a format.
-        columns: Column of each field. ``question`` is required, and ``answer`` (the final answer)
+        columns: Column of each field, or part of a column such as ``reward_model.ground_truth``.
+            ``question`` is required, and ``answer`` (the final answer, or a list of accepted ones)
             or ``reference`` (a worked solution that holds the answer). The others are optional:
             ``attempt`` (a stored attempt), ``critique`` (its critique), ``finished`` (whether the
-            attempt is complete) and ``id`` (a unique text).
+            attempt is complete) and ``id`` (a unique text). Questions and solutions may be chat
+            messages. None recognizes the layouts of
+            :func:`~lightning_sd.tasks.layouts.recognize_layout`, such as those of TRL and verl.
         name: Configuration of the data set, such as ``main`` of ``openai/gsm8k``.
         data_files: Files, as ``datasets.load_dataset`` takes them, if ``path`` names a format.
         splits: The source's names of ``train``, ``val`` and ``test``. A split that is not mapped is
@@ -62,7 +67,7 @@ class DatasetTask(Task):
     def __init__(
         self,
         path: str,
-        columns: dict[str, str],
+        columns: dict[str, str] | None = None,
         name: str | None = None,
         data_files: str | list[str] | dict[str, str] | None = None,
         splits: dict[str, str] | None = None,
@@ -96,11 +101,21 @@ class DatasetTask(Task):
             limits=judge_limits or JudgeLimits(),
             columns=kept,
         )
-        self._reader = RowReader(
-            columns, answer_pattern, instruction, kept, needs_answer(self._judge)
-        )
         self._check_splits()
-        self._rows = self._load()
+        build_reader = partial(
+            RowReader,
+            answer_pattern=answer_pattern,
+            instruction=instruction,
+            extra_columns=kept,
+            needs_answer=needs_answer(self._judge),
+        )
+        if columns is not None:
+            build_reader(columns)  # refuses unknown fields before anything is downloaded
+        tables = self._load_tables()
+        self._reader = build_reader(
+            columns or recognize_layout(tables["train"].column_names, repr(path))
+        )
+        self._rows = self._split(tables)
 
     def questions(self, split: Split) -> Sequence[Question]:
         """Return the questions of one split, each built when it is read."""
@@ -118,15 +133,17 @@ class DatasetTask(Task):
         """Judge the completions of a batch. See :class:`~lightning_sd.tasks.judges.Judge`."""
         return self._judge.judge(questions, completions)
 
-    def _load(self) -> dict[Split, SplitRows]:
+    def _load_tables(self) -> dict[str, Any]:
         names = self.splits or {"train": "train"}
         source = load_rows(self.path, name=self.name, data_files=self.data_files)
-        rows = {key: load_split(source, name, key, self.path) for key, name in names.items()}
-        for key, table in rows.items():
+        return {key: load_split(source, name, key, self.path) for key, name in names.items()}
+
+    def _split(self, tables: Mapping[str, Any]) -> dict[Split, SplitRows]:
+        for key, table in tables.items():
             self._reader.check_columns(table.column_names, f"{self.path!r} ({key})")
         result = make_disjoint_splits(
-            rows,
-            self.columns["question"],
+            tables,
+            {key: self._reader.read_questions(table) for key, table in tables.items()},
             fractions={"val": self.val_fraction, "test": self.test_fraction},
             sizes=self.sizes or {},
             seed=self.seed,

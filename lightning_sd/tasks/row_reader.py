@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
+from lightning_sd.tasks.cells import Cell, find_column, read_cell
+from lightning_sd.tasks.conversations import (
+    add_instruction,
+    read_messages,
+    take_prompt,
+    take_reply,
+)
 from lightning_sd.tasks.instructions import build_prompt
+from lightning_sd.tasks.judges.answer import ACCEPTED_ANSWERS
 from lightning_sd.tasks.judges.extract import check_formats, extract_answer
+from lightning_sd.text.content import render_question
 from lightning_sd.types import Question
 
 Field = Literal["question", "reference", "answer", "attempt", "finished", "critique", "id"]
-_OWN_EXTRA = ("finished", "critique")
+_TEXTS = ("reference", "attempt", "critique")
+_OWN_EXTRA = ("finished", "critique", ACCEPTED_ANSWERS)
 
 
 @dataclass(frozen=True)
@@ -19,7 +29,7 @@ class RowReader:
     """Maps the columns of a row to the fields of a question.
 
     Args:
-        columns: Column of each field.
+        columns: Column of each field, or part of a column such as ``reward_model.ground_truth``.
         answer_pattern: Format of the answer in the ``answer`` column, or in the ``reference`` if
             ``answer`` is not mapped. See :func:`~lightning_sd.tasks.judges.extract_answer`. None
             tries the default formats, and takes an ``answer`` without one as a whole.
@@ -69,7 +79,7 @@ class RowReader:
         """
         wanted = [*self.columns.items(), *(("extra_columns", c) for c in self.extra_columns)]
         for field, column in wanted:
-            if column not in existing:
+            if find_column(existing, column) is None:
                 raise ValueError(
                     f"columns: {field}: {column!r} is not a column of {where}. Choose from "
                     f"{', '.join(sorted(existing))}."
@@ -94,6 +104,11 @@ class RowReader:
                 f"of the first {len(answers)} training rows. Change the pattern or map `answer`."
             )
 
+    def read_questions(self, table: Any) -> list[str]:
+        """Return the question of each row of a ``datasets.Dataset``, with its earlier turns."""
+        column = find_column(table.column_names, self.columns["question"]) or ""
+        return [render_question(self._read_prompt({column: value})) for value in table[column]]
+
     def build(self, row: Mapping[str, Any], fallback_id: str) -> Question:
         """Build the question of one row.
 
@@ -102,47 +117,71 @@ class RowReader:
             fallback_id: Id of the question if the row has none.
 
         Returns:
-            The question.
+            The question. ``extra["accepted_answers"]`` holds the accepted answers if there are
+            several.
 
         Raises:
-            ValueError: A text column holds a list or another object.
+            ValueError: A cell cannot be read; the message names the column and the row.
         """
-        texts = {
-            field: _read_text(row[column], field, column)
+        try:
+            return self._build(row, fallback_id)
+        except ValueError as error:
+            raise ValueError(f"{error} (Row {fallback_id}.)") from None
+
+    def _build(self, row: Mapping[str, Any], fallback_id: str) -> Question:
+        cells = {
+            field: read_cell(row, field, column)
             for field, column in self.columns.items()
-            if field not in _OWN_EXTRA
+            if field != "question"
         }
-        text = texts["question"] or ""
-        extra = {f: row[self.columns[f]] for f in _OWN_EXTRA if f in self.columns}
-        return Question(
-            id=texts.get("id") or fallback_id,
-            text=text,
-            messages=build_prompt(text, self.instruction),
+        texts = {field: _read_text(cell) for field, cell in cells.items() if field in _TEXTS}
+        answers = self._read_answers(cells, texts.get("reference"))
+        extra: dict[str, Any] = {column: row[column] for column in self.extra_columns}
+        if "finished" in cells:
+            extra["finished"] = cells["finished"].read_flag()
+        if "critique" in texts:
+            extra["critique"] = texts["critique"]
+        if len(answers) > 1:
+            extra[ACCEPTED_ANSWERS] = answers
+        return replace(
+            self._read_prompt(row),
+            id=(cells["id"].read_text() if "id" in cells else None) or fallback_id,
             reference=texts.get("reference"),
-            answer=self._read_answer(texts),
+            answer=answers[0] if answers else None,
             attempt=texts.get("attempt"),
-            extra=extra | {column: row[column] for column in self.extra_columns},
+            extra=extra,
         )
 
-    def _read_answer(self, texts: Mapping[str, str | None]) -> str | None:
-        source = texts["answer"] if "answer" in self.columns else texts.get("reference")
-        if source is None:
-            return None
+    def _read_prompt(self, row: Mapping[str, Any]) -> Question:
+        """Return a question with its text and messages only."""
+        cell = read_cell(row, "question", self.columns["question"])
+        messages = read_messages(cell)
+        if messages is None:
+            text = cell.read_text() or ""
+            return Question("", text, build_prompt(text, self.instruction))
+        prompt = add_instruction(take_prompt(messages, cell), self.instruction)
+        return Question("", prompt[-1]["content"], prompt)
+
+    def _read_answers(self, cells: Mapping[str, Cell], reference: str | None) -> tuple[str, ...]:
+        sources: tuple[str | None, ...] = (reference,)
+        if "answer" in cells:
+            messages = read_messages(cells["answer"])
+            sources = (
+                cells["answer"].read_answers()
+                if messages is None
+                else (take_reply(messages, cells["answer"]),)
+            )
+        answers = (self._extract_answer(source) for source in sources if source is not None)
+        return tuple(dict.fromkeys(answer for answer in answers if answer is not None))
+
+    def _extract_answer(self, source: str) -> str | None:
         if self.answer_pattern is not None:
             return extract_answer(source, [self.answer_pattern])
         answer = extract_answer(source)
         return answer or source.strip() if "answer" in self.columns else answer
 
 
-def _read_text(value: Any, field: str, column: str) -> str | None:
-    """Return a cell as text. A whole number that a column stores as 18.0 is written as 18."""
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    if isinstance(value, (int, float)):
-        return str(value)
-    raise ValueError(
-        f"columns: {field}: column {column!r} holds {value!r:.80}, which is neither a text nor a "
-        "number. Convert the column to text."
-    )
+def _read_text(cell: Cell) -> str | None:
+    """Return a text cell, or the last reply of a cell with messages."""
+    messages = read_messages(cell)
+    return cell.read_text() if messages is None else take_reply(messages, cell)

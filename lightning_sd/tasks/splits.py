@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -47,7 +47,7 @@ def hash_to_fraction(question: str, seed: int) -> float:
 
 def make_disjoint_splits(
     tables: Mapping[str, Any],
-    column: str,
+    questions: Mapping[str, Sequence[str]],
     *,
     fractions: Mapping[str, float],
     sizes: Mapping[str, int],
@@ -57,7 +57,7 @@ def make_disjoint_splits(
 
     Args:
         tables: A ``datasets.Dataset`` per split. ``train`` is required.
-        column: Column of the question.
+        questions: Question of each row, per split.
         fractions: Share of the training questions that becomes a missing split, per split.
         sizes: Largest number of rows per split. The first rows are kept.
         seed: Selects the held-out questions.
@@ -75,7 +75,6 @@ def make_disjoint_splits(
             f"val_fraction, test_fraction={dict(fractions)}: use shares of at least 0 with a sum "
             "below 1, which leave some questions to train on."
         )
-    questions = {split: [str(text) for text in table[column]] for split, table in tables.items()}
     result: dict[Split, SplitRows] = {}
     taken: set[str] = set()
     for split in _PRECEDENCE:

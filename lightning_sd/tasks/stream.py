@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Any, get_args
 
@@ -13,9 +14,11 @@ from lightning_sd.tasks.base import Split, Task
 from lightning_sd.tasks.instructions import STEP_INSTRUCTION
 from lightning_sd.tasks.judges.build import JudgeSpec, build_judge, needs_answer
 from lightning_sd.tasks.judges.process import JudgeLimits
+from lightning_sd.tasks.layouts import recognize_layout
 from lightning_sd.tasks.row_reader import RowReader
 from lightning_sd.tasks.sources import open_stream
 from lightning_sd.tasks.splits import hash_to_fraction
+from lightning_sd.text.content import render_question
 from lightning_sd.types import Question, Verdict
 
 _CHECKED_ROWS = 50
@@ -65,7 +68,7 @@ class StreamTask(Task):
     def __init__(
         self,
         path: str,
-        columns: dict[str, str],
+        columns: dict[str, str] | None,
         epoch_size: int,
         name: str | None = None,
         data_files: str | list[str] | dict[str, str] | None = None,
@@ -105,9 +108,19 @@ class StreamTask(Task):
             limits=judge_limits or JudgeLimits(),
             columns=kept,
         )
-        self._reader = RowReader(
-            columns, answer_pattern, instruction, kept, needs_answer(self._judge)
+        build_reader = partial(
+            RowReader,
+            answer_pattern=answer_pattern,
+            instruction=instruction,
+            extra_columns=kept,
+            needs_answer=needs_answer(self._judge),
         )
+        if columns is not None:
+            build_reader(columns)  # refuses unknown fields before anything is downloaded
+        sample = self._read_sample()
+        self._reader = build_reader(columns or recognize_layout(sample[0], repr(path)))
+        self._reader.check_columns(sorted(sample[0]), repr(path))
+        self._reader.check_answers(sample)
         self._held_out = self._collect()
 
     def questions(self, split: Split) -> Sequence[Question]:
@@ -165,21 +178,22 @@ class StreamTask(Task):
         share = self.held_out * self.test_size / (self.test_size + self.val_size)
         return "test" if place < share else "val" if place < self.held_out else "train"
 
+    def _read_sample(self) -> list[Mapping[str, Any]]:
+        sample = list(islice(self.open(), _CHECKED_ROWS))
+        if not sample:
+            raise ValueError(f"path={self.path!r}: the stream is empty. Choose another source.")
+        return sample
+
     def _collect(self) -> dict[Split, list[Question]]:
         wanted: dict[Split, int] = {"val": self.val_size, "test": self.test_size}
         found: dict[Split, list[Question]] = {"val": [], "test": []}
         seen: set[str] = set()
-        rows = self.open()
-        sample = list(islice(rows, _CHECKED_ROWS))
-        if not sample:
-            raise ValueError(f"path={self.path!r}: the stream is empty. Choose another source.")
-        self._reader.check_columns(sorted(sample[0]), repr(self.path))
-        self._reader.check_answers(sample)
-        for number, row in enumerate(rows):
+        for number, row in enumerate(self.open()):
             question = self.build(row, number)
-            split = self.assign_split(question.text)
-            if split != "train" and question.text not in seen and len(found[split]) < wanted[split]:
-                seen.add(question.text)
+            text = render_question(question)
+            split = self.assign_split(text)
+            if split != "train" and text not in seen and len(found[split]) < wanted[split]:
+                seen.add(text)
                 found[split].append(question)
             if all(len(found[key]) == wanted[key] for key in wanted):
                 return {"val": found["val"], "test": found["test"]}
@@ -257,7 +271,7 @@ class QuestionStream:
         for row in rows:
             question = self._task.build(row, first + read)
             read += 1
-            if self._task.assign_split(question.text) == "train":
+            if self._task.assign_split(render_question(question)) == "train":
                 block.append(question)
             if len(block) == self._task.block:
                 break

@@ -13,7 +13,7 @@ from lightning_sd.tasks.sources import load_rows
 from tests.docs.blocks import ROOT
 
 PAGE = (ROOT / "docs" / "data_formats.md").read_text()
-SECTIONS = dict(re.findall(r"^## (.+)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
+SECTIONS = dict(re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
 FENCE = re.compile(r"^```json\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COLUMNS = re.compile(r"^(Recognized\. )?`columns: (.*)`$", re.MULTILINE)
 

@@ -322,3 +322,65 @@ def test_bad_judges_and_columns_are_named(tmp_path, change, message):
     path = write_jsonl(tmp_path / "a.jsonl", rows(40))
     with pytest.raises(ValueError, match=message):
         DatasetTask(path, COLUMNS, val_fraction=0.2, **change)
+
+
+def conversation(i):
+    return {
+        "prompt": [
+            {"role": "user", "content": f"Think of {i}."},
+            {"role": "assistant", "content": "Done."},
+            {"role": "user", "content": "Add 1."},
+        ],
+        "completion": [{"role": "assistant", "content": f"<answer>{i + 1}</answer>"}],
+    }
+
+
+def test_conversations_are_recognized_and_told_apart_by_their_earlier_turns(tmp_path):
+    path = write_jsonl(tmp_path / "a.jsonl", [conversation(i) for i in range(60)])
+    task = DatasetTask(path, val_fraction=0.2, instruction="Be brief.")
+    questions = [q for split in ("train", "val", "test") for q in task.questions(split)]
+    assert len(questions) == 60
+    assert {q.text for q in questions} == {"Add 1."}
+    assert [m["role"] for m in questions[0].messages] == ["system", "user", "assistant", "user"]
+    assert sorted(int(q.answer) for q in questions) == list(range(1, 61))
+
+
+def test_an_unknown_layout_is_refused_with_its_columns(tmp_path):
+    path = write_jsonl(tmp_path / "a.jsonl", [{"text": "a", "label": 1}])
+    with pytest.raises(ValueError, match=r"label, text is not known\. Map them"):
+        DatasetTask(path)
+
+
+def test_any_accepted_answer_is_right_and_counts_as_the_first(tmp_path):
+    items = [
+        {"question": f"What is {i}+1?", "answer": [str(i + 1), f"number {i + 1}"]}
+        for i in range(60)
+    ]
+    task = DatasetTask(write_jsonl(tmp_path / "a.jsonl", items), val_fraction=0.2)
+    question = task.questions("train")[0]
+    first, second = question.extra["accepted_answers"]
+    texts = [f"<answer>{answer}</answer>" for answer in (first, second, "no", second)]
+    verdicts = task.verify_batch([question] * 4, texts)
+    assert [v.correct for v in verdicts] == [True, True, False, True]
+    assert [v.answer for v in verdicts] == [first, first, "no", first]
+
+
+def test_a_cell_that_cannot_be_read_names_column_and_row(tmp_path):
+    items = [{"question": f"What is {i}+1?", "answer": {"value": i}} for i in range(60)]
+    path = write_jsonl(tmp_path / "a.jsonl", items)
+    with pytest.raises(
+        ValueError, match=r"columns: answer: 'answer' holds a mapping with the keys"
+    ):
+        DatasetTask(path, val_fraction=0.2)
+    columns = {"question": "question", "answer": "answer.value"}
+    task = DatasetTask(path, columns, val_fraction=0.2)
+    assert task.questions("train")[0].answer.isdecimal()
+
+
+def test_a_stream_is_recognized_too(tmp_path):
+    from lightning_sd.tasks.stream import StreamTask
+
+    path = write_jsonl(tmp_path / "a.jsonl", [conversation(i) for i in range(200)])
+    task = StreamTask(path, None, epoch_size=8, val_size=2, test_size=2, held_out=0.2, block=8)
+    answers = {q.answer for split in ("val", "test") for q in task.questions(split)}
+    assert len(answers) == 4

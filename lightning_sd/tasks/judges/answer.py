@@ -22,6 +22,9 @@ from lightning_sd.types import Question, Verdict
 
 AnswerMethod = Literal["number", "exact", "math"]
 
+ACCEPTED_ANSWERS = "accepted_answers"
+"""Key of ``Question.extra`` for all accepted answers, if there are several."""
+
 
 class AnswerJudge:
     r"""Compares the final answer of a completion with the right one.
@@ -70,8 +73,22 @@ class AnswerJudge:
         self._process.limits = self.limits or limits
 
     def judge(self, questions: Sequence[Question], completions: Sequence[str]) -> list[Verdict]:
-        """Judge completions. See :class:`Judge`."""
-        return self.judge_answers([question.answer for question in questions], completions)
+        """Judge completions by any accepted answer of their question. See :class:`Judge`."""
+        golds = [q.extra.get(ACCEPTED_ANSWERS, (q.answer,)) for q in questions]
+        verdicts = self.judge_answers([accepted[0] for accepted in golds], completions)
+        for number in range(1, max(map(len, golds), default=0)):
+            wrong = [
+                i
+                for i, verdict in enumerate(verdicts)
+                if not verdict.correct and verdict.status == "judged" and number < len(golds[i])
+            ]
+            others = self.judge_answers(
+                [golds[i][number] for i in wrong], [completions[i] for i in wrong]
+            )
+            for i, verdict in zip(wrong, others, strict=True):
+                if verdict.correct:  # all accepted answers count as one in a majority vote
+                    verdicts[i] = self._build(golds[i][0], "", True)
+        return verdicts
 
     def judge_answers(
         self, golds: Sequence[str | None], completions: Sequence[str]

@@ -115,7 +115,7 @@ def test_the_grid_holds_every_method_and_seed_once():
 class Scorer:
     """Stands for a module: log-probabilities by the prompt's last word."""
 
-    def advantages(self, rollouts, views):
+    def compute_advantages(self, rollouts, views):
         return [
             None if v is None else tuple(float(v.messages[-1]["content"]) for _ in r.ids)
             for r, v in zip(rollouts, views, strict=True)

@@ -18,6 +18,7 @@ from lightning_sd.functional.divergence import (
     DivergenceSpec,
     divergence,
 )
+from lightning_sd.functional.fused import fused_linear_divergence
 from lightning_sd.functional.logits import add_tail
 from lightning_sd.functional.policy import (
     clipped_policy_loss,
@@ -41,6 +42,7 @@ __all__ = [
     "divergence",
     "entropy_weights",
     "evidence_weight",
+    "fused_linear_divergence",
     "group_advantages",
     "importance_weight",
     "k3",

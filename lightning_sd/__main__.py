@@ -1,23 +1,13 @@
-"""``python -m lightning_sd``."""
+"""``python -m lightning_sd``, the same as the command ``lightning-sd``."""
 
-import os
 import sys
 
 
 def main() -> None:
-    """Look after a critique cache if asked to, else run the Lightning CLI."""
-    # Large tensors on huge pages: a CPU step of a real model then takes a third of the page faults.
-    # torch reads this once, before its first large allocation.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    words = sys.argv[1:]
-    if words[:1] == ["critique"] and len(words) > 1 and not words[1].startswith("-"):
-        from lightning_sd.cli.cache import main as cache_main
+    """Run the command line with the arguments of the process."""
+    from lightning_sd.cli.run import run
 
-        cache_main(words[1:])
-    else:
-        from lightning_sd.cli.main import main as cli_main
-
-        cli_main()
+    run(sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, NoReturn
 
 import yaml  # type: ignore[import-untyped]
 from jsonargparse import get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 
+from lightning_sd.cli.errors import condense, is_debug, list_options
 from lightning_sd.text.cleaning import clean_text, hide_credentials
 
 MAX_CONFIG_VALUES = 100_000
@@ -18,9 +20,13 @@ class RedactingParser(LightningArgumentParser):
     """Hides passwords in URLs when it prints an error, which quotes the config."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print a message without passwords and control characters, and exit."""
-        super().error(clean_text(hide_credentials(message)), ex)
-        raise AssertionError("unreachable")  # the parser has ended the program
+        """Print the cause in one line and exit; ``--debug`` shows the usage and the whole text."""
+        if is_debug() or not self.exit_on_error:
+            super().error(clean_text(hide_credentials(message)), ex)
+        parser = getattr(ex, "subcommand_parser", None) or self
+        text = condense(message, list_options(parser))
+        sys.stderr.write(f"error: {clean_text(hide_credentials(text))}\n")
+        sys.exit(2)
 
 
 def install_yaml_guard() -> None:

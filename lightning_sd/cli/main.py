@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -14,16 +13,13 @@ from lightning.pytorch.utilities import rank_zero_info
 
 import lightning_sd
 from lightning_sd.callbacks.checkpoint_files import check_checkpoint, find_last_good
+from lightning_sd.callbacks.resume import ExactResume
+from lightning_sd.cli.checks import check_checkpoint_path, check_settings
+from lightning_sd.cli.errors import condense, is_debug
 from lightning_sd.cli.guards import RedactingParser, install_yaml_guard
 from lightning_sd.cli.trainer import Trainer
 from lightning_sd.contexts import TeacherContext
 from lightning_sd.text.cleaning import hide_credentials
-
-PROGRAM = "python -m lightning_sd"
-DESCRIPTION = (
-    "Self-distillation of language models. Start with: "
-    "python -m lightning_sd fit --config configs/quickstart.yaml"
-)
 
 
 class SelfDistillCLI(LightningCLI):
@@ -45,23 +41,32 @@ class SelfDistillCLI(LightningCLI):
             TeacherContext, "teacher_context", subclass_mode=True, required=False
         )
 
+    def before_instantiate_classes(self) -> None:
+        """Refuse a missing checkpoint before anything is built."""
+        check_checkpoint_path(self.config[self.config.subcommand].get("ckpt_path"))
+
     def instantiate_classes(self) -> None:
-        """Build model, data and trainer. An error that quotes a URL's password is raised without.
+        """Build model, data and trainer, and check them against each other.
 
         Raises:
-            ValueError: An option of one of the classes is refused.
+            ValueError: A class refuses one of its options, or two settings do not fit together.
         """
         try:
             super().instantiate_classes()
-        except ValueError as error:
-            message = hide_credentials(str(error))
+        except (ValueError, TypeError) as error:
+            message = hide_credentials(condense(str(error)))
             if message == str(error):
                 raise
-            raise ValueError(message) from None
+            raise type(error)(message) from (error if is_debug() else None)
+        check_settings(self.config.subcommand, self.model, self.trainer.callbacks)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Any:
         # Without a teacher_context Lightning would put a None among the callbacks.
-        return super()._instantiate_trainer(config, [c for c in callbacks if c is not None])
+        added = [c for c in callbacks if c is not None]
+        if self.config.subcommand == "fit":
+            self._dump_config()
+            added.append(ExactResume(self.config_dump))
+        return super()._instantiate_trainer(config, added)
 
     def _parse_ckpt_path(self) -> None:
         """Keep the options of the config and the command line.
@@ -79,14 +84,12 @@ class SelfDistillCLI(LightningCLI):
         super()._run_subcommand(subcommand)
 
     def before_fit(self) -> None:
-        """Refuse to start from scratch when asked to resume, and say what the options changed."""
+        """Refuse to start from scratch when asked to resume, and refuse a damaged checkpoint."""
         path = self.config_init.fit.get("ckpt_path")
         if path == "last":
             path = find_last_checkpoint(self.trainer.checkpoint_callbacks)
         if path is not None and Path(path).is_file():
             check_checkpoint(Path(path))
-            for line in list_changed_options(Path(path), self.model):
-                rank_zero_info(line)
 
 
 def load_public_classes() -> None:
@@ -104,7 +107,10 @@ def list_checkpoint_folders(callbacks: Sequence[Any]) -> list[Path]:
 
 
 def find_last_checkpoint(callbacks: Sequence[Any]) -> Path:
-    """The newest ``last*.ckpt`` of the checkpoint callbacks.
+    """Return the newest ``last*.ckpt`` of the checkpoint callbacks.
+
+    Args:
+        callbacks: The trainer's checkpoint callbacks.
 
     Raises:
         FileNotFoundError: There is none; Lightning would start from scratch with a warning.
@@ -120,22 +126,14 @@ def find_last_checkpoint(callbacks: Sequence[Any]) -> Path:
     return max(found, key=lambda path: path.stat().st_mtime)
 
 
-def list_changed_options(path: Path, model: Any) -> list[str]:
-    """Where this run's options differ from those that a checkpoint was written with."""
-    saved = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
-    old, new = saved.get("hyper_parameters", {}), dict(model.hparams)
-    return [
-        f"{name}: the checkpoint was written with {old[name]!r}, this run uses {new[name]!r}."
-        for name in sorted(old.keys() & new.keys())
-        if old[name] != new[name]
-    ]
-
-
-def main(args: Sequence[str] | None = None) -> SelfDistillCLI:
+def main(
+    args: Sequence[str] | None = None, program: str = "python -m lightning_sd"
+) -> SelfDistillCLI:
     """Run the command line.
 
     Args:
-        args: Words after the program's name; None: those of the process.
+        args: Words after the program's name. Default: those of the process.
+        program: Command that starts the program, for help and errors.
 
     Returns:
         The CLI, with its trainer, model and data module.
@@ -151,6 +149,6 @@ def main(args: Sequence[str] | None = None) -> SelfDistillCLI:
         auto_configure_optimizers=False,
         seed_everything_default=1,
         save_config_kwargs={"overwrite": True},
-        parser_kwargs={"prog": PROGRAM, "description": DESCRIPTION},
+        parser_kwargs={"prog": program, "description": "Self-distillation of language models."},
         args=None if args is None else list(args),
     )

@@ -70,6 +70,13 @@ def check_lightning_sd(words):
         return
     if "--help" in words or not words:
         return
+    if words[0] == "rubrics":
+        from lightning_sd.cli.rubrics import main as rubrics_main
+
+        with pytest.raises(SystemExit) as stopped, contextlib.redirect_stdout(io.StringIO()):
+            rubrics_main([*words[1:], "--print_config"])
+        assert stopped.value.code in (0, None)
+        return
     words = [word for word in words if "--print_config" not in word]
     output = io.StringIO()
     with pytest.raises(SystemExit) as stopped, contextlib.redirect_stdout(output):

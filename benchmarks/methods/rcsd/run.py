@@ -62,7 +62,7 @@ def _commands(name: str, seed: int, steps: int, model: Path) -> list[list[str]]:
     if name != GENERATED:
         return [fit]
     write = [
-        *("-m", "lightning_sd.cli.rubrics", "--model.name", "out/rcsd/rubrics/hf"),
+        *("-m", "lightning_sd", "rubrics", "--model.name", "out/rcsd/rubrics/hf"),
         *("--task", "CreatureTask", "--path", RUBRICS, "--design", DESIGN, f"--seed={seed}"),
         *("--sampler.max_new_tokens=128", "--batch_size=64"),
     ]

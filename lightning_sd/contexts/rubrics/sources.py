@@ -49,7 +49,7 @@ class GroundTruthRubric(RubricSource):
 
 
 class GeneratedRubric(RubricSource):
-    """Rubrics that a generator wrote before training: ``python -m lightning_sd.cli.rubrics``.
+    """Rubrics that a generator wrote before training: ``python -m lightning_sd rubrics``.
 
     A question has no rubric if the generator's text was refused or was never written.
 
@@ -66,7 +66,7 @@ class GeneratedRubric(RubricSource):
         if not Path(path).expanduser().is_file():
             raise FileNotFoundError(
                 f"path={path!r}: no such file. Write the rubrics first: "
-                "python -m lightning_sd.cli.rubrics --help."
+                "python -m lightning_sd rubrics --help."
             )
         self.path, self.generator = path, generator
         self._store = TextStore(path)

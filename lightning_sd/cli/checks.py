@@ -1,0 +1,94 @@
+"""Check settings against each other before a model is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from string import Formatter
+from typing import Any
+
+from lightning_sd.cli.errors import suggest
+from lightning_sd.contexts.base import TeacherContext
+from lightning_sd.models import PretrainedModel
+from lightning_sd.models.extras import require_extra
+
+
+def check_settings(verb: str, model: Any, contexts: list[Any]) -> None:
+    """Refuse settings that could only fail later.
+
+    Args:
+        verb: The subcommand.
+        model: The LightningModule.
+        contexts: The teacher context and other callbacks.
+
+    Raises:
+        ValueError: A template uses an unknown field or none of its context's fields, or a quantized
+            model would be trained without adapters.
+        ImportError: An optional dependency is missing.
+    """
+    for context in contexts:
+        if isinstance(context, TeacherContext):
+            check_template(context)
+    source = getattr(model, "source", None)
+    if not isinstance(source, PretrainedModel):
+        return
+    if source.lora is not None:
+        require_extra("peft", "lora")
+    if source.name.endswith(".gguf"):
+        require_extra("gguf", "gguf")
+    if verb == "fit" and source.quantization is not None and source.lora is None:
+        raise ValueError(
+            f"model.model.quantization={source.quantization}: quantized weights cannot be trained; "
+            "add adapters with --model.model.lora=LoRA, or leave quantization out."
+        )
+
+
+def check_template(context: TeacherContext) -> None:
+    """Refuse a template with an unknown field, or with none of its context's fields.
+
+    Args:
+        context: The context.
+
+    Raises:
+        ValueError: The template is refused.
+    """
+    known = _list_fields(type(context).template) | {"question", *context.cut_fields}
+    used = _list_fields(context.template)
+    name = type(context).__name__
+    for field in sorted(used - known):
+        raise ValueError(
+            f"teacher_context.template: {name} has no field {{{field}}}{suggest(field, known)} "
+            f"Fields: {', '.join(sorted(known))}."
+        )
+    required = known - {"question"}
+    if required and not used & required:
+        fields = " or ".join(f"{{{field}}}" for field in sorted(required))
+        raise ValueError(
+            f"teacher_context.template={context.template!r}: it holds none of {name}'s fields, so "
+            f"the teacher would see nothing new; add {fields}."
+        )
+
+
+def check_checkpoint_path(path: str | None) -> None:
+    """Refuse a checkpoint path that does not exist, before a model is loaded.
+
+    Args:
+        path: Value of ``ckpt_path``.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    if path is None or path in ("last", "last_good", "best", "hpc") or path.startswith("registry"):
+        return
+    file = Path(path).expanduser()
+    if "://" in path or file.exists():
+        return
+    nearby = sorted(p.name for p in file.parent.glob("*.ckpt")) if file.parent.is_dir() else []
+    listed = f" {file.parent} holds {', '.join(nearby)}." if nearby else ""
+    raise FileNotFoundError(
+        f"ckpt_path={path}: there is no such file{suggest(file.name, nearby)}{listed} Give a "
+        "checkpoint, `last`, or leave ckpt_path out."
+    )
+
+
+def _list_fields(template: str) -> set[str]:
+    return {field for _, field, _, _ in Formatter().parse(template) if field}

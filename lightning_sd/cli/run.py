@@ -1,0 +1,97 @@
+"""The console command ``lightning-sd``: choose what to import, and print errors in one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import lightning_sd
+from lightning_sd.cli.help import VERBS, format_overview, format_verb
+
+DEBUG_VARIABLE = "LIGHTNING_SD_DEBUG"
+"""Environment variable that ``--debug`` sets."""
+COMPLETION_VARIABLE = "JSONARGPARSE_ADD_PRINT_COMPLETION_ARGUMENT"
+
+
+def run(args: Sequence[str]) -> None:
+    """Run the command line.
+
+    Args:
+        args: Words after the program's name.
+
+    Raises:
+        SystemExit: With status 2 for wrong settings, 1 for other failures.
+    """
+    # Large tensors on huge pages: a CPU step of a real model then has a third of the page faults.
+    # torch reads this once, before its first large allocation.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    words = [word for word in args if word != "--debug"]
+    if len(words) < len(args):
+        os.environ[DEBUG_VARIABLE] = "1"
+    verb = words[0] if words else ""
+    if not words or verb in ("-h", "--help"):
+        print(format_overview(name_program()))
+    elif verb == "--version":
+        print(f"lightning_sd {lightning_sd.__version__}")
+    elif verb in VERBS and verb != "rubrics" and words[1:] in (["-h"], ["--help"]):
+        print(format_verb(name_program(), verb))
+    elif verb == "critique" and len(words) > 1 and not words[1].startswith("-"):
+        from lightning_sd.cli.cache import main as run_cache_command
+
+        run_cache_command(words[1:])
+    elif verb == "rubrics":
+        from lightning_sd.cli.rubrics import main as write_rubrics
+
+        _run_guarded(lambda: write_rubrics(words[1:]))
+    else:
+        if "--print_completion" in words:
+            os.environ[COMPLETION_VARIABLE] = "true"
+        _run_guarded(lambda: _run_lightning(words))
+
+
+def name_program() -> str:
+    """Return the command that started the program, for help and errors."""
+    name = Path(sys.argv[0]).name
+    return "python -m lightning_sd" if name in ("__main__.py", "-m", "") else name
+
+
+def _run_lightning(words: Sequence[str]) -> None:
+    from lightning_sd.cli.main import main
+
+    main(["--help" if word == "--help_all" else word for word in words], name_program())
+
+
+def _run_guarded(function: object) -> None:
+    """Call a function; print an error of the user's settings in one line."""
+    assert callable(function)
+    try:
+        function()
+    except Exception as error:
+        if os.environ.get(DEBUG_VARIABLE) or not _is_about_settings(error):
+            raise
+        _exit_with(str(error))
+
+
+def _is_about_settings(error: Exception) -> bool:
+    """Tell errors of settings from failures of a run, which keep their traceback.
+
+    This package, Lightning and transformers check settings before the first batch.
+    """
+    kinds = (ValueError, TypeError, ImportError, OSError, RuntimeError)
+    if not isinstance(error, kinds) and type(error).__name__ != "MisconfigurationException":
+        return False
+    frames = traceback.extract_tb(error.__traceback__)
+    running = ("training_step", "validation_step", "test_step", "predict_step", "optimizer_step")
+    return not any(frame.name in running for frame in frames)
+
+
+def _exit_with(message: str) -> NoReturn:
+    from lightning_sd.text.cleaning import clean_text, hide_credentials
+
+    text = " ".join(clean_text(hide_credentials(message)).split())
+    sys.stderr.write(f"error: {text} (--debug shows the traceback)\n")
+    sys.exit(2)

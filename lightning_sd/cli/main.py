@@ -58,7 +58,8 @@ class SelfDistillCLI(LightningCLI):
             if message == str(error):
                 raise
             raise type(error)(message) from (error if is_debug() else None)
-        check_settings(self.config.subcommand, self.model, self.trainer.callbacks)
+        callbacks: list[Any] = getattr(self.trainer, "callbacks")  # noqa: B009 - untyped in Lightning
+        check_settings(self.config.subcommand, self.model, callbacks)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Any:
         # Without a teacher_context Lightning would put a None among the callbacks.

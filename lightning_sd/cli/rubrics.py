@@ -8,8 +8,8 @@ from dataclasses import asdict
 
 from lightning_sd.cli.main import load_public_classes
 from lightning_sd.contexts.rubrics.generate import Generator, write_rubrics
+from lightning_sd.contexts.rubrics.prompts import DESIGN
 from lightning_sd.contexts.rubrics.store import TextStore
-from lightning_sd.contexts.rubrics.wording import DESIGN
 from lightning_sd.models import PretrainedModel
 from lightning_sd.rollout import Sampler, TransformersSampler
 from lightning_sd.tasks import Split, Task

@@ -20,6 +20,7 @@ _HOMES = {
         "ExportPretrained",
         "PredictionWriter",
         "SampleTable",
+        "SaveOnSignal",
         "find_last_good",
     ),
     "lightning_sd.contexts": (

@@ -28,8 +28,7 @@ CORPUS = [
 VOCABULARY = 320
 
 
-@pytest.fixture(scope="session")
-def tokenizer() -> Any:
+def make_tokenizer() -> Any:
     """Build a byte-level tokenizer that decodes any text exactly, with merges and a chat template.
 
     At most 320 tokens; ids 0..4 are pad, end (the eos), system, user, assistant.
@@ -54,6 +53,12 @@ def tokenizer() -> Any:
         chat_template=CHAT_TEMPLATE,
         clean_up_tokenization_spaces=False,
     )
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Any:
+    """See :func:`make_tokenizer`."""
+    return make_tokenizer()
 
 
 @pytest.fixture(scope="session")

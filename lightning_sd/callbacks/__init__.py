@@ -8,6 +8,7 @@ from lightning_sd.callbacks.checkpoint_io import AtomicCheckpointIO
 from lightning_sd.callbacks.export import ExportPretrained
 from lightning_sd.callbacks.predictions import PredictionWriter
 from lightning_sd.callbacks.samples import SampleTable
+from lightning_sd.callbacks.signals import SaveOnSignal
 
 __all__ = [
     "AdvantageAnalysis",
@@ -18,5 +19,6 @@ __all__ = [
     "ExportPretrained",
     "PredictionWriter",
     "SampleTable",
+    "SaveOnSignal",
     "find_last_good",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_sd.callbacks.checkpoint_io import AtomicCheckpointIO
 from lightning_sd.callbacks.predictions import PredictionWriter
+from lightning_sd.callbacks.signals import SaveOnSignal
 from lightning_sd.contexts.base import TeacherContext
 from lightning_sd.diagnostics.analysis import AnalysisReport, analyze
 from lightning_sd.diagnostics.probe import ProbeReport, Thresholds, probe
@@ -27,11 +29,13 @@ class Trainer(pl.Trainer):
     """Lightning's trainer, with ``critique``, ``probe`` and ``analyze`` beside its own verbs.
 
     It writes checkpoints through :class:`~lightning_sd.callbacks.AtomicCheckpointIO`, unless
-    ``plugins`` holds another ``CheckpointIO``.
+    ``plugins`` holds another ``CheckpointIO``, and ends on signals as
+    :class:`~lightning_sd.callbacks.SaveOnSignal` says.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs["plugins"] = add_checkpoint_io(kwargs.get("plugins"))
+        kwargs["plugins"] = add_default(kwargs.get("plugins"), CheckpointIO, AtomicCheckpointIO)
+        kwargs["callbacks"] = add_default(kwargs.get("callbacks"), SaveOnSignal, SaveOnSignal)
         super().__init__(*args, **kwargs)
 
     def critique(
@@ -167,9 +171,13 @@ class Trainer(pl.Trainer):
         return report
 
 
-def add_checkpoint_io(plugins: Any) -> list[Any]:
-    """Add :class:`AtomicCheckpointIO` to a trainer's plugins if they hold no ``CheckpointIO``."""
-    given = [] if plugins is None else plugins if isinstance(plugins, list) else [plugins]
-    if any(isinstance(plugin, CheckpointIO) for plugin in given):
-        return given
-    return [*given, AtomicCheckpointIO()]
+def add_default(given: Any, kind: type, default: Callable[[], Any]) -> list[Any]:
+    """Add a default to a trainer's plugins or callbacks, unless one of its kind is given.
+
+    Args:
+        given: None, one plugin or callback, or a list of them.
+        kind: The class of which one is enough.
+        default: Makes the one to add, at the end.
+    """
+    items = [] if given is None else list(given) if isinstance(given, list) else [given]
+    return items if any(isinstance(item, kind) for item in items) else [*items, default()]

@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning_sd import AtomicCheckpointIO, DamagedCheckpointError, find_last_good
 from lightning_sd.callbacks import checkpoint_files
 from lightning_sd.callbacks.checkpoint_files import find_damage, write_checkpoint
-from lightning_sd.cli.trainer import Trainer, add_checkpoint_io
+from lightning_sd.cli.trainer import Trainer
 from tests.stubs import LabData, SameAsStudent, module, trainer
 
 
@@ -201,8 +201,8 @@ def test_the_older_checkpoint_goes_only_after_the_newer_was_verified(
 def test_our_trainer_writes_through_it_unless_another_is_given():
     assert isinstance(Trainer(logger=False).strategy.checkpoint_io, AtomicCheckpointIO)
     other = AtomicCheckpointIO()
-    assert add_checkpoint_io(other) == [other]
-    assert add_checkpoint_io([other]) == [other]
+    for given in (other, [other]):
+        assert Trainer(logger=False, plugins=given).strategy.checkpoint_io is other
 
 
 def test_urls_are_left_to_lightning(monkeypatch):

@@ -103,6 +103,14 @@ _HOMES = {
         "StreamTask",
         "Task",
     ),
+    "lightning_sd.tasks.judges": (
+        "AnswerJudge",
+        "JudgeLimits",
+        "JudgeProcess",
+        "RewardJudge",
+        "extract_answer",
+        "report_answers",
+    ),
     "lightning_sd.teachers": (
         "EMATeacher",
         "FrozenTeacher",

@@ -234,7 +234,9 @@ def parse_task(init_args):
     parser = ArgumentParser()
     parser.add_subclass_arguments(Task, "task")
     config = {"class_path": "lightning_sd.tasks.DatasetTask", "init_args": init_args}
-    return parser.instantiate(parser.parse_object({"task": config})).task
+    parsed = parser.parse_object({"task": config})
+    again = parser.parse_string(parser.dump(parsed))  # as --print_config writes it
+    return parser.instantiate(again).task
 
 
 FUNCTIONS = "tests.tasks.judges.functions"
@@ -258,6 +260,11 @@ FUNCTIONS = "tests.tasks.judges.functions"
             {"judge": ["number", f"{FUNCTIONS}.reward_length"], "judge_weights": [1.0, 0.5]},
             "#### 1002",
             -2.0,
+        ),
+        (
+            {"judge": ["exact", {"class_path": f"{FUNCTIONS}.Close", "init_args": {"width": 4}}]},
+            "1001",
+            0.75,
         ),
         (
             {

@@ -68,6 +68,10 @@ class AnswerJudge:
         self.completion_pattern, self.limits = completion_pattern, limits
         self._process = JudgeProcess(compare_answer, limits)
 
+    def __call__(self, question: Question, completion: str) -> Verdict:
+        """Judge one completion."""
+        return self.judge([question], [completion])[0]
+
     def use_limits(self, limits: JudgeLimits) -> None:
         """Set the limits, unless the judge was made with its own."""
         self._process.limits = self.limits or limits

@@ -12,9 +12,9 @@ from lightning_sd.tasks.judges.process import JudgeLimits
 from lightning_sd.tasks.judges.reward import Judge, RewardJudge
 from lightning_sd.types import Question, Verdict
 
-JudgeSpec = str | Callable[..., Any] | dict[str, Any] | list[Any]
-"""A method of :class:`AnswerJudge`, an import path, a callable, a judge, ``{class_path,
-init_args}``, or a list of them."""
+# The list comes first, because jsonargparse writes a value by the first type that takes it.
+JudgeSpec = list[str | Callable[..., Any]] | str | Callable[..., Any]
+"""A method of :class:`AnswerJudge`, an import path, a callable, or a list of them."""
 
 
 class WeightedJudge:
@@ -69,7 +69,7 @@ def build_judge(
     """Build a judge.
 
     Args:
-        spec: See ``JudgeSpec``.
+        spec: See ``JudgeSpec``. ``{class_path, init_args}`` as in YAML is accepted as well.
         weights: Factor of each judge's reward, if ``spec`` is a list.
         completion_pattern: Format of an answer, for answer judges. None uses the default formats.
         limits: Limits of judges that do not have their own.

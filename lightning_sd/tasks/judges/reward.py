@@ -65,7 +65,7 @@ class RewardJudge:
 
     def __init__(
         self,
-        function: Callable[..., Any] | str,
+        function: str | Callable[..., Any],
         limits: JudgeLimits | None = None,
         correct_at: float = 1.0,
         conversational: bool = False,
@@ -89,6 +89,10 @@ class RewardJudge:
             )
         call = call_batch if self.takes_batch else call_single
         self._process = JudgeProcess(partial(call, function), limits)
+
+    def __call__(self, question: Question, completion: str) -> Verdict:
+        """Judge one completion."""
+        return self.judge([question], [completion])[0]
 
     def use_limits(self, limits: JudgeLimits) -> None:
         """Set the limits, unless the judge was made with its own."""

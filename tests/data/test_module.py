@@ -279,7 +279,7 @@ def test_hyperparameters_are_plain_and_rebuild_the_module(tmp_path):
     hparams = dict(module.hparams)
     assert hparams["critic"] == {
         "class_path": "lightning_sd.critique.critics.rule.RuleCritic",
-        "init_args": {},
+        "init_args": {"seconds": None},
     }
     again = CritiqueDataModule(**hparams)
     assert dict(again.hparams) == hparams

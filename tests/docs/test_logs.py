@@ -64,6 +64,7 @@ def run_and_collect(folder, base, changes):
     config["data"]["init_args"] |= {"cache_dir": str(folder / "critiques"), "batch_size": 4}
     config["model"]["init_args"]["samples"] = 4
     config["trainer"] |= {"val_check_interval": None, "check_val_every_n_epoch": 1}
+    config["trainer"]["default_root_dir"] = str(folder)
     merge(config, changes)
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config))

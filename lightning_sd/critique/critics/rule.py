@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 from lightning_sd import __version__
-from lightning_sd.critique.base import Critic, CritiqueRequest
+from lightning_sd.critique.base import Critic, CritiqueRequest, make_failure
 from lightning_sd.tasks.base import RepairTask, Task
-from lightning_sd.types import Critique
+from lightning_sd.tasks.judges.process import JudgeLimits, JudgeProcess
+from lightning_sd.types import Critique, Question
 
 
 class RuleCritic(Critic):
@@ -22,10 +25,23 @@ class RuleCritic(Critic):
     The critic's identity holds the package version and a hash of the module that defines the task,
     so critiques written under older rules are not reused. If a task imports its rules from another
     module, choose a new cache folder when those rules change.
+
+    Args:
+        seconds: Time limit per attempt. With a limit the rules run in a worker process, which is
+            killed at the limit, also inside a regular expression or other compiled code. The
+            attempt then has no critique, and the step goes on. None runs the rules in this
+            process, without the cost of passing each attempt to another one.
+
+    Raises:
+        ValueError: ``seconds`` is not above 0.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float | None = None) -> None:
+        if seconds is not None and seconds <= 0:
+            raise ValueError(f"seconds={seconds}: must be above 0, or null for no limit.")
+        self.seconds = seconds
         self._task: RepairTask | None = None
+        self._process: JudgeProcess | None = None
 
     def setup(self, task: Task) -> None:
         """Take the repair rules from the task.
@@ -39,6 +55,9 @@ class RuleCritic(Critic):
                 "repair(question, attempt). Add one, or use LMCritic."
             )
         self._task = task
+        if self.seconds is not None:
+            limits = JudgeLimits(self.seconds, batch_seconds=math.inf)
+            self._process = JudgeProcess(partial(_repair, task), limits)
 
     def identity(self) -> Mapping[str, Any]:
         """Return the task's class, the package version and a hash of the rules' source code."""
@@ -55,15 +74,29 @@ class RuleCritic(Critic):
         critiques = []
         for request in requests:
             start = time.perf_counter()
-            critique = self._rules.repair(request.question, request.attempt)
+            critique = self._repair(request)
             critiques.append(replace(critique, seconds=time.perf_counter() - start))
         return critiques
+
+    def _repair(self, request: CritiqueRequest) -> Critique:
+        if self._process is None:
+            return self._rules.repair(request.question, request.attempt)
+        [outcome] = self._process.run([(request.question, request.attempt)])
+        if outcome.status != "judged":
+            return make_failure(f"{outcome.status}: {outcome.reason}")
+        plain = outcome.value.items()  # JSON has made lists of the tuples
+        return Critique(**{k: tuple(v) if isinstance(v, list) else v for k, v in plain})
 
     @property
     def _rules(self) -> RepairTask:
         if self._task is None:
             raise RuntimeError("RuleCritic has no task yet: call setup(task) first.")
         return self._task
+
+
+def _repair(task: RepairTask, question: Question, attempt: str) -> dict[str, Any]:
+    """Repair an attempt in the worker process, and return plain data."""
+    return asdict(task.repair(question, attempt))
 
 
 def _hash_source(kind: type) -> str:

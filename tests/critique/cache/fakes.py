@@ -1,5 +1,6 @@
 """A critic that counts, and requests made up from numbers."""
 
+import re
 import time
 from dataclasses import replace
 
@@ -53,6 +54,14 @@ class NumberTask(Task):
     def verify(self, question, completion):
         correct = completion == question.answer
         return Verdict(float(correct), correct, completion)
+
+
+class CatastrophicTask(NumberTask):
+    """Its rules hold a pattern that takes longer than the universe for some attempts."""
+
+    def repair(self, question, attempt):
+        re.match(r"(a+)+$", attempt)
+        return echo(CritiqueRequest(question, attempt, Verdict(0.0, False)))
 
 
 def number_question(i, attempt=None):

@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import pytest
 
 from lightning_sd.critique import RuleCritic
 from lightning_sd.critique.base import CritiqueRequest
 from lightning_sd.lab.arithmetic import ArithmeticTask
 from lightning_sd.text.steps import render_steps
-from tests.critique.cache.fakes import NumberTask
+from tests.critique.cache.fakes import CatastrophicTask, NumberTask, echo, request
 
 
 def ready(task=None):
@@ -39,3 +41,17 @@ def test_identity_tells_the_rules_apart():
     other = Rewritten(steps=2, train_size=2, val_size=1, test_size=1)
     assert ready().identity() == ready().identity()
     assert ready().identity() != ready(other).identity()
+
+
+def test_rules_that_hang_in_compiled_code_are_killed():
+    hanging, good = request(1, "a" * 60 + "b"), request(2, "x")
+    critic = RuleCritic(seconds=5.0)
+    critic.setup(CatastrophicTask())
+    hung, repaired = critic.critique([hanging, good])
+    assert hung.refused == "failed: timed_out: no result within 5 s"
+    assert replace(repaired, seconds=0.25) == echo(good)
+
+
+def test_a_limit_that_is_not_above_0_is_refused():
+    with pytest.raises(ValueError, match="seconds=0"):
+        RuleCritic(seconds=0)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from lightning_sd.models.sharding import to_full
+
 if TYPE_CHECKING:
     from lightning_sd.models import ModelSource
 
@@ -61,7 +63,7 @@ def fingerprint_module(model: nn.Module) -> str:
         if not isinstance(tensor, torch.Tensor):
             continue
         digest.update(f"{name}:{tuple(tensor.shape)}:{tensor.dtype};".encode())
-        flat = tensor.detach().reshape(-1)
+        flat = to_full(tensor.detach()).reshape(-1)
         if flat.numel():
             places = torch.linspace(0, flat.numel() - 1, _VALUES, dtype=torch.float64).long()
             values = flat[places.to(flat.device)].cpu().contiguous()

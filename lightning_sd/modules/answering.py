@@ -8,6 +8,7 @@ from typing import Any
 from lightning_sd.metrics import build_answer_metrics, update_answers
 from lightning_sd.models import ModelSource
 from lightning_sd.models.chat import encode_prompt
+from lightning_sd.models.sharding import gather_parameters
 from lightning_sd.modules.evidence import get_evidence_source
 from lightning_sd.modules.guards import check_rewards
 from lightning_sd.modules.student import OptimizerCallable, SchedulerCallable, StudentModule
@@ -70,13 +71,15 @@ class AnsweringModule(StudentModule):
         Returns:
             ``samples`` rollouts of question 0, then of question 1, and so on.
         """
-        completions = sampler.sample(
-            self.student,
-            [self.encode(question.messages) for question in questions],
-            samples=samples,
-            stop_ids=self.stop_ids,
-            generator=make_batch_generator(self.seed, stage, index, self.global_rank, self.device),
-        )
+        generator = make_batch_generator(self.seed, stage, index, self.global_rank, self.device)
+        with gather_parameters(self.student):
+            completions = sampler.sample(
+                self.student,
+                [self.encode(question.messages) for question in questions],
+                samples=samples,
+                stop_ids=self.stop_ids,
+                generator=generator,
+            )
         return [
             Rollout(
                 question=questions[completion.prompt],

@@ -6,26 +6,31 @@ from lightning_sd.contexts.base import TeacherContext
 from lightning_sd.objectives import Objective
 from lightning_sd.rollout import Sampler
 
-SHARDED = ("FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy")
+REFUSED = ("FSDPStrategy", "DeepSpeedStrategy")
 
 
 def check_strategy(strategy: object) -> None:
-    """Refuse strategies that shard the weights.
+    """Refuse strategies that shard the weights in a way that rollouts cannot use.
 
-    Ranks that sample until their own longest answer ends would wait for each other forever, and
-    teachers could not swap parameters that no rank holds whole.
+    ``ModelParallelStrategy`` (FSDP2) is supported with data parallelism alone. FSDP1 and DeepSpeed
+    gather layer by layer in forward passes, of which ranks make different numbers when they sample.
 
     Args:
         strategy: The trainer's strategy.
 
     Raises:
-        ValueError: The strategy shards.
+        ValueError: The strategy is not supported.
     """
     name = type(strategy).__name__
-    if name in SHARDED:
+    if name in REFUSED:
         raise ValueError(
-            f"trainer.strategy={name} shards the weights, with which rollouts are not supported "
-            "yet. Use ddp, with `lora` or `quantization` if the model is too large for one device."
+            f"trainer.strategy={name} shards the weights in a way that rollouts cannot use. Use "
+            "ModelParallelStrategy (FSDP2), or ddp with `lora` or `quantization`."
+        )
+    if getattr(strategy, "tensor_parallel_size", 1) not in (1, "auto"):
+        raise ValueError(
+            "trainer.strategy.tensor_parallel_size must be 1: students are sharded over "
+            "data-parallel processes only."
         )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from lightning_sd.models.sharding import to_full, to_local
 from lightning_sd.models.trainable import list_trainable
 from lightning_sd.types import Rollout
 
@@ -63,7 +64,7 @@ def check_advantages(
 def find_non_finite(student: nn.Module) -> str | None:
     """Return the name of the first trainable parameter that is not finite; None if all are."""
     for name, parameter in list_trainable(student):
-        if not bool(torch.isfinite(parameter.detach()).all()):
+        if not bool(torch.isfinite(to_local(parameter.detach())).all()):
             return name
     return None
 
@@ -89,7 +90,7 @@ def check_trained_weights(student: nn.Module, purpose: str) -> None:
 
 def compute_gradient_norm(grads: Iterable[Tensor]) -> float:
     """Compute the Euclidean norm over all gradients; NaN or infinite if one of them is."""
-    norms = torch._foreach_norm(list(grads))
+    norms = [to_full(norm) for norm in torch._foreach_norm(list(grads))]
     if not norms:
         return 0.0
     device = norms[0].device

@@ -11,6 +11,7 @@ import torch
 from lightning_sd.contexts.base import TeacherContext
 from lightning_sd.models import ModelSource
 from lightning_sd.models.fingerprint import fingerprint_module
+from lightning_sd.models.sharding import gather_parameters
 from lightning_sd.modules.answering import AnsweringModule
 from lightning_sd.rollout import Completion, Sampler
 from lightning_sd.rollout.seeding import make_batch_generator
@@ -87,7 +88,8 @@ class HostingModule(AnsweringModule):
             else trainer.fit_loop.total_batch_idx
         )
         generator = make_batch_generator(self.seed, "write", index, self.global_rank, self.device)
-        with self.teacher.swap_in(self.student) if teacher else nullcontext():
+        swap = self.teacher.swap_in(self.student) if teacher else nullcontext()
+        with gather_parameters(self.student), swap:
             return sampler.sample(
                 self.student, encoded, samples=1, stop_ids=self.stop_ids, generator=generator
             )
@@ -97,6 +99,6 @@ class HostingModule(AnsweringModule):
         if not self.teacher.writes_frozen:
             return None
         if self._teacher_fingerprint is None:
-            with self.teacher.swap_in(self.student):
+            with gather_parameters(self.student), self.teacher.swap_in(self.student):
                 self._teacher_fingerprint = fingerprint_module(self.student)
         return self._teacher_fingerprint

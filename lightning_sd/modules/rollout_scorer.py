@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_sd.models.sharding import is_sharded
 from lightning_sd.objectives import InputSpec
 from lightning_sd.objectives.scored import ScoredRollouts
 from lightning_sd.scoring import LogitsSource, Scorer
@@ -104,6 +105,8 @@ class RolloutScorer:
         self, views: Sequence[TeacherView | None], completions: Sequence[Sequence[int]]
     ) -> list[LogitsSource]:
         number = max((len(view.contrasts) for view in views if view), default=0)
+        if is_sharded(self.student):
+            number = _find_largest(number, next(self.student.parameters()).device)
         scores = [
             self._score_view([select_contrast(view, k) for view in views], completions)
             for k in range(number)
@@ -113,3 +116,10 @@ class RolloutScorer:
 
 def _sampled_logprobs(scores: LogitsSource, ids: Tensor) -> Tensor:
     return compute_token_statistics(scores, ids)[0]
+
+
+def _find_largest(number: int, device: torch.device) -> int:
+    """Return the largest number of any rank: scoring a sharded teacher takes every rank."""
+    largest = torch.tensor(number, device=device)
+    torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX)
+    return int(largest)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lightning_sd._serialize import build, describe_arguments
 from lightning_sd.models import ModelSource
+from lightning_sd.models.sharding import gather_parameters, hold_parameters, reduce_gradients
 from lightning_sd.models.trainable import list_trainable
 from lightning_sd.modules.bad_steps import describe_step
 from lightning_sd.modules.checks import check_composition, check_strategy
@@ -169,6 +170,7 @@ class SelfDistillModule(HostingModule):
         rollouts = self.gather_rollouts(list(batch))
         rollouts = self.prepare_context(rollouts)
         views = self.write_views(rollouts)
+        hold_parameters(self.student)
         scored = self.rollout_scorer.score(rollouts, views, self.inputs)
         tokens = self.make_token_inputs(scored)
         loss = self.compute_loss(scored, tokens)
@@ -238,6 +240,11 @@ class SelfDistillModule(HostingModule):
         """Compute log p_T(y_t) - log p_S(y_t) of each token; see :class:`RolloutScorer`."""
         return self.rollout_scorer.compute_advantages(rollouts, views)
 
+    def on_after_backward(self) -> None:
+        """Reduce the gradients of a sharded student over ranks, once per optimizer step."""
+        last = not self.trainer.fit_loop.epoch_loop._should_accumulate()
+        reduce_gradients(self.student, sync=last)
+
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, then let the teacher follow, before a checkpoint of this step is written."""
         super().optimizer_step(*args, **kwargs)
@@ -254,7 +261,9 @@ class SelfDistillModule(HostingModule):
         # Completions that a context adds for training are not answers of the student.
         rollouts = [r for r in self.prepare_context(judged) if r.origin == "student"]
         views = self.write_views(rollouts)
-        return StepOutput(rollouts, views, self.compute_advantages(rollouts, views))
+        with gather_parameters(self.student):
+            advantages = self.compute_advantages(rollouts, views)
+        return StepOutput(rollouts, views, advantages)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the teacher, and leave out frozen parameters."""

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_sd._serialize import build
 from lightning_sd.models import ModelSource, PretrainedModel
+from lightning_sd.models.sharding import is_sharded, shard_model
 from lightning_sd.models.stop_ids import find_stop_ids
 from lightning_sd.models.trainable import broadcast_trainable, list_trainable
 from lightning_sd.modules.global_mean import GlobalMean
@@ -63,6 +64,9 @@ class StudentModule(GlobalMean):
         if self._trainer is not None:
             broadcast_trainable(student, self.trainer.strategy.root_device)
         self.stop_ids = find_stop_ids(student, self.tokenizer)
+        if self.device_mesh is not None:
+            shard_model(student, self.device_mesh["data_parallel"])
+            self.strict_loading = False
         self.on_student_ready()
 
     def on_student_ready(self) -> None:
@@ -97,6 +101,8 @@ class StudentModule(GlobalMean):
         """
         check_trained_weights(self.student, "No checkpoint is written")
         super().on_save_checkpoint(checkpoint)
+        if is_sharded(self.student) and self.trainer.strategy._save_distributed_checkpoint:  # type: ignore[attr-defined]
+            return  # a distributed checkpoint is loaded by the names of all parameters
         kept = self._list_saved()
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name: state[name] for name in state if name in kept}

@@ -51,12 +51,13 @@ class Head:
         return [t for t in (self.weight, self.bias) if t is not None and t.requires_grad]
 
 
-def get_head(linear: nn.Linear, scaling: Scaling) -> Head:
+def get_head(linear: nn.Linear, scaling: Scaling, *, copy: bool = False) -> Head:
     """Build the head of a transformers model.
 
     Args:
         linear: The model's output embeddings.
         scaling: What the model does to their output.
+        copy: Copy tensors that need no gradient: FSDP2 reuses the buffer in which it gathers.
 
     Returns:
         The head. Without gradient its tensors are detached, so that a teacher's head keeps the
@@ -66,9 +67,9 @@ def get_head(linear: nn.Linear, scaling: Scaling) -> Head:
     weight: Tensor = linear.weight
     bias: Tensor | None = linear.bias
     if not (wanted and weight.requires_grad):
-        weight = weight.detach()
+        weight = weight.detach().clone() if copy else weight.detach()
     if bias is not None and not (wanted and bias.requires_grad):
-        bias = bias.detach()
+        bias = bias.detach().clone() if copy else bias.detach()
     return Head(weight, bias, scaling.scale, scaling.softcap)
 
 

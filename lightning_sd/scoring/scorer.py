@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lightning_sd.models.cache import get_causal_lm
 from lightning_sd.models.media import collect_media_inputs, has_media
+from lightning_sd.models.sharding import is_sharded
 from lightning_sd.scoring.head import Head, get_head
 from lightning_sd.scoring.layout import CALL_COST, Ids, bucket_rows, pack_rows
 from lightning_sd.scoring.plan import ScoringPlan, plan_scoring
@@ -103,7 +104,9 @@ class Scorer:
                 completions,
                 lambda **inputs: backbone(**inputs, use_cache=False).last_hidden_state,
             )
-        return Scores(hidden, get_head(plan.split.linear, plan.split.scaling))
+        return Scores(
+            hidden, get_head(plan.split.linear, plan.split.scaling, copy=is_sharded(self.model))
+        )
 
     def _find_shared(
         self, plan: ScoringPlan, prompts: Sequence[Ids], completions: Sequence[Ids]

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
+from lightning_sd.models.sharding import to_full
 from lightning_sd.models.trainable import list_trainable
 from lightning_sd.teachers.base import TeacherWeights
 from lightning_sd.teachers.shadow import Shadow, fingerprint, make_shadow, swap_parameters
@@ -69,5 +70,5 @@ def _is_initial_without_adapters(student: nn.Module) -> bool:
     return (
         hasattr(student, "disable_adapter")
         and all("lora_" in name for name, _ in parameters)
-        and not any(p.count_nonzero() for name, p in parameters if "_B." in name)
+        and not any(to_full(p.detach()).count_nonzero() for name, p in parameters if "_B." in name)
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from lightning_sd.models.sharding import is_sharded
 from lightning_sd.scoring import (
     LogitsSource,
     MixedScores,
@@ -43,6 +44,11 @@ def score_teacher(
     chosen = [prompt for prompt in prompts if prompt is not None]
     texts = [ids for ids, here in zip(completions, present, strict=True) if here]
     if not any(map(len, texts)):
+        if is_sharded(student):
+            # Other ranks gather the teacher's parameters, which takes every rank.
+            for _, policy in teacher.list_policies(student):
+                with policy:
+                    pass
         return None
     lengths = [len(ids) for ids in completions]
     coefficients, parts = [], []

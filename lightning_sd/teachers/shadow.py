@@ -10,6 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_sd.models.sharding import (
+    hold_parameters,
+    list_sharded,
+    release_parameters,
+    shard_like,
+    to_full,
+)
 from lightning_sd.models.trainable import list_trainable
 
 Shadow = dict[str, Tensor]
@@ -25,7 +32,15 @@ def make_shadow(student: nn.Module) -> Shadow:
 
 @contextmanager
 def swap_parameters(student: nn.Module, shadow: Shadow) -> Iterator[None]:
-    """Point the student's parameters to the shadow's tensors, and afterwards back to their own."""
+    """Point the student's parameters to the shadow's tensors, and afterwards back to their own.
+
+    FSDP2 gathers from flat buffers of its own, so the shards of a sharded student are overwritten
+    and afterwards restored; inside the context the student is gathered.
+    """
+    if list_sharded(student):
+        with _overwrite_shards(student, shadow):
+            yield
+        return
     own: list[tuple[nn.Parameter, Tensor]] = []
     try:
         for name, parameter in list_trainable(student):
@@ -38,11 +53,31 @@ def swap_parameters(student: nn.Module, shadow: Shadow) -> Iterator[None]:
             parameter.data = data
 
 
+@contextmanager
+def _overwrite_shards(student: nn.Module, shadow: Shadow) -> Iterator[None]:
+    release_parameters(student)
+    own: list[tuple[Tensor, Tensor]] = []
+    with torch.no_grad():
+        for name, parameter in list_trainable(student):
+            local = parameter.to_local()  # type: ignore[attr-defined]
+            own.append((local, local.clone()))
+            local.copy_(shadow[name].to_local())  # type: ignore[attr-defined]
+    hold_parameters(student)
+    try:
+        yield
+    finally:
+        release_parameters(student)
+        with torch.no_grad():
+            for local, values in own:
+                local.copy_(values)
+        hold_parameters(student)
+
+
 def fingerprint(shadow: Shadow, *, sampled: int = 4096) -> str:
     """Hash names, shapes and an evenly spaced sample of the values of each tensor."""
     digest = hashlib.sha256()
     for name in sorted(shadow):
-        flat = shadow[name].detach().reshape(-1)
+        flat = to_full(shadow[name].detach()).reshape(-1)
         part = flat[:: max(1, len(flat) // sampled)].cpu().double()
         digest.update(f"{name}{tuple(shadow[name].shape)}".encode())
         digest.update(part.numpy().tobytes())
@@ -51,7 +86,7 @@ def fingerprint(shadow: Shadow, *, sampled: int = 4096) -> str:
 
 def pack_shadow(shadow: Shadow) -> dict[str, Any]:
     """Return the shadow as a checkpoint holds it."""
-    return {"shadow": {name: tensor.detach().cpu() for name, tensor in shadow.items()}}
+    return {"shadow": {name: to_full(tensor.detach()).cpu() for name, tensor in shadow.items()}}
 
 
 def restore_shadow(state: dict[str, Any], shadow: Shadow, kind: str) -> Shadow:
@@ -74,4 +109,4 @@ def restore_shadow(state: dict[str, Any], shadow: Shadow, kind: str) -> Shadow:
             f"(for example {odd}). Use the model, the LoRA settings and the teacher with which "
             "the checkpoint was written."
         )
-    return {name: tensor.clone() for name, tensor in state["shadow"].items()}
+    return {name: shard_like(tensor, shadow[name]) for name, tensor in state["shadow"].items()}

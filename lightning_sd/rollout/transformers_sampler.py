@@ -58,6 +58,8 @@ class TransformersSampler(Sampler):
             raise ValueError(
                 f"stop_strings={self.stop_strings!r}: must be a list of texts that are not empty."
             )
+        for name in ("stop_token_ids", "stop_strings"):  # YAML and checkpoints give lists
+            object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @torch.no_grad()
     def sample(

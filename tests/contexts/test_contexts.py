@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -290,3 +291,42 @@ def test_the_command_line_refuses_it_at_configuration(
         main([*args, "--print_config"])
     assert stopped.value.code == 2
     assert named in capsys.readouterr().err
+
+
+def loud(tokenizer: Any) -> Any:
+    """The tokenizer with a template that writes 30 tokens more if it is asked to."""
+    marked = copy.deepcopy(tokenizer)
+    marked.chat_template = "{% if loud %}" + "9" * 30 + "{% endif %}" + marked.chat_template
+    return marked
+
+
+def test_a_view_carries_the_template_s_arguments(tokenizer: Any) -> None:
+    view = only(ready(ReferenceSolution(template_kwargs={"loud": True}), tokenizer), rollout())
+    assert view is not None
+    assert view.template_kwargs == {"loud": True}
+
+
+def test_the_limit_counts_what_the_template_s_arguments_add(tokenizer: Any) -> None:
+    marked = loud(tokenizer)
+    whole = tokens(only(ready(ReferenceSolution(), marked), rollout()), marked)  # type: ignore[arg-type]
+    kwargs = {"loud": True}
+    for arguments, cut in (({}, False), (kwargs, True)):
+        context = ReferenceSolution(max_prompt_tokens=whole, template_kwargs=arguments)
+        view = only(ready(context, marked), rollout())
+        assert view is not None
+        assert bool(view.cut) == cut
+        assert len(encode_prompt(marked, view.messages, arguments)) <= whole
+
+
+def test_a_view_that_is_cut_to_nothing_is_none(tokenizer: Any) -> None:
+    """What is left would be the bare question, under which the teacher is no teacher."""
+    bare = tokens(only(ready(ReferenceSolution(), tokenizer), rollout("x")), tokenizer) - 1  # type: ignore[arg-type]
+    assert only(ready(ReferenceSolution(max_prompt_tokens=bare), tokenizer), rollout("x")) is None
+    one = only(ready(ReferenceSolution(max_prompt_tokens=bare + 1), tokenizer), rollout("x"))
+    assert one is not None
+    # With two fields it is enough that one of them is left.
+    whole = tokens(only(ready(TwoHints(), tokenizer), rollout()), tokenizer)  # type: ignore[arg-type]
+    second = len(tokenizer.encode("beta " * 20))
+    view = only(ready(TwoHints(max_prompt_tokens=whole - second), tokenizer), rollout())
+    assert view is not None
+    assert view.cut == {"second": second}

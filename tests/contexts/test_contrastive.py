@@ -9,7 +9,7 @@ import pytest
 
 from lightning_sd.contexts import ContrastiveHints
 from lightning_sd.models.chat import encode_prompt
-from lightning_sd.types import Message, Question, Rollout, Verdict, link_siblings
+from lightning_sd.types import Message, Question, Rollout, Verdict, link_siblings, select_contrast
 
 PROMPT: tuple[Message, ...] = (
     {"role": "system", "content": "Answer."},
@@ -180,3 +180,14 @@ def test_hints_are_cut_to_the_limit_one_by_one(tokenizer: Any) -> None:
 def test_bad_options_name_themselves(options: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         ContrastiveHints(**options)
+
+
+def test_all_prompts_of_a_view_have_the_template_s_arguments() -> None:
+    context = ContrastiveHints(template=BARE, template_kwargs={"loud": True})
+    view = context.views(group(*MIXED))[0]
+    assert view is not None
+    wrong = select_contrast(view, 0)
+    assert wrong is not None
+    assert view.template_kwargs == wrong.template_kwargs == {"loud": True}
+    assert wrong.messages == view.contrasts[0]
+    assert select_contrast(view, len(view.contrasts)) is None

@@ -18,6 +18,7 @@ from lightning_sd.objectives import Distillation, TokenInputs
 from lightning_sd.objectives.reduce import compute_loss
 from lightning_sd.scoring import Head, Scorer, bucket_rows, deduplicate_prompts, pack_rows
 from lightning_sd.scoring import scorer as scorer_module
+from lightning_sd.scoring.plan import plan_scoring
 from lightning_sd.scoring.sharing import apply_split, find_cheapest_sharing, iterate_splits
 from tests.reference.divergence import Settings
 from tests.reference.scoring import completion_logits, loss_sum
@@ -554,3 +555,18 @@ def test_batches_of_only_empty_completions_have_no_entry(tiny_llama: Any) -> Non
     scores = Scorer(tiny_llama).score([[5], [6, 7]], [[], []])
     assert scores.hidden.shape == (0, tiny_llama.config.hidden_size)
     assert scores.logits().shape == (0, tiny_llama.config.vocab_size)
+
+
+def test_with_checkpointing_no_cache_is_shared_in_train_mode(make_llama: Any) -> None:
+    """The backward pass would fill the cache again; teachers keep the student's layout."""
+    model = make_llama()
+    scorer = Scorer(model, call_cost=0)
+    plan = plan_scoring(model)
+    prompts, completions = [list(range(5, 60))] * 4, [[7, 8, 9]] * 4
+    assert scorer._find_shared(plan, prompts, completions) is not None
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    assert scorer._find_shared(plan, prompts, completions) is None
+    with torch.no_grad():
+        assert scorer._find_shared(plan, prompts, completions) is None
+    model.eval()
+    assert scorer._find_shared(plan, prompts, completions) is not None

@@ -101,6 +101,22 @@ def test_adapters_that_change_something_are_part_of_the_initial_policy(
         assert torch.equal(logits(student), before)
 
 
+def test_parameters_that_train_beside_fresh_adapters_are_part_of_the_initial_policy(
+    make_llama: Any,
+) -> None:
+    """Switching the adapter off does not bring them back."""
+    student = lora(make_llama)
+    for name, parameter in student.named_parameters():
+        parameter.requires_grad_(parameter.requires_grad or "layernorm" in name)
+    before = logits(student)
+    teacher = FrozenTeacher()
+    teacher.setup(student)
+    train(student, teacher, 2)
+    assert not torch.equal(logits(student), before)
+    with teacher.swap_in(student):
+        assert torch.equal(logits(student), before)
+
+
 @pytest.mark.parametrize("rate", [0.05, 0.3, 1.0])
 def test_an_ema_equals_its_closed_form(student: Any, rate: float) -> None:
     """(1 - a)^n of the start and a (1 - a)^(n - i) of the student after step i."""

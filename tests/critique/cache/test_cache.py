@@ -139,6 +139,19 @@ def test_text_cannot_move_from_one_part_to_another():
     assert compute_key(base, a) != compute_key(base, b)
 
 
+def test_the_version_is_part_of_the_key(monkeypatch):
+    before = compute_key(ME, request())
+    monkeypatch.setattr("lightning_sd.critique.cache.keys.SCHEMA", -1)
+    assert compute_key(ME, request()) != before
+
+
+def test_white_space_of_an_attempt_is_part_of_the_key():
+    """A critic that copies steps word for word may repeat it."""
+    texts = ["a", "a\n", " a", "a "]
+    attempts = [replace(request(), attempt=text) for text in texts]
+    assert len({compute_key(ME, attempt) for attempt in attempts}) == len(texts)
+
+
 def test_what_does_not_decide_a_critique_is_no_part_of_the_key():
     same = replace(
         request(),

@@ -65,11 +65,27 @@ class DeadlineRunner:
             daemon=True,
         )
         thread.start()
+        kind: str = "critique"
+        value: Any = None
         try:
-            yield from _consume(results, self.seconds)
+            while True:
+                kind, value = self._receive(results)
+                if kind != "critique":
+                    break
+                yield value
         finally:
-            _stop(thread)
+            if kind == "critique":  # the critic has not ended by itself
+                _interrupt(thread)
+            thread.join(_STOP_SECONDS)
             self._hanging = thread if thread.is_alive() else None
+        if kind == "error":
+            raise value
+
+    def _receive(self, results: queue.SimpleQueue[_Result]) -> _Result:
+        try:
+            return results.get(timeout=self.seconds)
+        except queue.Empty:
+            raise CriticTimeoutError(f"no critique within {self.seconds:g} s") from None
 
 
 def _produce(
@@ -90,26 +106,11 @@ def _produce(
         results.put(("error", error))
 
 
-def _consume(results: queue.SimpleQueue[_Result], seconds: float) -> Iterator[tuple[int, Critique]]:
-    while True:
-        try:
-            kind, value = results.get(timeout=seconds)
-        except queue.Empty:
-            raise CriticTimeoutError(f"no critique within {seconds:g} s") from None
-        if kind == "end":
-            return
-        if kind == "error":
-            raise value
-        yield value
-
-
-def _stop(thread: threading.Thread) -> None:
-    thread.join(0.01)  # a critic that has yielded its last critique ends by itself
-    if thread.is_alive() and thread.ident is not None:
+def _interrupt(thread: threading.Thread) -> None:
+    if thread.ident is not None:
         ctypes.pythonapi.PyThreadState_SetAsyncExc(
             ctypes.c_ulong(thread.ident), ctypes.py_object(_CriticStopped)
         )
-        thread.join(_STOP_SECONDS)
 
 
 def _get_cuda_device() -> int | None:

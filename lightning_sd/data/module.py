@@ -65,7 +65,8 @@ class CritiqueDataModule(LightningDataModule):
             new rollouts (K inner iterations of RESD: 4). An epoch has as many times more batches.
         critic_timeout: Seconds without a new critique after which the critic is given up for this
             step. The open requests count as ``critique_timed_out`` and ``critique_failed``, and the
-            step goes on without them. None waits forever.
+            step goes on without them. The default is below the 1800 s after which other processes
+            stop waiting for this one. None waits forever.
 
     Raises:
         ValueError: An option is out of range.
@@ -88,7 +89,7 @@ class CritiqueDataModule(LightningDataModule):
         ask_every: int = 1,
         bucket_by_length: bool = False,
         repeat_batches: int = 1,
-        critic_timeout: float | None = 3600.0,
+        critic_timeout: float | None = 1200.0,
     ) -> None:
         super().__init__()
         self.task: Task = build(task)

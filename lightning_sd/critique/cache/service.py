@@ -21,7 +21,7 @@ from lightning_sd.types import Critique
 OnRefusal = Literal["drop", "reference", "retry"]
 
 COUNTERS = ("hits", "misses", "skipped", "refused", "fallback", "failed", "timed_out", "tokens")
-DEADLINE_SECONDS = 3600.0
+DEADLINE_SECONDS = 1200.0
 _FLUSH_CRITIQUES = 64
 _FLUSH_SECONDS = 1.0
 _POLL_SECONDS = 0.05

@@ -84,8 +84,10 @@ class RuleCritic(Critic):
         [outcome] = self._process.run([(request.question, request.attempt)])
         if outcome.status != "judged":
             return make_failure(f"{outcome.status}: {outcome.reason}")
-        plain = outcome.value.items()  # JSON has made lists of the tuples
-        return Critique(**{k: tuple(v) if isinstance(v, list) else v for k, v in plain})
+        plain: dict[str, Any] = outcome.value
+        # The worker's reply is JSON, which has no tuples.
+        steps = {name: tuple(plain[name]) for name in ("copied", "changed", "added")}
+        return Critique(**(plain | steps))
 
     @property
     def _rules(self) -> RepairTask:

@@ -94,7 +94,7 @@ _HOMES = {
         "TokenLoss",
         "TokenWeight",
     ),
-    "lightning_sd.rollout": ("Completion", "Sampler", "TransformersSampler"),
+    "lightning_sd.rollout": ("Completion", "Sampler", "TransformersSampler", "VLLMSampler"),
     "lightning_sd.tasks": (
         "DatasetTask",
         "ProgramTask",

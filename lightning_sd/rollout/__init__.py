@@ -3,5 +3,6 @@
 from lightning_sd.rollout.base import Completion, Sampler
 from lightning_sd.rollout.stored import encode_stored_attempts
 from lightning_sd.rollout.transformers_sampler import TransformersSampler
+from lightning_sd.rollout.vllm_sampler import VLLMSampler
 
-__all__ = ["Completion", "Sampler", "TransformersSampler", "encode_stored_attempts"]
+__all__ = ["Completion", "Sampler", "TransformersSampler", "VLLMSampler", "encode_stored_attempts"]

@@ -1,0 +1,202 @@
+"""A vLLM engine in this process that follows the weights of a transformers model."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_sd.models.cache import get_causal_lm
+from lightning_sd.models.fingerprint import fingerprint_module
+
+_ENGINES: weakref.WeakKeyDictionary[nn.Module, dict[str, VLLMEngine]] = weakref.WeakKeyDictionary()
+
+
+class VLLMEngine:
+    """Generates with vLLM, with the current weights of a model.
+
+    The engine starts from the model's configuration alone; its weights come from the model in
+    memory at the first :meth:`sync`.
+
+    Args:
+        model: A transformers causal language model, with LoRA adapters or without.
+        settings: Arguments of ``vllm.LLM``, such as ``{"gpu_memory_utilization": 0.3}``.
+
+    Raises:
+        ImportError: vLLM is not installed.
+        ValueError: The model is quantized, or vLLM does not support its head size on this device.
+    """
+
+    def __init__(self, model: nn.Module, settings: Mapping[str, Any]) -> None:
+        vllm = import_vllm()
+        base = get_causal_lm(model)
+        check_servable(base)
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        dtype = str(next(base.parameters()).dtype).removeprefix("torch.")
+        self._folder = tempfile.TemporaryDirectory(prefix="vllm-config-")
+        base.config.save_pretrained(self._folder.name)
+        self._name_architecture(type(base).__name__)
+        defaults = {"dtype": dtype, "skip_tokenizer_init": True, "load_format": "dummy"}
+        self.llm = vllm.LLM(self._folder.name, **{**defaults, **settings})
+        self.version: tuple[Any, ...] | None = None
+        self.syncs = 0
+
+    def sync(self, model: nn.Module) -> bool:
+        """Hand the model's weights to the engine if they changed since the last call.
+
+        Args:
+            model: The model with which the engine was started.
+
+        Returns:
+            Whether weights were handed over.
+        """
+        version = read_version(model)
+        if version == self.version:
+            return False
+        iterator = {"weights_iterator": iterate_weights(model), "is_checkpoint_format": True}
+        self.llm.collective_rpc("reload_weights", kwargs=iterator)
+        # Blocks of the prefix cache were computed with the old weights.
+        self.llm.reset_prefix_cache()
+        self.version = version
+        self.syncs += 1
+        return True
+
+    def generate(self, prompts: Sequence[Sequence[int]], params: Sequence[Any]) -> list[Any]:
+        """Generate one completion per prompt; ``params`` are vLLM's ``SamplingParams``."""
+        requests = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
+        outputs = self.llm.generate(requests, list(params), use_tqdm=False)
+        return [output.outputs[0] for output in outputs]
+
+    def sleep(self, level: int) -> None:
+        """Free device memory until :meth:`wake_up` (vLLM's sleep levels 1 and 2)."""
+        self.llm.sleep(level=level)
+        if level > 1:
+            self.version = None  # level 2 drops the weights
+
+    def wake_up(self) -> None:
+        """Take the device memory back."""
+        self.llm.wake_up()
+
+    def _name_architecture(self, name: str) -> None:
+        # A configuration that was never saved with its model does not name its class.
+        path = Path(self._folder.name) / "config.json"
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config["architectures"] = config.get("architectures") or [name]
+        path.write_text(json.dumps(config), encoding="utf-8")
+
+
+def get_engine(model: nn.Module, settings: Mapping[str, Any]) -> VLLMEngine:
+    """Return the model's engine, and start it at the first call.
+
+    Samplers of one model with equal settings share an engine, so that training and evaluation hold
+    its weights once.
+
+    Args:
+        model: The student.
+        settings: Arguments of ``vllm.LLM``.
+    """
+    key = json.dumps(dict(settings), sort_keys=True, default=str)
+    engines = _ENGINES.setdefault(model, {})
+    if key not in engines:
+        engines[key] = VLLMEngine(model, settings)
+    return engines[key]
+
+
+def read_version(model: nn.Module) -> tuple[Any, ...]:
+    """Return a value that differs if the model's weights may have changed.
+
+    It holds the address and the version counter of each parameter, a sample of its values (writing
+    to ``.data`` moves no counter), and the state of LoRA adapters.
+    """
+    tensors = tuple((p.data_ptr(), p._version) for p in model.parameters())
+    adapters = tuple(
+        (tuple(m.active_adapters), bool(m.disable_adapters))
+        for m in model.modules()
+        if hasattr(m, "get_delta_weight")
+    )
+    return tensors, adapters, fingerprint_module(model)
+
+
+@torch.no_grad()
+def iterate_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield names and tensors as a checkpoint of the base model has them.
+
+    LoRA adapters that are active are merged into copies, so the model's own weights never change.
+    A tied head is yielded by its own name too: vLLM on a CPU holds it as a packed copy, which would
+    stay old.
+
+    Args:
+        model: The model, with peft or without.
+    """
+    lora = {
+        name: module
+        for name, module in model.named_modules()
+        if hasattr(module, "get_delta_weight")
+    }
+    for name, parameter in model.state_dict(keep_vars=True).items():
+        if ".lora_" in name or "lora_magnitude_vector" in name:
+            continue
+        tensor = parameter.detach()
+        owner = name.removesuffix(".base_layer.weight")
+        if owner != name and owner in lora and not lora[owner].disable_adapters:
+            for adapter in lora[owner].active_adapters:
+                tensor = tensor + lora[owner].get_delta_weight(adapter).to(tensor.dtype)
+        yield name.removeprefix("base_model.model.").replace(".base_layer.", "."), tensor
+
+
+def check_servable(model: Any) -> None:
+    """Refuse models that this engine cannot follow.
+
+    Args:
+        model: A transformers causal language model without peft.
+
+    Raises:
+        ValueError: The model is quantized, or vLLM on a CPU does not know its head size.
+    """
+    if getattr(model, "hf_quantizer", None) is not None:
+        raise ValueError(
+            "sampler: VLLMSampler cannot read quantized weights. Load `model` without "
+            "`quantization`, or use TransformersSampler."
+        )
+    config = model.config.get_text_config()
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    if torch.cuda.is_available():
+        return
+    sizes = _list_cpu_head_sizes()
+    if sizes and size not in sizes:
+        raise ValueError(
+            f"sampler: vLLM on a CPU does not support the head size {size} of "
+            f"{type(model).__name__} (it supports {', '.join(map(str, sizes))}). Use "
+            "TransformersSampler."
+        )
+
+
+def import_vllm() -> Any:
+    """Import vLLM.
+
+    Raises:
+        ImportError: It is not installed; the message names the extra.
+    """
+    try:
+        import vllm
+    except ImportError as error:
+        raise ImportError(
+            'vLLM is not installed. Run pip install "lightning_sd[vllm]" (GPU), or see the page on '
+            "rollout engines for CPUs."
+        ) from error
+    return vllm
+
+
+def _list_cpu_head_sizes() -> list[int]:
+    try:
+        from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
+    except ImportError:
+        return []
+    return list(CPUAttentionBackend.get_supported_head_sizes())

@@ -1,0 +1,130 @@
+"""Sample with a vLLM engine that follows the student's weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from lightning_sd.models.limits import check_lengths
+from lightning_sd.rollout.base import Completion, Sampler
+from lightning_sd.rollout.vllm_engine import get_engine, import_vllm
+
+
+class VLLMSampler(Sampler):
+    """Samples with vLLM in this process, one engine per rank.
+
+    Before each batch the engine gets the student's weights if they changed, with LoRA adapters
+    merged. Inside ``teacher.swap_in`` it gets the teacher's. Each completion is a request with a
+    seed of its own, and vLLM's prefix cache shares their prompt.
+
+    Run and tested on CPUs with vLLM 0.32. Not run on a GPU.
+
+    Args:
+        max_new_tokens: Maximum length of a completion, in tokens.
+        temperature: Divisor of the logits; 0 is greedy decoding.
+        top_p: Sample from the smallest set of tokens with this probability; 1: from all tokens.
+        top_k: Sample from the k most likely tokens; 0: from all tokens.
+        sleep_level: vLLM's sleep level between batches, which frees device memory for training: 1
+            moves the weights to host memory, 2 drops them. Default: the engine stays awake. vLLM
+            on a CPU ignores it.
+        engine: Further arguments of ``vllm.LLM``, such as ``{"gpu_memory_utilization": 0.3}``.
+
+    Raises:
+        ValueError: A setting is out of range, or log-probabilities would be those of a truncated
+            distribution.
+    """
+
+    def __init__(
+        self,
+        max_new_tokens: int = 256,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        top_k: int = 0,
+        sleep_level: int | None = None,
+        engine: dict[str, Any] | None = None,
+    ) -> None:
+        if max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens={max_new_tokens}: must be at least 1.")
+        if not 0 <= temperature < math.inf:
+            raise ValueError(f"temperature={temperature}: must be finite, and 0 (greedy) or more.")
+        if not 0 < top_p <= 1:
+            raise ValueError(f"top_p={top_p}: must be above 0 and at most 1.")
+        if top_k < 0:
+            raise ValueError(f"top_k={top_k}: must be 0 (off) or above.")
+        if temperature not in (0.0, 1.0) and (top_p < 1 or top_k):
+            raise ValueError(
+                f"temperature={temperature} with top_p={top_p}, top_k={top_k}: vLLM reports "
+                "log-probabilities either untempered or truncated. Set temperature to 1, or top_p "
+                "to 1 and top_k to 0."
+            )
+        if sleep_level not in (None, 1, 2):
+            raise ValueError(f"sleep_level={sleep_level}: choose 1, 2 or none.")
+        self.max_new_tokens, self.temperature = max_new_tokens, temperature
+        self.top_p, self.top_k = top_p, top_k
+        self.sleep_level, self.engine = sleep_level, engine
+
+    def sample(
+        self,
+        model: nn.Module,
+        prompts: Sequence[Sequence[int]],
+        *,
+        samples: int,
+        stop_ids: Sequence[int],
+        generator: torch.Generator,
+    ) -> list[Completion]:
+        """Sample from each prompt; see :meth:`Sampler.sample`.
+
+        Raises:
+            ImportError: vLLM is not installed.
+            ValueError: The engine cannot serve the model, or a prompt and its completion can be
+                longer than the model allows.
+        """
+        check_lengths(model, prompts, self.max_new_tokens)
+        engine = get_engine(model, self._list_settings())
+        if self.sleep_level is not None and engine.version is not None:
+            engine.wake_up()
+        engine.sync(model)
+        asked = [i for i in range(len(prompts)) for _ in range(samples)]
+        device = generator.device
+        seeds = torch.randint(2**62, (len(asked),), generator=generator, device=device).tolist()
+        params = [self._make_params(seed, stop_ids) for seed in seeds]
+        outputs = engine.generate([prompts[i] for i in asked], params)
+        if self.sleep_level is not None:
+            engine.sleep(self.sleep_level)
+        return [
+            Completion(
+                prompt=i,
+                ids=tuple(output.token_ids),
+                logprobs=tuple(
+                    float(entry[token].logprob)
+                    for token, entry in zip(output.token_ids, output.logprobs, strict=True)
+                ),
+                finished=output.finish_reason == "stop",
+            )
+            for i, output in zip(asked, outputs, strict=True)
+        ]
+
+    def _make_params(self, seed: int, stop_ids: Sequence[int]) -> Any:
+        return import_vllm().SamplingParams(
+            n=1,
+            seed=None if self.temperature == 0 else seed,
+            max_tokens=self.max_new_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            logprobs=0,
+            detokenize=False,
+            stop_token_ids=list(stop_ids),
+            ignore_eos=True,
+        )
+
+    def _list_settings(self) -> dict[str, Any]:
+        # Truncation must not change the reported log-probabilities; at temperature 1 the raw ones
+        # are those of the policy. Greedy decoding reports those at temperature 1.
+        raw = self.temperature in (0.0, 1.0)
+        mode = {"logprobs_mode": "raw_logprobs" if raw else "processed_logprobs"}
+        return {**mode, **(self.engine or {})}

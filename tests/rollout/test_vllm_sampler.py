@@ -1,0 +1,186 @@
+"""VLLMSampler on the real engine: weights, log-probabilities, seeds, adapters, teachers.
+
+Runs where vLLM is installed (its CPU build serves), in an environment of its own.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+import torch
+
+from lightning_sd.models.lora import LoRA, add_lora
+from lightning_sd.models.trainable import list_trainable
+from lightning_sd.rollout import VLLMSampler
+from lightning_sd.rollout.vllm_engine import get_engine, iterate_weights
+from lightning_sd.scoring import Scorer
+from lightning_sd.scoring.statistics import compute_token_statistics
+from lightning_sd.teachers import EMATeacher, FrozenTeacher
+
+PROMPTS = [[5, 6, 7, 8], [9, 10, 11], [12] * 17]
+STOP = [1]
+ENGINE = {"enforce_eager": True, "max_model_len": 128, "disable_log_stats": True}
+
+
+@pytest.fixture(autouse=True)
+def _small_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("vllm", reason="vLLM is not installed")
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    monkeypatch.setenv("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+
+
+def make_model(make_llama: Any, **config: Any) -> Any:
+    config = {"head_dim": 32, "max_position_embeddings": 128, **config}
+    return make_llama(**config)
+
+
+def sample(model: Any, seed: int = 0, **settings: Any) -> list[Any]:
+    sampler = VLLMSampler(**{"max_new_tokens": 12, "engine": ENGINE, **settings})
+    generator = torch.Generator().manual_seed(seed)
+    return sampler.sample(model, PROMPTS, samples=2, stop_ids=STOP, generator=generator)
+
+
+def decode_greedily(model: Any) -> list[tuple[int, ...]]:
+    model.eval()
+    rows = []
+    for prompt in PROMPTS:
+        ids = list(prompt)
+        for _ in range(12):
+            with torch.no_grad():
+                ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
+            if ids[-1] in STOP:
+                break
+        rows.append(tuple(ids[len(prompt) :]))
+    return rows
+
+
+def assert_follows(model: Any) -> None:
+    greedy = sample(model, temperature=0.0)
+    assert [c.ids for c in greedy[::2]] == decode_greedily(model)
+    drawn = sample(model)
+    prompts = [PROMPTS[c.prompt] for c in drawn]
+    scores = Scorer(model).score(prompts, [c.ids for c in drawn])
+    ids = torch.tensor([token for c in drawn for token in c.ids])
+    expected, _ = compute_token_statistics(scores, ids)
+    actual = torch.tensor([value for c in drawn for value in c.logprobs])
+    assert (actual - expected).abs().max() < 1e-5
+
+
+@torch.no_grad()
+def move(model: Any, size: float = 0.05) -> None:
+    for _, parameter in list_trainable(model):
+        parameter.add_(size * torch.randn_like(parameter))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tied", [True, False])
+def test_it_follows_the_weights(make_llama: Any, tied: bool) -> None:
+    model = make_model(make_llama, tie_word_embeddings=tied)
+    assert_follows(model)
+    before = sample(model, temperature=0.0)
+    move(model)
+    assert_follows(model)
+    assert before != sample(model, temperature=0.0)
+
+
+@pytest.mark.slow
+def test_equal_seeds_give_equal_rollouts_and_siblings_differ(make_llama: Any) -> None:
+    model = make_model(make_llama)
+    one, two, other = sample(model, 3), sample(model, 3), sample(model, 4)
+    assert one == two
+    assert one != other
+    assert any(a.ids != b.ids for a, b in zip(one[::2], one[1::2], strict=True))
+
+
+@pytest.mark.slow
+def test_adapters_are_merged_and_the_model_is_left_as_it_is(make_llama: Any) -> None:
+    model = add_lora(make_model(make_llama), LoRA(r=4))
+    before = {name: p.clone() for name, p in model.state_dict().items()}
+    assert_follows(model)
+    assert all(torch.equal(before[name], p) for name, p in model.state_dict().items())
+    move(model)
+    assert_follows(model)
+    adapted = sample(model, temperature=0.0)
+    with model.disable_adapter():
+        assert_follows(model)
+        assert adapted != sample(model, temperature=0.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("teacher", [FrozenTeacher(), EMATeacher(0.5)], ids=["frozen", "ema"])
+def test_it_writes_with_the_teachers_weights(make_llama: Any, teacher: Any) -> None:
+    model = make_model(make_llama)
+    teacher.setup(model)
+    move(model, 0.2)
+    own = sample(model, temperature=0.0)
+    with teacher.swap_in(model):
+        assert_follows(model)
+        assert sample(model, temperature=0.0) != own
+    assert sample(model, temperature=0.0) == own
+
+
+@pytest.mark.slow
+def test_weights_are_sent_once_and_a_write_to_data_is_seen(make_llama: Any) -> None:
+    model = make_model(make_llama)
+    sample(model)
+    sampler = VLLMSampler(max_new_tokens=12, engine=ENGINE)
+    engine = get_engine(model, sampler._list_settings())
+    number = engine.syncs
+    sample(model)
+    assert engine.syncs == number
+    model.model.layers[0].mlp.down_proj.weight.data.mul_(1.5)  # moves no version counter
+    sample(model)
+    assert engine.syncs == number + 1
+
+
+@pytest.mark.slow
+def test_the_gap_stays_small_over_training_steps(make_llama: Any) -> None:
+    model = make_model(make_llama)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    for step in range(20):
+        drawn = sample(model, step)
+        prompts = [PROMPTS[c.prompt] for c in drawn]
+        scores = Scorer(model).score(prompts, [c.ids for c in drawn])
+        ids = torch.tensor([token for c in drawn for token in c.ids])
+        logprobs = -torch.nn.functional.cross_entropy(scores.logits(), ids, reduction="none")
+        reported = torch.tensor([value for c in drawn for value in c.logprobs])
+        assert (logprobs.detach() - reported).abs().max() < 1e-5
+        logprobs.sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+@pytest.mark.slow
+def test_head_sizes_of_the_cpu_are_named(make_llama: Any) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("only vLLM on a CPU limits the head size")
+    with pytest.raises(ValueError, match="does not support the head size 24"):
+        sample(make_llama(head_dim=24))
+
+
+def test_merged_weights_are_those_of_peft(make_llama: Any) -> None:
+    model = add_lora(make_model(make_llama), LoRA(r=4))
+    move(model, 0.3)
+    ours = dict(iterate_weights(model))
+    merged = model.merge_and_unload().state_dict()
+    assert ours.keys() == merged.keys()
+    for name, tensor in merged.items():
+        torch.testing.assert_close(ours[name], tensor)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens=0"),
+        ({"temperature": -1.0}, "temperature=-1.0"),
+        ({"top_p": 0.0}, "top_p=0.0"),
+        ({"temperature": 0.7, "top_k": 5}, "untempered or truncated"),
+        ({"sleep_level": 3}, "sleep_level=3"),
+    ],
+)
+def test_settings_out_of_range_are_named(settings: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        VLLMSampler(**settings)

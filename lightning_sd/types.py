@@ -124,6 +124,8 @@ class Rollout:
     origin: Literal["student", "teacher"] = "student"
     """The model that wrote the text. Teacher texts are distilled from, but have no advantage and
     no siblings."""
+    thinking_opened: bool = False
+    """Whether the prompt ends with an opening ``<think>`` tag, so the text starts inside it."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from lightning_sd.critique.base import CritiqueRequest
 from lightning_sd.critique.check import check_critique, sanitize_critique
 from lightning_sd.tasks.base import Task
+from lightning_sd.tasks.judges.extract import mark_thinking
 from lightning_sd.tasks.judges.verdicts import judge_batch
 from lightning_sd.text.cleaning import clean_text, clean_value
 from lightning_sd.types import Critique, Question, Rollout, Verdict
@@ -20,7 +21,8 @@ def judge_rollouts(task: Task, rollouts: Sequence[Rollout]) -> list[Rollout]:
     """
     rollouts = [replace(rollout, text=clean_text(rollout.text)) for rollout in rollouts]
     new = [rollout for rollout in rollouts if rollout.verdict is None]
-    verdicts = iter(judge_batch(task, [r.question for r in new], [r.text for r in new]))
+    questions = [mark_thinking(r.question) if r.thinking_opened else r.question for r in new]
+    verdicts = iter(judge_batch(task, questions, [r.text for r in new]))
     return [_set_verdict(r, next(verdicts) if r.verdict is None else r.verdict) for r in rollouts]
 
 

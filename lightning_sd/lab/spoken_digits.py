@@ -11,7 +11,7 @@ import numpy as np
 
 from lightning_sd.lab.sounds import NoiseKind, Sound, add_noise, synthesize_digits
 from lightning_sd.tasks.base import Split, Task
-from lightning_sd.tasks.judges.extract import extract_answer
+from lightning_sd.tasks.judges.extract import extract_answer, restore_thinking
 from lightning_sd.types import Message, Question, Verdict
 
 Kind = Literal["number", "choice"]
@@ -130,7 +130,7 @@ class SpokenDigitsTask(Task):
 
     def verify(self, question: Question, completion: str) -> Verdict:
         """Score the final answer. See the class."""
-        answer = extract_answer(completion)
+        answer = extract_answer(restore_thinking(question, completion))
         if answer is None:
             return Verdict(reward=0.0, correct=False, status="no_answer")
         if question.answer is None:

@@ -30,6 +30,9 @@ _TODAY = re.compile(r"strftime_now\(\s*(['\"])(.*?)\1\s*\)")
 _SYSTEM = "lightning-sd-system"
 _SYSTEM_ROLES: WeakKeyDictionary[Any, dict[str, bool]] = WeakKeyDictionary()
 
+_TAG_TOKENS = 8
+"""Largest number of tokens of a ``<think>`` tag and the white space after it."""
+
 TEMPLATE_DATE = "2026-01-01"
 """The date that chat templates see by default instead of today's."""
 
@@ -84,6 +87,20 @@ def encode_prompt(
         marked, add_generation_prompt=True, tokenize=False, **kwargs
     )
     return encode_marked(tokenizer, str(text), marker)
+
+
+def opens_thinking(tokenizer: Any, prompt: Sequence[int]) -> bool:
+    """Tell whether a prompt ends with an opening ``<think>`` tag of the chat template.
+
+    Args:
+        tokenizer: The tokenizer.
+        prompt: Token ids of the prompt.
+
+    Returns:
+        Whether the model's text starts inside its thinking.
+    """
+    end: str = tokenizer.decode(list(prompt[-_TAG_TOKENS:]))
+    return end.rstrip().endswith("<think>")
 
 
 def _mark(tokenizer: Any, message: Message, marker: str) -> dict[str, str]:

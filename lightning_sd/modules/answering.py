@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning_sd.metrics import build_answer_metrics, update_answers
 from lightning_sd.models import ModelSource
-from lightning_sd.models.chat import encode_prompt
+from lightning_sd.models.chat import encode_prompt, opens_thinking
 from lightning_sd.models.sharding import gather_parameters
 from lightning_sd.modules.evidence import get_evidence_source
 from lightning_sd.modules.guards import check_rewards
@@ -71,11 +71,13 @@ class AnsweringModule(StudentModule):
         Returns:
             ``samples`` rollouts of question 0, then of question 1, and so on.
         """
+        prompts = [self.encode(question.messages) for question in questions]
+        opened = [opens_thinking(self.tokenizer, prompt) for prompt in prompts]
         generator = make_batch_generator(self.seed, stage, index, self.global_rank, self.device)
         with gather_parameters(self.student):
             completions = sampler.sample(
                 self.student,
-                [self.encode(question.messages) for question in questions],
+                prompts,
                 samples=samples,
                 stop_ids=self.stop_ids,
                 generator=generator,
@@ -88,6 +90,7 @@ class AnsweringModule(StudentModule):
                 group=completion.prompt,
                 finished=completion.finished,
                 logprobs=completion.logprobs,
+                thinking_opened=opened[completion.prompt],
             )
             for completion in completions
         ]

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from lightning_sd.tasks.base import Split, Task
 from lightning_sd.tasks.instructions import STEP_INSTRUCTION, build_prompt
-from lightning_sd.tasks.judges.extract import extract_answer
+from lightning_sd.tasks.judges.extract import extract_answer, restore_thinking
 from lightning_sd.tasks.judges.process import JudgeLimits, JudgeProcess, Outcome
 from lightning_sd.types import Question, Verdict
 
@@ -73,7 +73,7 @@ class ReasoningGymTask(Task):
         self, questions: Sequence[Question], completions: Sequence[str]
     ) -> list[Verdict]:
         """Score the final answers of a batch. See :meth:`.Task.verify_batch`."""
-        answers = [extract_answer(text) for text in completions]
+        answers = [extract_answer(text) for text in map(restore_thinking, questions, completions)]
         asked = zip(questions, answers, strict=True)
         calls = [(a, dict(q.extra["entry"])) for q, a in asked if a is not None]
         outcomes = iter(self._scorer.run(calls))

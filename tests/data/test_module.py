@@ -13,7 +13,8 @@ from lightning_sd.critique.reasons import REASON_NAMES
 from lightning_sd.data.module import CritiqueDataModule
 from lightning_sd.data.requests import build_rollout_request
 from lightning_sd.lab.arithmetic import ArithmeticTask
-from lightning_sd.types import Critique, QuestionBatch, Verdict
+from lightning_sd.tasks.judges import AnswerJudge
+from lightning_sd.types import Critique, QuestionBatch, Rollout, Verdict
 from tests.critique.cache.fakes import EchoCritic, NumberTask, echo, rollout
 from tests.critique.critics.fault_server import serving
 
@@ -459,3 +460,22 @@ def test_pickles_without_its_connections(tmp_path):
     again = pickle.loads(pickle.dumps(module))
     again.setup("fit")
     assert again.service.cache.path == module.service.cache.path
+
+
+def test_an_answer_inside_thinking_that_the_prompt_opened_is_no_answer(tmp_path):
+    question = replace(rollout(1).question, answer="7")
+    judge = AnswerJudge()
+
+    class BoxedTask(NumberTask):
+        def verify(self, question, completion):
+            return judge(question, completion)
+
+    texts = [r"maybe \boxed{7}", r"so</think>\boxed{7}", r"<think>so</think>\boxed{7}"]
+    for opened, statuses in {
+        False: ["judged", "judged", "judged"],
+        True: ["no_answer", "judged", "judged"],
+    }.items():
+        rollouts = [Rollout(question, (1,), t, 0, thinking_opened=opened) for t in texts]
+        judged = data(tmp_path, task=BoxedTask()).evidence(rollouts, frozenset())
+        assert [r.verdict.status for r in judged] == statuses
+        assert all("thinking_opened" not in r.question.extra for r in judged)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from lightning_sd.lab.recipe.vocabulary import build_tokenizer
-from lightning_sd.models.chat import encode_prompt
+from lightning_sd.models.chat import encode_prompt, opens_thinking
 from lightning_sd.types import Message
 
 TOKENIZER = build_tokenizer(["so it is"] * 3)
@@ -31,3 +31,13 @@ def test_a_prompt_that_ends_with_an_answer_is_refused() -> None:
             TOKENIZER,
             [{"role": "user", "content": "7+5"}, {"role": "assistant", "content": "2"}],
         )
+
+
+@pytest.mark.parametrize(
+    ("end", "opened"),
+    [("<think>", True), ("<think>\n", True), ("<think></think>", False), ("think>", False)],
+)
+def test_a_prompt_that_opens_the_thinking_is_recognized(end: str, opened: bool) -> None:
+    ids = encode_prompt(TOKENIZER, [{"role": "user", "content": "<think>"}])
+    assert not opens_thinking(TOKENIZER, ids)
+    assert opens_thinking(TOKENIZER, [*ids, *TOKENIZER(end).input_ids]) is opened

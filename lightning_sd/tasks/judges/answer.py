@@ -11,6 +11,7 @@ from lightning_sd.tasks.judges.extract import (
     check_formats,
     extract_answer,
     is_named,
+    restore_thinking,
 )
 from lightning_sd.tasks.judges.formulas import (
     are_equal_formulas,
@@ -79,6 +80,7 @@ class AnswerJudge:
     def judge(self, questions: Sequence[Question], completions: Sequence[str]) -> list[Verdict]:
         """Judge completions by any accepted answer of their question. See :class:`Judge`."""
         golds = [q.extra.get(ACCEPTED_ANSWERS, (q.answer,)) for q in questions]
+        completions = list(map(restore_thinking, questions, completions))
         verdicts = self.judge_answers([accepted[0] for accepted in golds], completions)
         for number in range(1, max(map(len, golds), default=0)):
             wrong = [

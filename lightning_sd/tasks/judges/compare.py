@@ -18,7 +18,7 @@ def normalize_answer(answer: str) -> str:
         >>> normalize_answer(" $x +  1$. ")
         'x + 1'
     """
-    return " ".join(answer.split()).rstrip(".").strip("$").strip()
+    return " ".join(answer.split()).rstrip(".$ ").lstrip("$ ")
 
 
 def parse_number(text: str) -> Decimal | None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal, get_args
 
 from lightning_sd.text.thinking import extract_response
+from lightning_sd.types import Question
 
 AnswerFormat = Literal["answer_tag", "boxed", "gsm8k", "answer_is", "last_number", "choice"]
 """Named formats of a final answer. See :func:`extract_answer`."""
 DEFAULT_FORMATS: tuple[AnswerFormat, ...] = ("answer_tag", "boxed", "gsm8k")
 
+_THINKING_OPENED = "thinking_opened"
 _LONGEST_PHRASE = 200
 _BRACES = re.compile(r"\\boxed\s{0,3}\{|[{}]")
 _PHRASE = re.compile(r"\banswer(?:\s{1,5}is\b|\s{0,5}:)\s{0,5}:?", re.I)
@@ -76,6 +79,24 @@ def remove_thinking(text: str) -> str:
         return text
     text = extract_response(text).partition("<think>")[0]
     return text.rpartition("</think>")[2]
+
+
+def mark_thinking(question: Question) -> Question:
+    """Return the question as a judge gets it if the prompt ends with an opening ``<think>`` tag."""
+    return replace(question, extra={**question.extra, _THINKING_OPENED: True})
+
+
+def restore_thinking(question: Question, completion: str) -> str:
+    """Write the opening ``<think>`` tag that the prompt of a completion ends with, if it does.
+
+    Example:
+        >>> question = Question(id="1", text="1+1?", messages=())
+        >>> restore_thinking(mark_thinking(question), "hm</think>2")
+        '<think>hm</think>2'
+        >>> restore_thinking(question, "2")
+        '2'
+    """
+    return f"<think>{completion}" if question.extra.get(_THINKING_OPENED) else completion
 
 
 def check_formats(formats: str | Sequence[str], name: str) -> tuple[str, ...]:

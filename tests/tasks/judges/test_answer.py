@@ -24,7 +24,9 @@ def judge_one(judge: AnswerJudge, gold: str | None, completion: str) -> Verdict:
     return judge.judge_answers([gold], [completion])[0]
 
 
-@pytest.mark.parametrize("written", ["x + 1", " x  +\n1 ", "$x + 1$", "x + 1.", "$x + 1$."])
+@pytest.mark.parametrize(
+    "written", ["x + 1", " x  +\n1 ", "$x + 1$", "x + 1.", "$x + 1$.", "$x + 1.$"]
+)
 def test_normal_form_ignores_what_does_not_change_an_answer(written: str) -> None:
     assert normalize_answer(written) == "x + 1"
 

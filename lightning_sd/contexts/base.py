@@ -2,7 +2,8 @@
 
 A context is a Lightning callback. It works in any LightningModule that has a ``tokenizer`` and a
 ``teacher_context`` attribute (None at first), which the callback sets in ``setup``. The module then
-calls ``self.teacher_context.views(rollouts)``.
+calls ``self.teacher_context.views(rollouts)``. Evidence that the rollouts lack comes from the
+trainer's data module.
 """
 
 from __future__ import annotations
@@ -12,16 +13,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
-
-from lightning_sd.contexts.host import ContextHost
+from lightning_sd.contexts.hosted import HostedCallback
 from lightning_sd.models.chat import encode_prompt
-from lightning_sd.rollout.base import Completion, Sampler
 from lightning_sd.types import Message, Rollout, TeacherView
 
 
-class TeacherContext(Callback, ABC):
+class TeacherContext(HostedCallback, ABC):
     """Write, for each rollout, the prompt under which the self-teacher scores it.
 
     Subclass it with a ``template`` and :meth:`fields`; override :meth:`messages` for full control.
@@ -50,8 +47,6 @@ class TeacherContext(Callback, ABC):
         TypeError: A subclass does not define :meth:`fields`.
     """
 
-    required_evidence: ClassVar[frozenset[str]] = frozenset()
-    """Evidence that is gathered in addition to the verdict: ``critique`` asks the critic."""
     gives_views: ClassVar[bool] = True
     """Whether the context ever gives a view; False: objectives that require a teacher refuse it."""
     template: str
@@ -92,8 +87,6 @@ class TeacherContext(Callback, ABC):
             raise ValueError(f"max_prompt_tokens={max_prompt_tokens}: must be at least 1, or none.")
         self.max_prompt_tokens = max_prompt_tokens
         self.template_kwargs = template_kwargs or {}
-        self._tokenizer: Any = None
-        self._host: ContextHost | None = None
 
     @abstractmethod
     def fields(self, rollout: Rollout) -> Mapping[str, str] | None:
@@ -121,101 +114,15 @@ class TeacherContext(Callback, ABC):
         Returns:
             The rollouts that take part.
         """
-        return list(rollouts)
+        return self.gather_missing(rollouts)
 
     def views(self, rollouts: Sequence[Rollout]) -> list[TeacherView | None]:
         """Return what the teacher sees of each rollout; None: the rollout has no teacher.
 
         Args:
-            rollouts: The batch with its evidence.
+            rollouts: The batch. Evidence that it lacks is gathered; see :meth:`gather_missing`.
         """
-        return [self._write_view(rollout) for rollout in rollouts]
-
-    def write(
-        self, prompts: Sequence[Sequence[Message]], *, sampler: Sampler, teacher: bool = False
-    ) -> list[Completion]:
-        """Generate one text per prompt, with the student's or the teacher's parameters.
-
-        Args:
-            prompts: Chat messages, each ending with a user turn.
-            sampler: How to sample.
-            teacher: Use the teacher's parameters and this context's ``template_kwargs``.
-
-        Raises:
-            TypeError: The module has no ``write`` method.
-        """
-        kwargs = self.template_kwargs if teacher else None
-        texts: list[Completion] = self._ask_host("write")(
-            prompts, sampler=sampler, teacher=teacher, template_kwargs=kwargs
-        )
-        return texts
-
-    def log_mean(self, name: str, total: Tensor | float, number: float) -> None:
-        """Add to the mean that the module logs as ``train/name`` at the next optimizer step.
-
-        Args:
-            name: Name of the mean.
-            total: Sum over ``number`` items.
-            number: Number of items.
-
-        Raises:
-            TypeError: The module has no ``log_mean`` method.
-        """
-        self._ask_host("log_mean")(name, total, number)
-
-    def frozen_teacher_fingerprint(self) -> str | None:
-        """Identify the teacher's parameters if they never change; None if they may.
-
-        A context uses it to reuse texts that a frozen teacher wrote.
-        """
-        ask = getattr(self._host, "frozen_teacher_fingerprint", None)
-        return None if ask is None else ask()
-
-    @property
-    def tokenizer(self) -> Any:
-        """The module's tokenizer; set it to use a context without a module."""
-        return self._host.tokenizer if self._tokenizer is None and self._host else self._tokenizer
-
-    @tokenizer.setter
-    def tokenizer(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check that the module can host a context, and give it this one.
-
-        Raises:
-            TypeError: The module has no ``tokenizer`` or no ``teacher_context`` attribute.
-            ValueError: The module has another context already.
-        """
-        for name in ("tokenizer", "teacher_context"):
-            if not hasattr(pl_module, name):
-                raise TypeError(
-                    f"{type(self).__name__} needs a module with the attributes `tokenizer` and "
-                    f"`teacher_context` (None at first); {type(pl_module).__name__} lacks `{name}`."
-                )
-        host: Any = pl_module
-        other = host.teacher_context
-        if other is not None and other is not self:
-            raise ValueError(
-                f"Two teacher contexts, {type(other).__name__} and {type(self).__name__}: keep "
-                "one, or write one that composes both."
-            )
-        host.teacher_context = self
-        self.attach(host)
-
-    def attach(self, host: ContextHost) -> None:
-        """Use a module's tokenizer and model without becoming its context."""
-        # The tokenizer is read later: Lightning loads models only after every callback's setup.
-        self._host = host
-
-    def _ask_host(self, method: str) -> Any:
-        function = getattr(self._host, method, None)
-        if function is None:
-            raise TypeError(
-                f"{type(self).__name__} needs a module with a `{method}` method, such as "
-                f"SelfDistillModule; {type(self._host).__name__} has none."
-            )
-        return function
+        return [self._write_view(rollout) for rollout in self.gather_missing(rollouts)]
 
     def _write_view(self, rollout: Rollout) -> TeacherView | None:
         given = self.fields(rollout)

@@ -40,6 +40,7 @@ class ContrastiveHints(TeacherContext):
             as :class:`TeacherContext`.
     """
 
+    reads_verdicts: ClassVar[bool] = True
     template = CONTRASTIVE
     cut_fields: ClassVar[tuple[str, ...]] = ("hint",)
 

@@ -61,6 +61,7 @@ class SiblingDemonstration(TeacherContext):
         Correctly solve the original question.
     """
 
+    reads_verdicts: ClassVar[bool] = True
     template = SIBLING
     cut_fields: ClassVar[tuple[str, ...]] = ("attempt", "feedback", "solution")
 

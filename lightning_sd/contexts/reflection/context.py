@@ -72,6 +72,7 @@ class Reflection(TeacherContext):
             field, or as :class:`TeacherContext`.
     """
 
+    reads_verdicts: ClassVar[bool] = True
     template = TEACHER
     cut_fields: ClassVar[tuple[str, ...]] = (
         "trial",
@@ -127,6 +128,7 @@ class Reflection(TeacherContext):
 
     def prepare_batch(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
         """Update the playbook and the buffer; see the class."""
+        rollouts = self.gather_missing(rollouts)
         playbook = self.concise(self.playbook)
         sampled = [rollout for rollout in rollouts if rollout.origin == "student"]
         failed = [rollout for rollout in sampled if not self._is_correct(rollout)]

@@ -116,11 +116,8 @@ def read_version(model: nn.Module) -> tuple[Any, ...]:
     to ``.data`` moves no counter), and the state of LoRA adapters.
     """
     tensors = tuple((p.data_ptr(), p._version) for p in model.parameters())
-    adapters = tuple(
-        (tuple(m.active_adapters), bool(m.disable_adapters))
-        for m in model.modules()
-        if hasattr(m, "get_delta_weight")
-    )
+    layers: list[Any] = [m for m in model.modules() if hasattr(m, "get_delta_weight")]
+    adapters = tuple((tuple(m.active_adapters), bool(m.disable_adapters)) for m in layers)
     return tensors, adapters, fingerprint_module(model)
 
 

@@ -24,12 +24,17 @@ STOP = [1]
 ENGINE = {"enforce_eager": True, "max_model_len": 128, "disable_log_stats": True}
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def _small_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("vllm", reason="vLLM is not installed")
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
     monkeypatch.setenv("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+
+
+def needs_engine(function: Any) -> Any:
+    """Mark a test that starts the real engine."""
+    return pytest.mark.slow(pytest.mark.usefixtures("_small_engine")(function))
 
 
 def make_model(make_llama: Any, **config: Any) -> Any:
@@ -75,7 +80,7 @@ def move(model: Any, size: float = 0.05) -> None:
         parameter.add_(size * torch.randn_like(parameter))
 
 
-@pytest.mark.slow
+@needs_engine
 @pytest.mark.parametrize("tied", [True, False])
 def test_it_follows_the_weights(make_llama: Any, tied: bool) -> None:
     model = make_model(make_llama, tie_word_embeddings=tied)
@@ -86,7 +91,7 @@ def test_it_follows_the_weights(make_llama: Any, tied: bool) -> None:
     assert before != sample(model, temperature=0.0)
 
 
-@pytest.mark.slow
+@needs_engine
 def test_equal_seeds_give_equal_rollouts_and_siblings_differ(make_llama: Any) -> None:
     model = make_model(make_llama)
     one, two, other = sample(model, 3), sample(model, 3), sample(model, 4)
@@ -95,7 +100,7 @@ def test_equal_seeds_give_equal_rollouts_and_siblings_differ(make_llama: Any) ->
     assert any(a.ids != b.ids for a, b in zip(one[::2], one[1::2], strict=True))
 
 
-@pytest.mark.slow
+@needs_engine
 def test_adapters_are_merged_and_the_model_is_left_as_it_is(make_llama: Any) -> None:
     model = add_lora(make_model(make_llama), LoRA(r=4))
     before = {name: p.clone() for name, p in model.state_dict().items()}
@@ -109,7 +114,7 @@ def test_adapters_are_merged_and_the_model_is_left_as_it_is(make_llama: Any) -> 
         assert adapted != sample(model, temperature=0.0)
 
 
-@pytest.mark.slow
+@needs_engine
 @pytest.mark.parametrize("teacher", [FrozenTeacher(), EMATeacher(0.5)], ids=["frozen", "ema"])
 def test_it_writes_with_the_teachers_weights(make_llama: Any, teacher: Any) -> None:
     model = make_model(make_llama)
@@ -122,7 +127,7 @@ def test_it_writes_with_the_teachers_weights(make_llama: Any, teacher: Any) -> N
     assert sample(model, temperature=0.0) == own
 
 
-@pytest.mark.slow
+@needs_engine
 def test_weights_are_sent_once_and_a_write_to_data_is_seen(make_llama: Any) -> None:
     model = make_model(make_llama)
     sample(model)
@@ -136,7 +141,7 @@ def test_weights_are_sent_once_and_a_write_to_data_is_seen(make_llama: Any) -> N
     assert engine.syncs == number + 1
 
 
-@pytest.mark.slow
+@needs_engine
 def test_the_gap_stays_small_over_training_steps(make_llama: Any) -> None:
     model = make_model(make_llama, initializer_range=0.05)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
@@ -153,7 +158,7 @@ def test_the_gap_stays_small_over_training_steps(make_llama: Any) -> None:
         optimizer.zero_grad()
 
 
-@pytest.mark.slow
+@needs_engine
 def test_head_sizes_of_the_cpu_are_named(make_llama: Any) -> None:
     if torch.cuda.is_available():
         pytest.skip("only vLLM on a CPU limits the head size")

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
+
 from lightning_sd.metrics import build_answer_metrics, update_answers
 from lightning_sd.models import ModelSource
 from lightning_sd.models.chat import encode_prompt, opens_thinking
 from lightning_sd.models.sharding import gather_parameters
 from lightning_sd.modules.evidence import get_evidence_source
 from lightning_sd.modules.guards import check_rewards
+from lightning_sd.modules.memory import sample_within_memory
 from lightning_sd.modules.student import OptimizerCallable, SchedulerCallable, StudentModule
 from lightning_sd.rollout import Sampler
 from lightning_sd.rollout.seeding import make_batch_generator
@@ -73,14 +76,20 @@ class AnsweringModule(StudentModule):
         """
         prompts = [self.encode(question.messages) for question in questions]
         opened = [opens_thinking(self.tokenizer, prompt) for prompt in prompts]
-        generator = make_batch_generator(self.seed, stage, index, self.global_rank, self.device)
+
+        def make_generator(part: str) -> torch.Generator:
+            rank = self.global_rank
+            return make_batch_generator(self.seed, stage + part, index, rank, self.device)
+
         with gather_parameters(self.student):
-            completions = sampler.sample(
+            completions = sample_within_memory(
+                sampler,
                 self.student,
                 prompts,
                 samples=samples,
                 stop_ids=self.stop_ids,
-                generator=generator,
+                make_generator=make_generator,
+                limits=self.memory_limits,
             )
         return [
             Rollout(

@@ -27,6 +27,7 @@ from torch.optim import Optimizer
 
 from lightning_sd.modules.bad_steps import Describe, write_bad_step
 from lightning_sd.modules.guards import StepGuard, compute_gradient_norm
+from lightning_sd.modules.memory import MemoryLimits
 from lightning_sd.modules.window import Window, restore_process, save_process
 
 BAD_GRADIENT = "non_finite_gradient"
@@ -50,6 +51,7 @@ class GlobalMean(LightningModule):
         self.max_bad_steps = max_bad_steps
         self.step_guard = StepGuard(max_bad_steps)
         self.step_skipped = False
+        self.memory_limits = MemoryLimits()
         self._window = Window()
         self._batches: list[Describe] = []
         self._restored: Mapping[str, Any] | None = None
@@ -115,7 +117,7 @@ class GlobalMean(LightningModule):
             self.log(f"train/{name}", value, prog_bar=name == "loss", rank_zero_only=False)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the unfinished window, the count of skipped steps, and the random state."""
+        """Save the unfinished window, the random state, skipped steps, and memory limits."""
         checkpoint["process"] = save_process(self, self._window)
 
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:

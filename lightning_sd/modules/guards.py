@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from lightning_sd.models.sharding import to_full, to_local
 from lightning_sd.models.trainable import list_trainable
@@ -62,11 +63,17 @@ def check_advantages(
 
 
 def find_non_finite(student: nn.Module) -> str | None:
-    """Return the name of the first trainable parameter that is not finite; None if all are."""
-    for name, parameter in list_trainable(student):
-        if not bool(torch.isfinite(to_local(parameter.detach())).all()):
-            return name
-    return None
+    """Return the name of the first trainable parameter that is not finite; None if all are.
+
+    With sharded parameters each rank looks at its shard, and all ranks must call it.
+    """
+    parameters = list_trainable(student)
+    names = [name for name, p in parameters if not bool(to_local(p.detach()).isfinite().all())]
+    if any(isinstance(parameter, DTensor) for _, parameter in parameters):
+        found: list[list[str]] = [[] for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather_object(found, names)
+        names = [name for rank in found for name in rank]
+    return names[0] if names else None
 
 
 def check_trained_weights(student: nn.Module, purpose: str) -> None:

@@ -13,6 +13,7 @@ from lightning_sd.models import ModelSource
 from lightning_sd.models.fingerprint import fingerprint_module
 from lightning_sd.models.sharding import gather_parameters
 from lightning_sd.modules.answering import AnsweringModule
+from lightning_sd.modules.memory import sample_within_memory
 from lightning_sd.rollout import Completion, Sampler
 from lightning_sd.rollout.seeding import make_batch_generator
 from lightning_sd.teachers import TeacherWeights
@@ -87,11 +88,21 @@ class HostingModule(AnsweringModule):
             if trainer.predicting
             else trainer.fit_loop.total_batch_idx
         )
-        generator = make_batch_generator(self.seed, "write", index, self.global_rank, self.device)
+
+        def make_generator(part: str) -> torch.Generator:
+            rank = self.global_rank
+            return make_batch_generator(self.seed, "write" + part, index, rank, self.device)
+
         swap = self.teacher.swap_in(self.student) if teacher else nullcontext()
         with gather_parameters(self.student), swap:
-            return sampler.sample(
-                self.student, encoded, samples=1, stop_ids=self.stop_ids, generator=generator
+            return sample_within_memory(
+                sampler,
+                self.student,
+                encoded,
+                samples=1,
+                stop_ids=self.stop_ids,
+                make_generator=make_generator,
+                limits=self.memory_limits,
             )
 
     def frozen_teacher_fingerprint(self) -> str | None:

@@ -21,6 +21,7 @@ from lightning_sd.modules.evidence import get_evidence_source
 from lightning_sd.modules.evidence_overlap import gather_while_sampling
 from lightning_sd.modules.guards import check_advantages, check_rewards
 from lightning_sd.modules.hosting import HostingModule
+from lightning_sd.modules.memory import MemorySafeScorer
 from lightning_sd.modules.rollout_scorer import RolloutScorer
 from lightning_sd.modules.silence import SilenceGuard
 from lightning_sd.modules.step_report import report_step
@@ -37,7 +38,6 @@ from lightning_sd.objectives import (
 from lightning_sd.objectives.gather import gather_inputs
 from lightning_sd.objectives.scored import ScoredRollouts
 from lightning_sd.rollout import Sampler, TransformersSampler, encode_stored_attempts
-from lightning_sd.scoring import Scorer
 from lightning_sd.teachers import FrozenTeacher, TeacherWeights
 from lightning_sd.types import Question, Rollout, StepOutput, TeacherView, link_siblings
 
@@ -153,7 +153,7 @@ class SelfDistillModule(HostingModule):
 
     def on_student_ready(self) -> None:
         """Let the teacher copy the student, which is loaded and not trained yet."""
-        scorer = Scorer(self.student)
+        scorer = MemorySafeScorer(self.student, self.memory_limits)
         self.teacher.setup(self.student)
         self.rollout_scorer = RolloutScorer(self.student, self.teacher, scorer, self.encode)
 

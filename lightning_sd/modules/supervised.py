@@ -13,8 +13,8 @@ from lightning_sd.models.chat import encode_prompt
 from lightning_sd.models.control_tokens import encode_text
 from lightning_sd.models.stop_ids import find_end_of_turn
 from lightning_sd.modules.bad_steps import describe_question
+from lightning_sd.modules.memory import MemorySafeScorer
 from lightning_sd.modules.student import OptimizerCallable, SchedulerCallable, StudentModule
-from lightning_sd.scoring import Scorer
 from lightning_sd.types import Question, QuestionBatch
 
 
@@ -51,7 +51,7 @@ class SupervisedModule(StudentModule):
 
     def on_student_ready(self) -> None:
         """The student is loaded."""
-        self.scorer = Scorer(self.student)
+        self.scorer = MemorySafeScorer(self.student, self.memory_limits)
 
     def encode(self, questions: Sequence[Question]) -> tuple[list[list[int]], list[list[int]]]:
         """Tokenise questions and their reference solutions apart.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from lightning_sd.models.trainable import list_trainable
 from lightning_sd.modules.random_state import get_random_state, set_random_state
@@ -63,14 +64,16 @@ def save_process(module: GlobalMean, window: Window) -> dict[str, Any]:
         window: Its unfinished window; empty after an optimizer step.
 
     Returns:
-        Plain values: the random state, sums and counts per rank, the count of skipped steps, and in
-        an unfinished window the accumulated gradients. With several ranks these are the mean over
-        the ranks, so a resumed run then equals the unbroken one up to rounding.
+        Plain values: the random state, sums, counts and memory limits per rank, the count of
+        skipped steps, and in an unfinished window the accumulated gradients. With several ranks
+        these are the mean over the ranks, so a resumed run then equals the unbroken one up to
+        rounding.
     """
     own = {
         "random": get_random_state(module.device),
         "sums": dict(window.sums),
         "counts": dict(window.counts),
+        "memory_limits": dict(vars(module.memory_limits)),
     }
     ranks = [own]
     world_size = module.trainer.world_size
@@ -107,14 +110,24 @@ def restore_process(module: GlobalMean, saved: Mapping[str, Any]) -> Window:
         parameter = parameters[name]
         parameter.grad = gradient.to(parameter.device, parameter.dtype, copy=True)
     window = Window()
-    window.sums, window.counts = dict(own["sums"]), dict(own["counts"])
+    if saved["gradients"]:
+        window.sums, window.counts = dict(own["sums"]), dict(own["counts"])
+    for name, limit in own["memory_limits"].items():
+        setattr(module.memory_limits, name, limit)
     set_random_state(own["random"], module.device)
     return window
 
 
 def _copy_gradients(module: GlobalMean, world_size: int) -> dict[str, Tensor]:
     gradients = {}
-    for name, parameter in list_trainable(module):
+    parameters = list_trainable(module)
+    if any(isinstance(parameter, DTensor) for _, parameter in parameters):
+        rank_zero_warn(
+            "A checkpoint within an accumulation window does not hold the gradients of a sharded "
+            "model: a run resumed from it steps on the rest of that window."
+        )
+        return {}
+    for name, parameter in parameters:
         if parameter.grad is None and world_size == 1:
             continue
         gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)

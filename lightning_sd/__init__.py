@@ -17,10 +17,13 @@ _HOMES = {
         "AtomicCheckpointIO",
         "BeforeAfter",
         "DamagedCheckpointError",
+        "ExactResume",
         "ExportPretrained",
         "PredictionWriter",
         "SampleTable",
         "SaveOnSignal",
+        "StepMonitor",
+        "StepProgressBar",
         "find_last_good",
     ),
     "lightning_sd.contexts": (

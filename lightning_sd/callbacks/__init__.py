@@ -6,7 +6,10 @@ from lightning_sd.callbacks.before_after import BeforeAfter
 from lightning_sd.callbacks.checkpoint_files import DamagedCheckpointError, find_last_good
 from lightning_sd.callbacks.checkpoint_io import AtomicCheckpointIO
 from lightning_sd.callbacks.export import ExportPretrained
+from lightning_sd.callbacks.monitor import StepMonitor
 from lightning_sd.callbacks.predictions import PredictionWriter
+from lightning_sd.callbacks.progress import StepProgressBar
+from lightning_sd.callbacks.resume import ExactResume
 from lightning_sd.callbacks.samples import SampleTable
 from lightning_sd.callbacks.signals import SaveOnSignal
 
@@ -16,9 +19,12 @@ __all__ = [
     "AtomicCheckpointIO",
     "BeforeAfter",
     "DamagedCheckpointError",
+    "ExactResume",
     "ExportPretrained",
     "PredictionWriter",
     "SampleTable",
     "SaveOnSignal",
+    "StepMonitor",
+    "StepProgressBar",
     "find_last_good",
 ]

@@ -24,6 +24,7 @@ _HOMES = {
         "SaveOnSignal",
         "StepMonitor",
         "StepProgressBar",
+        "TrackioLogger",
         "find_last_good",
     ),
     "lightning_sd.contexts": (

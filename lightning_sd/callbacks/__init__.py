@@ -12,6 +12,7 @@ from lightning_sd.callbacks.progress import StepProgressBar
 from lightning_sd.callbacks.resume import ExactResume
 from lightning_sd.callbacks.samples import SampleTable
 from lightning_sd.callbacks.signals import SaveOnSignal
+from lightning_sd.callbacks.trackio_logger import TrackioLogger
 
 __all__ = [
     "AdvantageAnalysis",
@@ -26,5 +27,6 @@ __all__ = [
     "SaveOnSignal",
     "StepMonitor",
     "StepProgressBar",
+    "TrackioLogger",
     "find_last_good",
 ]

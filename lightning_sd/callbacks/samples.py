@@ -1,4 +1,4 @@
-"""A look at what the student wrote, what the critic said of it, and what it earned."""
+"""Show samples: what the student wrote, what the teacher saw, and the reward."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
+from lightning_sd.callbacks.tables import log_table
 from lightning_sd.text.content import render_content
 from lightning_sd.types import Rollout, TeacherView
 
@@ -14,16 +15,16 @@ COLUMNS = ("question", "attempt", "teacher sees", "reward", "advantage")
 
 
 class SampleTable(Callback):
-    """Prints some rollouts of the current step every so often, and logs them as text.
+    """Print some rollouts of every n-th optimizer step, and log them as a table.
 
-    Loggers with ``log_text`` (Weights & Biases) or TensorBoard's ``add_text`` get them too.
+    TensorBoard, Weights & Biases, MLflow and Trackio show the table (``rollouts``) as well.
 
     Args:
         every_n_steps: Optimizer steps between tables.
-        rows: Rollouts a table.
+        rows: Rollouts per table.
 
     Raises:
-        ValueError: A number below 1.
+        ValueError: A number is below 1.
     """
 
     def __init__(self, every_n_steps: int = 50, rows: int = 3) -> None:
@@ -37,26 +38,35 @@ class SampleTable(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Show this step's first rollouts when it is time."""
+        """Show the first rollouts of every n-th step."""
         step = trainer.global_step
         if step == self._shown or step % self.every_n_steps:
             return
         self._shown = step
         report = outputs["step"]
         rows = [
-            sample_row(rollout, view, advantages)
+            build_sample_row(rollout, view, advantages)
             for rollout, view, advantages in zip(
                 report.rollouts[: self.rows], report.views, report.advantages, strict=False
             )
         ]
-        _print(rows, step)
-        _log(trainer, rows, step)
+        _print_rows(rows, step)
+        log_table(trainer.loggers, "rollouts", COLUMNS, rows, step)
 
 
-def sample_row(
+def build_sample_row(
     rollout: Rollout, view: TeacherView | None, advantages: tuple[float, ...] | None
 ) -> tuple[str, ...]:
-    """One row of the table, in the order of ``COLUMNS``."""
+    """Build one row of the table.
+
+    Args:
+        rollout: The rollout.
+        view: What the teacher saw; None without a teacher.
+        advantages: Advantage of each token, in nats.
+
+    Returns:
+        One text per column of ``COLUMNS``.
+    """
     return (
         rollout.question.text,
         rollout.text + ("" if rollout.finished else " ..."),
@@ -66,7 +76,7 @@ def sample_row(
     )
 
 
-def _print(rows: list[tuple[str, ...]], step: int) -> None:
+def _print_rows(rows: list[tuple[str, ...]], step: int) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -76,19 +86,6 @@ def _print(rows: list[tuple[str, ...]], step: int) -> None:
         short = name in ("reward", "advantage")
         table.add_column(name, justify="right" if short else "left", overflow="fold")
     for row in rows:
-        # Text, not str: what a model wrote must not be read as rich's markup.
+        # Text instead of str, so that rich does not read a model's text as markup.
         table.add_row(*(Text(cell) for cell in row))
     Console().print(table)
-
-
-def _log(trainer: Trainer, rows: list[tuple[str, ...]], step: int) -> None:
-    text = "\n\n".join(
-        "\n".join(f"    {name}: {cell}" for name, cell in zip(COLUMNS, row, strict=True))
-        for row in rows
-    )
-    for logger in trainer.loggers:
-        if hasattr(logger, "log_text"):
-            logger.log_text("rollouts", columns=list(COLUMNS), data=[list(row) for row in rows])
-        experiment: Any = getattr(logger, "experiment", None)
-        if hasattr(experiment, "add_text"):
-            experiment.add_text("rollouts", text, step)

@@ -138,9 +138,9 @@ def test_samples_are_printed_and_logged_as_text(make_llama, tokenizer, tmp_path,
 
 
 def test_samples_are_shown_as_text_not_as_markup(capsys):
-    from lightning_sd.callbacks.samples import _print
+    from lightning_sd.callbacks.samples import _print_rows
 
-    _print([("[red]q[/red]", "a [link=x]", "", "1", "")], 1)
+    _print_rows([("[red]q[/red]", "a [link=x]", "", "1", "")], 1)
     shown = capsys.readouterr().out
     assert "[red]q[/red]" in shown.replace("\n", "")
 

@@ -50,6 +50,8 @@ def check_family(kind: str, variant: str) -> dict[str, Any]:
         row |= measure(model)
     except ValueError as error:
         return row | {"result": "refused", "reason": _shorten(error)}
+    except Exception as error:
+        return row | {"result": "WRONG", "reason": f"{type(error).__name__}: {_shorten(error)}"}
     exact = (
         row["sampled"] < 1e-3 and row["scored"] < 1e-3 and row["gradient"] < 1e-3 and row["greedy"]
     )
@@ -68,7 +70,7 @@ def build(kind: str, variant: str) -> nn.Module:
         model = add_lora(model, LoRA(r=2))
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
-                nn.init.normal_(parameter, std=0.2)
+                nn.init.normal_(parameter, std=0.05)
     return model.train()
 
 
@@ -170,7 +172,10 @@ def _generate(model: Any, prompt: list[int]) -> list[int] | None:
 
 
 def _flat_gradient(model: nn.Module) -> Tensor:
-    return torch.cat([p.grad.flatten().double() for p in model.parameters() if p.grad is not None])
+    """Join the gradients; an expert that got no token has none in one layout and 0 in another."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
+    return torch.cat([grad.flatten().double() for grad in grads])
 
 
 def _distance(a: Tensor, b: Tensor) -> float:

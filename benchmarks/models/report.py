@@ -64,6 +64,9 @@ def write_page(rows: list[dict[str, Any]]) -> None:
 def _summarize(rows: list[dict[str, Any]]) -> tuple[str, str]:
     family = rows[0]["family"]
     measured = [row for row in rows if "sampled" in row]
+    failed = [row for row in rows if row["result"] == "WRONG" and "reason" in row]
+    if failed:
+        return "WRONG", f"| {family} | WRONG | {failed[0]['reason']} |||||\n"
     refused = [row for row in rows if row["result"] == "refused"]
     if refused:
         return "refused", f"| {family} | {refused[0]['reason']} |\n"

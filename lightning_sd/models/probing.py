@@ -48,6 +48,11 @@ def accepts(model: nn.Module, name: str) -> bool:
     return name in inspect.signature(get_causal_lm(model).forward).parameters
 
 
+def make_plain_arguments(model: nn.Module) -> dict[str, Any]:
+    """Make the arguments with which a forward pass keeps no cache."""
+    return {"use_cache": False} if accepts(model, "use_cache") else {}
+
+
 @dataclass(frozen=True)
 class Probe:
     """Short rows, and the logits that the plain forward pass gives for each of them."""
@@ -136,8 +141,8 @@ def compute_logits(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
     """
     longest = max(map(len, rows))
     ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])
-    kwargs: dict[str, Any] = {"use_cache": False} if accepts(model, "use_cache") else {}
-    logits: Tensor = model(input_ids=ids.to(next(model.parameters()).device), **kwargs).logits
+    device = next(model.parameters()).device
+    logits: Tensor = model(input_ids=ids.to(device), **make_plain_arguments(model)).logits
     return logits
 
 

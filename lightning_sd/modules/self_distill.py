@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_sd._serialize import build, describe_arguments
 from lightning_sd.models import ModelSource
@@ -38,6 +38,7 @@ from lightning_sd.objectives import (
 from lightning_sd.objectives.gather import gather_inputs
 from lightning_sd.objectives.scored import ScoredRollouts
 from lightning_sd.rollout import Sampler, TransformersSampler, encode_stored_attempts
+from lightning_sd.scoring.consistency import check_sampled_logprobs
 from lightning_sd.teachers import FrozenTeacher, TeacherWeights
 from lightning_sd.types import Question, Rollout, StepOutput, TeacherView, link_siblings
 
@@ -54,6 +55,7 @@ SETTINGS = (
     "template_kwargs",
     "max_bad_steps",
     "max_silent_steps",
+    "check_every",
 )
 """Arguments that a checkpoint records beside the model source."""
 
@@ -94,6 +96,9 @@ class SelfDistillModule(HostingModule):
             training stops with the reasons. 0: never.
         max_bad_steps: Number of optimizer steps in a row with a loss or gradient that is not finite
             at which training stops; see :class:`~lightning_sd.modules.global_mean.GlobalMean`.
+        check_every: In the first and every so many optimizer steps, the sampler's
+            log-probabilities are compared with the scorer's, and a gap beyond the precision's is an
+            error. 0: never.
 
     Raises:
         ValueError: ``samples``, ``eval_samples`` or ``overlap`` below 1, an unknown kind of
@@ -119,6 +124,7 @@ class SelfDistillModule(HostingModule):
         template_kwargs: dict[str, Any] | None = None,
         max_bad_steps: int = 3,
         max_silent_steps: int = 10,
+        check_every: int = 100,
     ) -> None:
         sampler = build(sampler) or TransformersSampler()
         super().__init__(
@@ -147,6 +153,7 @@ class SelfDistillModule(HostingModule):
         self.inputs = self.objective.inputs
         self.sampler: Sampler = sampler
         self.samples, self.attempts, self.overlap = samples, attempts, overlap
+        self.check_every = check_every
         self.extra_evidence: frozenset[str] = frozenset()
         settings = {name: getattr(self, name) for name in SETTINGS}
         self.save_hyperparameters(describe_arguments({"model": self.source, **settings}))
@@ -172,6 +179,7 @@ class SelfDistillModule(HostingModule):
         views = self.write_views(rollouts)
         hold_parameters(self.student)
         scored = self.rollout_scorer.score(rollouts, views, self.inputs)
+        self.check_sampler(scored)
         tokens = self.make_token_inputs(scored)
         loss = self.compute_loss(scored, tokens)
         return {"loss": loss.total, "step": self.log_step(scored, loss)}
@@ -195,6 +203,17 @@ class SelfDistillModule(HostingModule):
             return self.sample(some, self.sampler, self.samples, stage, index)
 
         return link_siblings(gather_while_sampling(sample, judge, questions, self.overlap))
+
+    def check_sampler(self, scored: ScoredRollouts) -> None:
+        """Compare sampled log-probabilities with the scorer's in steps that are due."""
+        due = self.check_every and self.trainer.global_step % self.check_every == 0
+        noisy = any(isinstance(m, nn.Dropout) and m.p > 0 for m in self.student.modules())
+        if not due or noisy or self.attempts == "stored" or scored.student is None:
+            return
+        active = [scored.rollouts[i] for i in scored.active]
+        sampled = [r.logprobs if r.origin == "student" else None for r in active]
+        temperature = getattr(self.sampler, "temperature", 1.0)
+        check_sampled_logprobs(scored.student, scored.completions, sampled, temperature)
 
     def make_token_inputs(self, scored: ScoredRollouts) -> TokenInputs:
         """Gather the objective's inputs, and let it say what the loss reads of each token."""

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_sd._serialize import build
 from lightning_sd.models import ModelSource, PretrainedModel
+from lightning_sd.models.precision import check_fused_clipping, check_update_size
 from lightning_sd.models.sharding import is_sharded, shard_model
 from lightning_sd.models.stop_ids import find_stop_ids
 from lightning_sd.models.trainable import broadcast_trainable, list_trainable
@@ -84,6 +85,10 @@ class StudentModule(GlobalMean):
             if self._optimizer is None
             else self._optimizer(parameters)
         )
+        check_update_size(optimizer)
+        trainer = self._trainer
+        if trainer is not None:
+            check_fused_clipping(optimizer, str(trainer.precision), trainer.gradient_clip_val)
         if self._scheduler is None:
             return optimizer
         schedule = {"scheduler": self._scheduler(optimizer), "interval": "step"}

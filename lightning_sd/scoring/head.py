@@ -93,10 +93,10 @@ def find_scaling(outputs: Tensor, logits: Tensor, config: Any) -> Scaling | None
     caps = [None, *_list_numbers(config, CAP)]
     measured = float((wide * expected).sum() / (wide * wide).sum())
     candidates = [Scaling(f, cap) for cap in caps for f in factors] + [Scaling(measured, None)]
-    for scaling in candidates:
-        if agree(scaling.apply(wide).to(logits.dtype), logits):
-            return scaling
-    return None
+    errors = [float((c.apply(wide) - expected).abs().nan_to_num().max()) for c in candidates]
+    # A cap hardly shows in small logits, so the best candidate counts and not the first that fits.
+    best = next(c for c, e in zip(candidates, errors, strict=True) if e <= 2 * min(errors))
+    return best if agree(best.apply(wide).to(logits.dtype), logits) else None
 
 
 def _list_numbers(config: Any, name: re.Pattern[str]) -> list[float]:

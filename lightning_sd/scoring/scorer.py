@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lightning_sd.models.cache import get_causal_lm
 from lightning_sd.models.media import collect_media_inputs, has_media
+from lightning_sd.models.probing import make_plain_arguments
 from lightning_sd.models.sharding import is_sharded
 from lightning_sd.scoring.head import Head, get_head
 from lightning_sd.scoring.layout import CALL_COST, Ids, bucket_rows, pack_rows
@@ -148,7 +149,7 @@ class Scorer:
         return torch.cat([parts[row] for row in range(len(prompts))])
 
     def _compute_logits(self, **inputs: Tensor) -> Tensor:
-        logits: Tensor = self.model(**inputs).logits
+        logits: Tensor = self.model(**inputs, **make_plain_arguments(self.model)).logits
         return logits
 
 

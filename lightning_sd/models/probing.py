@@ -62,6 +62,8 @@ class Probe:
     logits: list[Tensor]
     """The logits that predict each row's completion and the token after it,
     ``[CONTINUATION + 1, vocab]``."""
+    coarse: bool
+    """Whether the model computes in low precision."""
 
     def matches(self, logits: Sequence[Tensor], rows: Sequence[int] | None = None) -> bool:
         """Return whether a fast path gives the same logits.
@@ -72,17 +74,27 @@ class Probe:
         """
         chosen = range(len(self.prompts)) if rows is None else rows
         pairs = zip(logits, chosen, strict=True)
-        return all(agree(part, self.logits[row][: len(part)]) for part, row in pairs)
+        return all(
+            agree(part, self.logits[row][: len(part)], coarse=self.coarse) for part, row in pairs
+        )
 
 
-def agree(logits: Tensor, expected: Tensor) -> bool:
+def is_coarse(model: nn.Module) -> bool:
+    """Return whether a model computes with quantized weights or in half precision."""
+    narrow = (torch.int8, torch.uint8, torch.bfloat16, torch.float16)
+    return any(parameter.dtype in narrow for parameter in model.parameters())
+
+
+def agree(logits: Tensor, expected: Tensor, *, coarse: bool = False) -> bool:
     """Return whether logits are equal up to rounding errors.
 
-    In half precision the median token decides, because rounding may send a token to another expert.
+    In half precision and with quantized weights the median token decides, because rounding may send
+    a token to another expert.
 
     Args:
         logits: ``[tokens, vocab]``.
         expected: ``[tokens, vocab]``.
+        coarse: Whether the model computes with less precision than the logits have.
     """
     wide, reference = logits.double(), expected.double()
     finite = reference.isfinite()
@@ -91,7 +103,7 @@ def agree(logits: Tensor, expected: Tensor) -> bool:
     spread = reference[finite].std().clamp(min=1e-12)
     errors = (wide - reference).masked_fill(~finite, 0.0).abs().amax(-1) / spread
     tolerance = TOLERANCE.get(expected.dtype)
-    if tolerance is None or torch.is_autocast_enabled(logits.device.type):
+    if coarse or tolerance is None or torch.is_autocast_enabled(logits.device.type):
         return bool(errors.median() < HALF_TOLERANCE)
     return bool(errors.max() < tolerance)
 
@@ -109,7 +121,7 @@ def make_probe(model: nn.Module) -> Probe:
     """
     first = compute_logits(model, [[1]])
     vocab = first.shape[-1]
-    ids = _choose_ids(model, vocab)
+    ids, coarse = _choose_ids(model, vocab), is_coarse(model)
     prompts, completions, logits = [], [], []
     for number, length in enumerate(PROMPT_LENGTHS):
         row = [ids[(5 * number + 3 * i + i * i) % len(ids)] for i in range(length + CONTINUATION)]
@@ -117,7 +129,7 @@ def make_probe(model: nn.Module) -> Probe:
         if bool(whole.isnan().any()) or bool((whole == torch.inf).any()):
             raise_non_finite_logits(model)
         other = [*row[:length], *(ids[(i + 1) % len(ids)] for i in range(CONTINUATION))]
-        if not agree(compute_logits(model, [other])[0, :length], whole[:length]):
+        if not agree(compute_logits(model, [other])[0, :length], whole[:length], coarse=coarse):
             raise ValueError(
                 f"{type(get_causal_lm(model)).__name__} is not causal: the logits of a token "
                 "depend on later tokens. Configure it as a decoder (is_decoder=True), or choose "
@@ -126,7 +138,7 @@ def make_probe(model: nn.Module) -> Probe:
         prompts.append(row[:length])
         completions.append(row[length:])
         logits.append(whole[length - 1 :])
-    return Probe(prompts, completions, logits)
+    return Probe(prompts, completions, logits, coarse)
 
 
 def compute_logits(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lightning_sd._serialize import build, describe_arguments
 from lightning_sd.models import ModelSource
+from lightning_sd.models.probing import is_coarse
 from lightning_sd.models.sharding import gather_parameters, hold_parameters, reduce_gradients
 from lightning_sd.models.trainable import list_trainable
 from lightning_sd.modules.bad_steps import describe_step
@@ -213,7 +214,10 @@ class SelfDistillModule(HostingModule):
         active = [scored.rollouts[i] for i in scored.active]
         sampled = [r.logprobs if r.origin == "student" else None for r in active]
         temperature = getattr(self.sampler, "temperature", 1.0)
-        check_sampled_logprobs(scored.student, scored.completions, sampled, temperature)
+        coarse = is_coarse(self.student)
+        check_sampled_logprobs(
+            scored.student, scored.completions, sampled, temperature, coarse=coarse
+        )
 
     def make_token_inputs(self, scored: ScoredRollouts) -> TokenInputs:
         """Gather the objective's inputs, and let it say what the loss reads of each token."""

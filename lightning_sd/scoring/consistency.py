@@ -21,6 +21,8 @@ def check_sampled_logprobs(
     completions: Sequence[Sequence[int]],
     logprobs: Sequence[Sequence[float] | None],
     temperature: float,
+    *,
+    coarse: bool = False,
 ) -> float | None:
     """Check that sampler and scorer agree on the policy that wrote the completions.
 
@@ -33,13 +35,20 @@ def check_sampled_logprobs(
         completions: Token ids of each row.
         logprobs: The sampler's log-probabilities of each row; None where it returned none.
         temperature: The sampler's temperature; 0 counts as 1, as in greedy decoding.
+        coarse: Whether the model computes in low precision although its logits are wide.
 
     Returns:
         The mean absolute gap in nats; None if no row has log-probabilities.
 
     Raises:
         RuntimeError: The gap is larger than the precision explains.
+        ValueError: A row does not have one log-probability per token.
     """
+    for ids_row, row in zip(completions, logprobs, strict=True):
+        if row is not None and len(row) != len(ids_row):
+            raise ValueError(
+                f"The sampler returned {len(row)} log-probabilities for {len(ids_row)} tokens."
+            )
     known = torch.tensor([row is not None for row in logprobs])
     lengths = torch.tensor([len(row) for row in completions])
     if not bool((known & (lengths > 0)).any()):
@@ -50,7 +59,7 @@ def check_sampled_logprobs(
     chosen = known.repeat_interleave(lengths)
     sampled = torch.tensor([p for row in logprobs if row is not None for p in row])
     gaps = (scored[chosen] - sampled).abs()
-    half = _get_hidden(scores).dtype in (torch.bfloat16, torch.float16)
+    half = coarse or _get_hidden(scores).dtype in (torch.bfloat16, torch.float16)
     gap, limit = (gaps.mean(), HALF_GAP) if half else (gaps.max(), FLOAT_GAP)
     if not bool(gap <= limit):
         worst = int(gaps.nan_to_num(nan=torch.inf).argmax())

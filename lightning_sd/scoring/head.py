@@ -73,7 +73,9 @@ def get_head(linear: nn.Linear, scaling: Scaling, *, copy: bool = False) -> Head
     return Head(weight, bias, scaling.scale, scaling.softcap)
 
 
-def find_scaling(outputs: Tensor, logits: Tensor, config: Any) -> Scaling | None:
+def find_scaling(
+    outputs: Tensor, logits: Tensor, config: Any, *, coarse: bool = False
+) -> Scaling | None:
     """Find the factor and the cap that turn a head's outputs into the model's logits.
 
     Architectures store them under different names (Cohere multiplies, Granite divides, Gemma caps,
@@ -84,6 +86,7 @@ def find_scaling(outputs: Tensor, logits: Tensor, config: Any) -> Scaling | None
         outputs: ``[tokens, vocab]``, the linear map of the last hidden states.
         logits: ``[tokens, vocab]``, the model's logits.
         config: The model's configuration.
+        coarse: Whether the model computes in low precision.
 
     Returns:
         The scaling, or None if no factor and cap give the logits.
@@ -96,7 +99,8 @@ def find_scaling(outputs: Tensor, logits: Tensor, config: Any) -> Scaling | None
     errors = [float((c.apply(wide) - expected).abs().nan_to_num().max()) for c in candidates]
     # A cap hardly shows in small logits, so the best candidate counts and not the first that fits.
     best = next(c for c, e in zip(candidates, errors, strict=True) if e <= 2 * min(errors))
-    return best if agree(best.apply(wide).to(logits.dtype), logits) else None
+    same = agree(best.apply(wide).to(logits.dtype), logits, coarse=coarse)
+    return best if same else None
 
 
 def _list_numbers(config: Any, name: re.Pattern[str]) -> list[float]:

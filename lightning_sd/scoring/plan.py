@@ -96,7 +96,7 @@ def _find_split(model: nn.Module, probe: Probe) -> Split | None:
     try:
         hidden = backbone(input_ids=row.unsqueeze(0), use_cache=False).last_hidden_state[0]
         outputs = linear(hidden[len(probe.prompts[0]) - 1 :])
-        scaling = find_scaling(outputs, probe.logits[0], base.config)
+        scaling = find_scaling(outputs, probe.logits[0], base.config, coarse=probe.coarse)
     except Exception as error:
         log.debug("The backbone fails with %r.", error)
     if scaling is None:

@@ -253,6 +253,7 @@ def test_degenerate_batches_train_without_nan(
         samples=samples,
         optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.002),
         seed=3,
+        check_every=0,
     )
     steps = Steps()
     fit = trainer(tmp_path, CleanInput(text, max_new_tokens=6), steps, max_steps=1)

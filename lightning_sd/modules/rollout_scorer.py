@@ -9,10 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_sd.models.probing import is_coarse
 from lightning_sd.models.sharding import is_sharded
 from lightning_sd.objectives import InputSpec
 from lightning_sd.objectives.scored import ScoredRollouts
+from lightning_sd.rollout import Sampler
 from lightning_sd.scoring import LogitsSource, Scorer
+from lightning_sd.scoring.consistency import check_sampled_logprobs
 from lightning_sd.scoring.statistics import compute_token_statistics
 from lightning_sd.teachers import TeacherWeights, score_both, score_teacher
 from lightning_sd.types import Message, Rollout, TeacherView, select_contrast
@@ -54,6 +57,27 @@ class RolloutScorer:
         if any(map(len, completions)):
             student = self.scorer.score(self._encode_students(rollouts, active), completions)
         return ScoredRollouts(rollouts, views, active, student, teacher, contrasts)
+
+    def check_sampler(self, scored: ScoredRollouts, sampler: Sampler) -> None:
+        """Compare the log-probabilities of sampled rollouts with the student's scores.
+
+        Adapters with a dropout are not compared, because it is part of the scores only.
+
+        Args:
+            scored: A micro-batch, scored with the weights that sampled it.
+            sampler: The sampler.
+        """
+        noisy = any(isinstance(m, nn.Dropout) and m.p > 0 for m in self.student.modules())
+        if noisy or scored.student is None:
+            return
+        active = [scored.rollouts[i] for i in scored.active]
+        check_sampled_logprobs(
+            scored.student,
+            scored.completions,
+            [r.logprobs if r.origin == "student" else None for r in active],
+            getattr(sampler, "temperature", 1.0),
+            coarse=is_coarse(self.student),
+        )
 
     def compute_advantages(
         self, rollouts: Sequence[Rollout], views: Sequence[TeacherView | None]

@@ -9,11 +9,10 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightning_sd._serialize import build, describe_arguments
 from lightning_sd.models import ModelSource
-from lightning_sd.models.probing import is_coarse
 from lightning_sd.models.sharding import gather_parameters, hold_parameters, reduce_gradients
 from lightning_sd.models.trainable import list_trainable
 from lightning_sd.modules.bad_steps import describe_step
@@ -39,7 +38,6 @@ from lightning_sd.objectives import (
 from lightning_sd.objectives.gather import gather_inputs
 from lightning_sd.objectives.scored import ScoredRollouts
 from lightning_sd.rollout import Sampler, TransformersSampler, encode_stored_attempts
-from lightning_sd.scoring.consistency import check_sampled_logprobs
 from lightning_sd.teachers import FrozenTeacher, TeacherWeights
 from lightning_sd.types import Question, Rollout, StepOutput, TeacherView, link_siblings
 
@@ -180,7 +178,8 @@ class SelfDistillModule(HostingModule):
         views = self.write_views(rollouts)
         hold_parameters(self.student)
         scored = self.rollout_scorer.score(rollouts, views, self.inputs)
-        self.check_sampler(scored)
+        if self.check_every and self.trainer.global_step % self.check_every == 0:
+            self.rollout_scorer.check_sampler(scored, self.sampler)
         tokens = self.make_token_inputs(scored)
         loss = self.compute_loss(scored, tokens)
         return {"loss": loss.total, "step": self.log_step(scored, loss)}
@@ -204,20 +203,6 @@ class SelfDistillModule(HostingModule):
             return self.sample(some, self.sampler, self.samples, stage, index)
 
         return link_siblings(gather_while_sampling(sample, judge, questions, self.overlap))
-
-    def check_sampler(self, scored: ScoredRollouts) -> None:
-        """Compare sampled log-probabilities with the scorer's in steps that are due."""
-        due = self.check_every and self.trainer.global_step % self.check_every == 0
-        noisy = any(isinstance(m, nn.Dropout) and m.p > 0 for m in self.student.modules())
-        if not due or noisy or self.attempts == "stored" or scored.student is None:
-            return
-        active = [scored.rollouts[i] for i in scored.active]
-        sampled = [r.logprobs if r.origin == "student" else None for r in active]
-        temperature = getattr(self.sampler, "temperature", 1.0)
-        coarse = is_coarse(self.student)
-        check_sampled_logprobs(
-            scored.student, scored.completions, sampled, temperature, coarse=coarse
-        )
 
     def make_token_inputs(self, scored: ScoredRollouts) -> TokenInputs:
         """Gather the objective's inputs, and let it say what the loss reads of each token."""

@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any
 
 import torch
-from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info
@@ -61,7 +61,8 @@ class SaveOnSignal(Callback):
             return
         if self._received == _get_requeue_signal(trainer):
             # Saves `hpc_ckpt_N.ckpt`, which the next start of the job finds, and requeues the job.
-            trainer._signal_connector._slurm_sigusr_handler_fn(self._received, None)
+            requeue: Any = trainer._signal_connector._slurm_sigusr_handler_fn
+            requeue(self._received, None)
             self._saved = True
         else:
             self._save(trainer)
@@ -136,7 +137,7 @@ class SaveOnSignal(Callback):
 
     def _save_before_validation(self, trainer: Trainer) -> None:
         """Save as if the validation had started and no batch of it had ended, and end."""
-        progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+        progress: Any = trainer.fit_loop.epoch_loop.val_loop.batch_progress
         progress.reset()
         progress.total.ready = progress.total.started = 1
         self._save(trainer)

@@ -85,7 +85,7 @@ class HostedCallback(Callback):
         missing = [n for n in names if own and all(getattr(r, n, None) is None for r in own)]
         if self._trainer is None or not missing:
             return list(rollouts)
-        source = getattr(self._trainer, "datamodule", None)
+        source: Any = getattr(self._trainer, "datamodule", None)
         if not hasattr(source, "evidence"):
             raise TypeError(
                 f"{type(self).__name__} reads {missing} of the rollouts, and none has any. Set "

@@ -65,7 +65,10 @@ class SupervisedModule(StudentModule):
         Raises:
             ValueError: A row without a reference.
         """
-        prompts, targets = [], []
+        prompts: list[list[int]] = []
+        targets: list[list[int]] = []
+        end = find_end_of_turn(self.tokenizer)
+        ending = [] if end is None else [end]
         for question in questions:
             if question.reference is None:
                 raise ValueError(
@@ -74,7 +77,7 @@ class SupervisedModule(StudentModule):
                 )
             prompts.append(encode_prompt(self.tokenizer, question.messages))
             target = encode_text(self.tokenizer, question.reference)
-            targets.append([*target, find_end_of_turn(self.tokenizer)])
+            targets.append([*target, *ending])
         return prompts, targets
 
     def loss(self, questions: Sequence[Question]) -> tuple[Tensor, int]:

@@ -38,9 +38,9 @@ class TransformersSampler(Sampler):
     """Sample from the smallest set of tokens with this probability; 1: from all tokens."""
     top_k: int = 0
     """Sample from the k most likely tokens; 0: from all tokens."""
-    stop_token_ids: tuple[int, ...] = ()
+    stop_token_ids: Sequence[int] = ()
     """Further token ids that end a completion."""
-    stop_strings: tuple[str, ...] = ()
+    stop_strings: Sequence[str] = ()
     """Texts that end a completion; the token that completes one is the last."""
 
     def __post_init__(self) -> None:

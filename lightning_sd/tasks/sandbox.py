@@ -81,11 +81,11 @@ class Sandbox:
         missing = f"no result within {self.seconds:g} s" if end == "late" else "the program crashed"
         if not lines or lines[0] is not None:
             return (str(lines[0]) if lines else missing), []
-        found = [
+        results = [
             CallResult(*line) if isinstance(line, list) else CallResult(None, missing)
             for line in lines[1 : len(inputs) + 1]
         ]
-        return None, found + [CallResult(None, missing)] * (len(inputs) - len(found))
+        return None, results + [CallResult(None, missing)] * (len(inputs) - len(results))
 
     def close(self) -> None:
         """End the helper process. The next call starts a new one."""
@@ -107,8 +107,8 @@ class Sandbox:
             except OSError:
                 line = ""
             if line:
-                found: list[Any] = json.loads(line)
-                return found
+                reply: list[Any] = json.loads(line)
+                return reply
             self.close()  # the helper process was ended from outside
         raise RuntimeError("The helper process of the sandbox ended twice on the same program.")
 

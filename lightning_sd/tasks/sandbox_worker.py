@@ -188,12 +188,12 @@ def _read(pipe: int, deadline: float) -> tuple[bytes, bool]:
 
 def _decode_line(line: bytes) -> Any:
     try:
-        found = json.loads(line)
+        value = json.loads(line)
     except (ValueError, RecursionError):
-        found = 0
-    parts = found if isinstance(found, list) and len(found) == 2 else [found]
+        value = 0
+    parts = value if isinstance(value, list) and len(value) == 2 else [value]
     if all(part is None or isinstance(part, str) for part in parts):
-        return found
+        return value
     return "the program broke its own report"  # it wrote to the result pipe itself
 
 

@@ -186,20 +186,21 @@ class StreamTask(Task):
 
     def _collect(self) -> dict[Split, list[Question]]:
         wanted: dict[Split, int] = {"val": self.val_size, "test": self.test_size}
-        found: dict[Split, list[Question]] = {"val": [], "test": []}
+        collected: dict[Split, list[Question]] = {"val": [], "test": []}
         seen: set[str] = set()
         for number, row in enumerate(self.open()):
             question = self.build(row, number)
             text = render_question(question)
             split = self.assign_split(text)
-            if split != "train" and text not in seen and len(found[split]) < wanted[split]:
+            if split != "train" and text not in seen and len(collected[split]) < wanted[split]:
                 seen.add(text)
-                found[split].append(question)
-            if all(len(found[key]) == wanted[key] for key in wanted):
-                return {"val": found["val"], "test": found["test"]}
+                collected[split].append(question)
+            if all(len(collected[key]) == wanted[key] for key in wanted):
+                return {"val": collected["val"], "test": collected["test"]}
+        val, test = len(collected["val"]), len(collected["test"])
         raise ValueError(
-            f"held_out={self.held_out}: {self.path!r} gave only {len(found['val'])} validation and "
-            f"{len(found['test'])} test questions. Raise held_out, or lower val_size and test_size."
+            f"held_out={self.held_out}: {self.path!r} gave only {val} validation and {test} test "
+            "questions. Raise held_out, or lower val_size and test_size."
         )
 
 

@@ -111,9 +111,9 @@ class AnswerJudge:
         """
         pairs = list(zip(golds, completions, strict=True))
         verdicts = [self._judge_here(gold, text) for gold, text in pairs]
-        open_ = [i for i, verdict in enumerate(verdicts) if verdict is None]
-        calls = [(*pairs[i], self.method, self.formats) for i in open_]
-        for i, outcome in zip(open_, self._process.run(calls), strict=True):
+        undecided = [i for i, verdict in enumerate(verdicts) if verdict is None]
+        calls = [(*pairs[i], self.method, self.formats) for i in undecided]
+        for i, outcome in zip(undecided, self._process.run(calls), strict=True):
             verdicts[i] = self._read_outcome(pairs[i][0], outcome)
         return [verdict for verdict in verdicts if verdict is not None]
 
@@ -125,27 +125,27 @@ class AnswerJudge:
         """Judge without the worker process, or return None if that does not decide."""
         if not is_named(self.formats):
             return None
-        found = extract_answer(text, self.formats)
-        if found is None:
+        answer = extract_answer(text, self.formats)
+        if answer is None:
             return Verdict(reward=0.0, correct=False, status="no_answer")
-        correct = gold is not None and are_equal(gold, found, self.method)
+        correct = gold is not None and are_equal(gold, answer, self.method)
         if self.method == "math" and gold is not None and not correct:
-            undecided = not is_expensive(found) and not is_expensive(gold)
-            return None if undecided else self._build(gold, found, correct)
-        return self._build(gold, found, correct)
+            expensive = is_expensive(answer) or is_expensive(gold)
+            return self._build(gold, answer, correct) if expensive else None
+        return self._build(gold, answer, correct)
 
     def _read_outcome(self, gold: str | None, outcome: Outcome) -> Verdict:
         if outcome.status != "judged":
             return Verdict(0.0, False, status=outcome.status, reason=outcome.reason)
-        found, correct = outcome.value
-        if found is None:
+        answer, correct = outcome.value
+        if answer is None:
             return Verdict(reward=0.0, correct=False, status="no_answer")
-        return self._build(gold, found, correct)
+        return self._build(gold, answer, correct)
 
-    def _build(self, gold: str | None, found: str, correct: bool) -> Verdict:
+    def _build(self, gold: str | None, answer: str, correct: bool) -> Verdict:
         write = normalize_answer if self.method == "exact" else canonicalize_answer
-        answer = write(gold) if correct and gold is not None else write(found)
-        return Verdict(reward=float(correct), correct=correct, answer=answer)
+        reported = write(gold) if correct and gold is not None else write(answer)
+        return Verdict(reward=float(correct), correct=correct, answer=reported)
 
 
 def are_equal(gold: str, answer: str, method: AnswerMethod = "number") -> bool:
@@ -181,10 +181,10 @@ def compare_answer(
     Returns:
         The answer or None, and whether it is right.
     """
-    found = extract_answer(completion, formats)
-    if found is None or gold is None:
-        return [found, False]
-    correct = are_equal(gold, found, method)
-    if method == "math" and not correct and not (is_expensive(found) or is_expensive(gold)):
-        correct = are_equal_formulas(normalize_answer(gold), normalize_answer(found))
-    return [found, correct]
+    answer = extract_answer(completion, formats)
+    if answer is None or gold is None:
+        return [answer, False]
+    correct = are_equal(gold, answer, method)
+    if method == "math" and not correct and not (is_expensive(answer) or is_expensive(gold)):
+        correct = are_equal_formulas(normalize_answer(gold), normalize_answer(answer))
+    return [answer, correct]

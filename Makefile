@@ -1,4 +1,4 @@
-.PHONY: check check-all check-random lint docs docs-build
+.PHONY: check check-all check-random lint docs docs-build lock
 
 # Processes that run tests. Tests of one file run in one process.
 WORKERS ?= 2
@@ -29,3 +29,10 @@ docs:
 # Build the documentation; a broken link or a missing reference is an error.
 docs-build:
 	mkdocs build --strict
+
+# Write requirements/ci.txt. Needs Python 3.11 on Linux and "pip install pip-tools torch==2.13.0".
+lock:
+	pip-compile --quiet --generate-hashes --strip-extras --extra dev \
+	  --unsafe-package torch --unsafe-package lightning-sd \
+	  --no-emit-find-links --no-emit-index-url --no-emit-trusted-host --no-emit-options \
+	  --annotation-style line --no-header --output-file requirements/ci.txt pyproject.toml

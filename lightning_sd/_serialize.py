@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 NUMBERS = (bool, int, float)
+_PACKAGE = __name__.split(".")[0]
 
 
 class NotPlainError(Exception):
@@ -95,8 +96,19 @@ def describe_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def build(value: Any) -> Any:
+def build(value: Any, *, any_callable: bool = False) -> Any:
     """Build the components that a description names; return any other value unchanged.
+
+    A description may come from a checkpoint, so it cannot name any callable: only classes of this
+    package and classes that derive from one of them are built.
+
+    Args:
+        value: A description, a list or mapping with descriptions, or any other value.
+        any_callable: Let the outermost description name anything. Only for values that a user
+            wrote, never for those of a checkpoint.
+
+    Raises:
+        ValueError: ``class_path`` names something else.
 
     Example:
         >>> build({"class_path": "lightning_sd.teachers.EMATeacher", "init_args": {}}).rate
@@ -108,9 +120,21 @@ def build(value: Any) -> Any:
         return value
     if "class_path" not in value:
         return {key: build(item) for key, item in value.items()}
-    module, _, name = value["class_path"].rpartition(".")
-    arguments = {key: build(item) for key, item in value.get("init_args", {}).items()}
-    return getattr(importlib.import_module(module), name)(**arguments)
+    kind = _find_component(value["class_path"], any_callable)
+    return kind(**{key: build(item) for key, item in value.get("init_args", {}).items()})
+
+
+def _find_component(class_path: str, any_callable: bool) -> Any:
+    """Return the class of a component; see :func:`build`."""
+    module, _, name = class_path.rpartition(".")
+    kind = getattr(importlib.import_module(module), name)
+    bases = kind.__mro__ if isinstance(kind, type) else ()
+    if not any_callable and not any(b.__module__.split(".")[0] == _PACKAGE for b in bases):
+        raise ValueError(
+            f"class_path={class_path!r}: not a class of {_PACKAGE} and not derived from one. Build "
+            "it yourself and pass the object."
+        )
+    return kind
 
 
 def write_canonical_json(value: Any) -> str:

@@ -13,18 +13,21 @@ import torch
 from torch import nn
 
 from lightning_sd._serialize import NotPlainError, build, describe, describe_arguments
-from lightning_sd.models import LoadedModel, LoRA, PretrainedModel
+from lightning_sd.models import LoadedModel, LoRA, ModelSource, PretrainedModel
 from lightning_sd.objectives import Distillation, PolicyGradient, SampledToken
 from lightning_sd.rollout import TransformersSampler
 from lightning_sd.teachers import EMATeacher, FrozenTeacher, LiveTeacher
 
 
 @dataclass(frozen=True)
-class Several:
+class Several(ModelSource):
     """A component of components."""
 
     parts: list[Any] = field(default_factory=list)
     named: dict[str, Any] = field(default_factory=dict)
+
+    def load(self) -> Any:
+        raise NotImplementedError
 
 
 class Net(nn.Module):
@@ -160,3 +163,35 @@ def test_a_description_out_of_range_is_refused_by_the_component() -> None:
     description = {"class_path": "lightning_sd.teachers.EMATeacher", "init_args": {"rate": 2.0}}
     with pytest.raises(ValueError, match=r"rate=2\.0"):
         build(description)
+
+
+@pytest.mark.parametrize("any_callable", [False, True])
+@pytest.mark.parametrize(
+    ("class_path", "init_args"),
+    [
+        ("pathlib.Path.touch", {}),
+        ("subprocess.run", {"args": ["touch", "FILE"]}),
+        ("subprocess.Popen", {"args": ["touch", "FILE"]}),
+        ("os.system", {"command": "touch FILE"}),
+        ("lightning_sd._serialize.importlib.import_module", {"name": "os"}),
+        ("builtins.exec", {"source": "x = 1"}),
+    ],
+)
+def test_a_description_from_a_checkpoint_calls_nothing_but_components(
+    class_path: str, init_args: dict[str, Any], any_callable: bool, tmp_path: Path
+) -> None:
+    """Nested: in the arguments of a component, as a checkpoint's hyperparameters hold it."""
+    text = str(tmp_path / "made")
+    init_args = {
+        name: [word.replace("FILE", text) for word in value]
+        if isinstance(value, list)
+        else value.replace("FILE", text)
+        for name, value in init_args.items()
+    }
+    attack = {"class_path": class_path, "init_args": init_args}
+    nested = {"class_path": "lightning_sd.teachers.EMATeacher", "init_args": {"rate": attack}}
+    with pytest.raises((ValueError, ModuleNotFoundError), match=r"not a class|No module"):
+        build(nested, any_callable=any_callable)
+    with pytest.raises((ValueError, ModuleNotFoundError), match=r"not a class|No module"):
+        build(attack)
+    assert not Path(text).exists()

@@ -91,7 +91,7 @@ def build_judge(
     if weights is not None:
         raise ValueError(f"judge_weights={list(weights)}: set judge to a list of judges as well.")
     if isinstance(spec, Mapping):
-        spec = build(spec)
+        spec = build(spec, any_callable=True)
     if isinstance(spec, str) and "." not in spec:
         spec = AnswerJudge(_check_method(spec), completion_pattern or DEFAULT_FORMATS)
     elif not hasattr(spec, "judge"):

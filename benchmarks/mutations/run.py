@@ -156,14 +156,15 @@ def run_glue(seconds: float) -> None:
     """Run the named places of ``glue.py`` that have no row yet."""
     done = {row["key"] for row in read_rows(RESULTS)}
     for place in GLUE:
-        path = ROOT / place.path
+        path = ROOT / "lightning_sd" / place.path
         source = path.read_text(encoding="utf-8")
         if source.count(place.old) != 1:
             raise ValueError(f"{place.path}: {place.old!r} must occur once, for {place.name!r}.")
         key = make_key(path, place.name)
         if key not in done:
             tree = ast.parse(source.replace(place.old, place.new))
-            _record(key, path, tree, place.tests, seconds, {"glue": place.name})
+            tests = [str(ROOT / "tests" / name) for name in place.tests]
+            _record(key, path, tree, tests, seconds, {"glue": place.name})
 
 
 def _record(

@@ -130,8 +130,12 @@ def _scores_shared(model: nn.Module, split: Split | None, probe: Probe) -> bool:
 
 
 def _check_train_mode(model: nn.Module, probe: Probe) -> None:
-    """Refuse a model whose train mode adds noise of its own; adapters may have a dropout."""
-    if any(isinstance(m, nn.Dropout) and m.p > 0 for m in model.modules()):
+    """Refuse a model whose train mode adds noise of its own.
+
+    Adapters may have a dropout, and 8-bit layers multiply with other kernels in train mode.
+    """
+    quantized = any(p.dtype in (torch.int8, torch.uint8) for p in model.parameters())
+    if quantized or any(isinstance(m, nn.Dropout) and m.p > 0 for m in model.modules()):
         return
     row = [*probe.prompts[0], *probe.completions[0]]
     logits = compute_logits(model, [row])[0, len(probe.prompts[0]) - 1 :]

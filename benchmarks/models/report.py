@@ -28,6 +28,9 @@ error of log-probabilities, in nats, and the largest relative error of gradients
 |---|---|---|---|---|---|---|
 """
 TAIL = """
+(1) `generate` numbers positions from 0, the model's own forward pass from its padding index, so that
+the two disagree in transformers. Samples and scores follow the forward pass.
+
 ## Refused
 
 | family | reason |
@@ -68,7 +71,7 @@ def _summarize(rows: list[dict[str, Any]]) -> tuple[str, str]:
     if failed:
         return "WRONG", f"| {family} | WRONG | {failed[0]['reason']} |||||\n"
     refused = [row for row in rows if row["result"] == "refused"]
-    if refused:
+    if refused and not measured:
         return "refused", f"| {family} | {refused[0]['reason']} |\n"
     if not measured:
         return "not built", ""
@@ -78,8 +81,9 @@ def _summarize(rows: list[dict[str, Any]]) -> tuple[str, str]:
         f"{max(row[key] for row in measured):.0e}" for key in ("sampled", "scored", "gradient")
     )
     first = measured[0]
+    note = "" if all(row.get("generate", True) for row in measured) else " (1)"
     sampling = "no cache" if not first["cached"] else "cache"
     sampling += "" if first["padded"] else ", equal lengths"
     scoring = "shared prompts" if first["shared"] else "whole rows"
     scoring += "" if first["batched"] else ", equal lengths"
-    return worst, f"| {family} | {worst} | {sampling} | {scoring} | {' | '.join(errors)} |\n"
+    return worst, f"| {family}{note} | {worst} | {sampling} | {scoring} | {' | '.join(errors)} |\n"

@@ -37,8 +37,8 @@ class LoRA:
 def add_lora(model: nn.Module, lora: LoRA) -> nn.Module:
     """Freeze a model and add trainable adapters to it; log which layers get one.
 
-    With ``all-linear``, the output projections of Mamba layers get none: their kernels read the
-    weight directly and would ignore the adapter.
+    With ``all-linear``, two kinds of layers get none: the output projections of Mamba layers, which
+    kernels read directly, and routers that return more than a linear layer does (Llama 4, Phi-MoE).
 
     Raises:
         ImportError: peft is not installed.
@@ -52,7 +52,7 @@ def add_lora(model: nn.Module, lora: LoRA) -> nn.Module:
         lora_dropout=lora.dropout,
         target_modules=lora.target_modules,
         target_parameters=lora.target_parameters,
-        exclude_modules=_list_mamba_outputs(model) if lora.target_modules == "all-linear" else None,
+        exclude_modules=_list_excluded(model) if lora.target_modules == "all-linear" else None,
         task_type="CAUSAL_LM",
     )
     fused = _list_fused_experts(model)
@@ -99,9 +99,20 @@ def _list_fused_experts(model: nn.Module) -> list[str]:
     return list(names.values())
 
 
-def _list_mamba_outputs(model: nn.Module) -> list[str]:
-    return [
-        f"{name}.out_proj"
+def _list_excluded(model: nn.Module) -> list[str]:
+    """List the linear layers to which an adapter would do nothing, or which it would break."""
+    mamba = [
+        f"{name}.{part}"
         for name, module in model.named_modules()
         if all(hasattr(module, part) for part in ("A_log", "D", "out_proj"))
+        for part in ("out_proj", "conv1d")
     ]
+    routers = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+        and type(module).__module__.startswith("transformers.models")
+        and type(module).forward is not nn.Linear.forward
+        and name.rpartition(".")[2] in ROUTERS
+    ]
+    return mamba + routers

@@ -45,14 +45,23 @@ def find_stop_ids(model: nn.Module, tokenizer: Any) -> StopIds:
     return StopIds(result, tokenizer)
 
 
-def find_end_of_turn(tokenizer: Any) -> int | None:
+def find_end_of_turn(tokenizer: Any) -> int:
     """Return the token that ends an answer which the sampler did not write.
 
     This is the chat template's end of the assistant's turn, or the end-of-sequence token where the
     template writes none.
+
+    Raises:
+        ValueError: There is neither.
     """
     end = find_template_end(tokenizer)
-    return tokenizer.eos_token_id if end is None else end
+    end = tokenizer.eos_token_id if end is None else end
+    if end is None:
+        raise ValueError(
+            "Neither the chat template nor the tokenizer names a token that ends an answer: set "
+            "tokenizer.eos_token."
+        )
+    return int(end)
 
 
 def find_template_end(tokenizer: Any) -> int | None:

@@ -35,7 +35,7 @@ def encode_stored_attempts(questions: Sequence[Question], tokenizer: Any) -> lis
             )
         ids = encode_text(tokenizer, question.attempt)
         finished = bool(question.extra.get("finished", True))
-        end = (end_of_turn,) if finished and end_of_turn is not None else ()
+        end = (end_of_turn,) if finished else ()
         rollouts.append(
             Rollout(question, (*ids, *end), question.attempt, group=group, finished=finished)
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +55,8 @@ class TransformersSampler(Sampler):
             raise ValueError(f"top_p={self.top_p}: must be above 0 and at most 1.")
         if self.top_k < 0:
             raise ValueError(f"top_k={self.top_k}: must be 0 (off) or above.")
-        if isinstance(self.stop_strings, str) or not all(self.stop_strings):
+        strings: Any = self.stop_strings
+        if isinstance(strings, str) or not all(strings):
             raise ValueError(
                 f"stop_strings={self.stop_strings!r}: must be a list of texts that are not empty."
             )

@@ -4,6 +4,7 @@ import logging
 import warnings
 
 import pytest
+import torch
 
 from benchmarks.models.tiny import make_model
 from lightning_sd import LoRA
@@ -25,7 +26,7 @@ def test_fused_experts_without_adapters_are_named_and_the_setting_adapts_them(fa
     assert any("experts" in name for name in trained)
 
 
-@pytest.mark.parametrize("family", ["jetmoe", "phimoe", "llama4_text"])
+@pytest.mark.parametrize("family", ["jetmoe", "longcat_flash", "zaya"])
 def test_adapted_routers_are_named(family):
     with pytest.warns(UserWarning, match=r"routers of the experts as well \(.*router"):
         add_lora(make_model(family), LoRA(r=2))
@@ -51,3 +52,10 @@ def test_the_adapted_layers_are_logged(make_llama, caplog):
     with caplog.at_level(logging.INFO, logger="lightning_sd"):
         add_lora(make_llama(), LoRA(r=2, target_modules=["q_proj", "down_proj"]))
     assert "LoRA adapts 2 down_proj, 2 q_proj" in caplog.text
+
+
+@pytest.mark.parametrize("family", ["llama4_text", "phimoe"])
+def test_a_router_that_returns_a_tuple_has_no_adapter(family):
+    """peft would wrap it as a linear layer, and fail in the first forward pass."""
+    model = add_lora(make_model(family), LoRA(r=2))
+    model(input_ids=torch.tensor([[5, 6, 7]]))

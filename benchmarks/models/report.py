@@ -28,7 +28,7 @@ error of log-probabilities, in nats, and the largest relative error of gradients
 |---|---|---|---|---|---|---|
 """
 TAIL = """
-(1) `generate` numbers positions from 0, the model's own forward pass from its padding index, so that
+(1) `generate` numbers positions from 0, the forward pass from the padding index, so that
 the two disagree in transformers. Samples and scores follow the forward pass.
 
 ## Refused

@@ -26,7 +26,7 @@ def test_fused_experts_without_adapters_are_named_and_the_setting_adapts_them(fa
     assert any("experts" in name for name in trained)
 
 
-@pytest.mark.parametrize("family", ["jetmoe", "longcat_flash", "zaya"])
+@pytest.mark.parametrize("family", ["jetmoe", "longcat_flash"])
 def test_adapted_routers_are_named(family):
     with pytest.warns(UserWarning, match=r"routers of the experts as well \(.*router"):
         add_lora(make_model(family), LoRA(r=2))

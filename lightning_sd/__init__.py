@@ -25,6 +25,7 @@ _HOMES = {
         "StepMonitor",
         "StepProgressBar",
         "TrackioLogger",
+        "TrainingReport",
         "find_last_good",
     ),
     "lightning_sd.contexts": (

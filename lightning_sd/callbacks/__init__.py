@@ -9,6 +9,7 @@ from lightning_sd.callbacks.export import ExportPretrained
 from lightning_sd.callbacks.monitor import StepMonitor
 from lightning_sd.callbacks.predictions import PredictionWriter
 from lightning_sd.callbacks.progress import StepProgressBar
+from lightning_sd.callbacks.report import TrainingReport
 from lightning_sd.callbacks.resume import ExactResume
 from lightning_sd.callbacks.samples import SampleTable
 from lightning_sd.callbacks.signals import SaveOnSignal
@@ -28,5 +29,6 @@ __all__ = [
     "StepMonitor",
     "StepProgressBar",
     "TrackioLogger",
+    "TrainingReport",
     "find_last_good",
 ]

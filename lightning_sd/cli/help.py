@@ -63,6 +63,7 @@ BASE_CLASSES = frozenset(
         *("Task", "Critic", "CritiqueCache", "CritiqueRequest", "LMReflector", "LMCurator"),
         *("CritiqueReflector", "InsightCurator", "ContextHost", "InputSpec", "ObjectiveInputs"),
         *("StepState", "TokenInputs", "TokenLoss", "AtomicCheckpointIO", "DamagedCheckpointError"),
+        "TrackioLogger",
     }
 )
 """Public classes of these rooms that are not choices of an option."""

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fsspec.core import url_to_fs
-from fsspec.utils import get_protocol
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -75,6 +73,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def _get_local_path(path: str | Path) -> Path | None:
-    if get_protocol(str(path)) != "file":
-        return None
-    return Path(url_to_fs(str(path))[1])
+    scheme, separator, rest = str(path).partition("://")
+    if not separator:
+        return Path(path)
+    return Path(rest) if scheme == "file" else None

@@ -103,7 +103,7 @@ def read_cell(row: Mapping[str, Any], field: str, column: str) -> Cell:
 def find_column(existing: Iterable[str], column: str) -> str | None:
     """Return the existing column that holds a column or part; None if there is none.
 
-    A column whose own name has dots is preferred to a part.
+    A column that has dots in its own name is preferred to a part.
 
     Example:
         >>> find_column(["reward_model", "prompt"], "reward_model.ground_truth")

@@ -29,7 +29,7 @@ LAYOUTS: Mapping[str, Mapping[str, str]] = {
 
 
 def recognize_layout(existing: Iterable[str], where: str) -> Mapping[str, str]:
-    """Return the column of each field for a data set whose columns were not mapped.
+    """Return the column of each field, for a data set without mapped columns.
 
     Args:
         existing: The data set's columns.

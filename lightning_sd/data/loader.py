@@ -264,10 +264,6 @@ def build_training_loader(
         repeat: How many times in a row each batch is returned.
         limit: The trainer's ``limit_train_batches``: a number of batches, or a share of them.
     """
-
-    def apply_limit(batches: int) -> int:
-        return limit if isinstance(limit, int) else int(batches * (1.0 if limit is None else limit))
-
     if isinstance(task, StreamTask):
         batches = repeat * (task.epoch_size // (batch_size * world_size))
         return StreamLoader(
@@ -277,7 +273,7 @@ def build_training_loader(
             rank=rank,
             world_size=world_size,
             repeat=repeat,
-            epoch_batches=apply_limit(batches),
+            epoch_batches=_apply_limit(limit, batches),
         )
     questions = task.questions("train")
     lengths = tuple(len(question.text) for question in questions) if bucket_by_length else None
@@ -292,5 +288,10 @@ def build_training_loader(
         repeat=repeat,
     )
     return PlannedLoader(
-        questions, plan, num_workers=num_workers, epoch_batches=apply_limit(len(plan))
+        questions, plan, num_workers=num_workers, epoch_batches=_apply_limit(limit, len(plan))
     )
+
+
+def _apply_limit(limit: int | float | None, batches: int) -> int:
+    """Return the number of batches after which the trainer ends an epoch."""
+    return limit if isinstance(limit, int) else int(batches * (1.0 if limit is None else limit))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, get_args
 
 from lightning_sd.tasks.base import Split, Task
@@ -93,28 +92,19 @@ class DatasetTask(Task):
         self.seed = seed
         self.judge_weights, self.judge_limits = judge_weights, judge_limits
         self.completion_pattern, self.extra_columns = completion_pattern, extra_columns
-        kept = extra_columns or []
         self._judge = build_judge(
             judge,
             weights=judge_weights,
             completion_pattern=completion_pattern,
             limits=judge_limits or JudgeLimits(),
-            columns=kept,
+            columns=extra_columns or [],
         )
         self._check_splits()
-        build_reader = partial(
-            RowReader,
-            answer_pattern=answer_pattern,
-            instruction=instruction,
-            extra_columns=kept,
-            needs_answer=needs_answer(self._judge),
-        )
         if columns is not None:
-            build_reader(columns)  # refuses unknown fields before anything is downloaded
+            self._build_reader(columns)  # refuses unknown fields before anything is downloaded
         tables = self._load_tables()
-        self._reader = build_reader(
-            columns or recognize_layout(tables["train"].column_names, repr(path))
-        )
+        existing = tables["train"].column_names
+        self._reader = self._build_reader(columns or recognize_layout(existing, repr(path)))
         self._rows = self._split(tables)
 
     def questions(self, split: Split) -> Sequence[Question]:
@@ -132,6 +122,15 @@ class DatasetTask(Task):
     ) -> list[Verdict]:
         """Judge the completions of a batch. See :class:`~lightning_sd.tasks.judges.Judge`."""
         return self._judge.judge(questions, completions)
+
+    def _build_reader(self, columns: Mapping[str, str]) -> RowReader:
+        return RowReader(
+            columns,
+            self.answer_pattern,
+            self.instruction,
+            self.extra_columns or [],
+            needs_answer(self._judge),
+        )
 
     def _load_tables(self) -> dict[str, Any]:
         names = self.splits or {"train": "train"}

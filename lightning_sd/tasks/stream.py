@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from itertools import islice
 from typing import Any, get_args
 
@@ -100,25 +99,17 @@ class StreamTask(Task):
         self.instruction, self.seed = instruction, seed
         self.judge_weights, self.judge_limits = judge_weights, judge_limits
         self.completion_pattern, self.extra_columns = completion_pattern, extra_columns
-        kept = extra_columns or []
         self._judge = build_judge(
             judge,
             weights=judge_weights,
             completion_pattern=completion_pattern,
             limits=judge_limits or JudgeLimits(),
-            columns=kept,
-        )
-        build_reader = partial(
-            RowReader,
-            answer_pattern=answer_pattern,
-            instruction=instruction,
-            extra_columns=kept,
-            needs_answer=needs_answer(self._judge),
+            columns=extra_columns or [],
         )
         if columns is not None:
-            build_reader(columns)  # refuses unknown fields before anything is downloaded
+            self._build_reader(columns)  # refuses unknown fields before anything is downloaded
         sample = self._read_sample()
-        self._reader = build_reader(columns or recognize_layout(sample[0], repr(path)))
+        self._reader = self._build_reader(columns or recognize_layout(sample[0], repr(path)))
         self._reader.check_columns(sorted(sample[0]), repr(path))
         self._reader.check_answers(sample)
         self._held_out = self._collect()
@@ -177,6 +168,15 @@ class StreamTask(Task):
         place = hash_to_fraction(question, self.seed)
         share = self.held_out * self.test_size / (self.test_size + self.val_size)
         return "test" if place < share else "val" if place < self.held_out else "train"
+
+    def _build_reader(self, columns: Mapping[str, str]) -> RowReader:
+        return RowReader(
+            columns,
+            self.answer_pattern,
+            self.instruction,
+            self.extra_columns or [],
+            needs_answer(self._judge),
+        )
 
     def _read_sample(self) -> list[Mapping[str, Any]]:
         sample = list(islice(self.open(), _CHECKED_ROWS))

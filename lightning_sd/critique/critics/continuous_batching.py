@@ -67,11 +67,7 @@ def decode_continuously(
         names = manager.add_requests([list(ids) for ids in prompts], max_new_tokens=max_new_tokens)
         pending = {name: i for i, name in enumerate(names)}
         while pending:
-            result = manager.get_result(timeout=1.0)
-            if result is None:
-                if not manager.is_running():
-                    raise RuntimeError("Continuous batching ended early; see transformers' log.")
-                continue
+            result = _wait_for_result(manager)
             prompt = pending.pop(result.request_id)
             if result.error is not None:
                 raise RuntimeError(
@@ -85,6 +81,15 @@ def decode_continuously(
             manager.cancel_request(name)
         manager.stop(block=True)
         manager.destroy()
+
+
+def _wait_for_result(manager: Any) -> Any:
+    while True:
+        result = manager.get_result(timeout=1.0)
+        if result is not None:
+            return result
+        if not manager.is_running():
+            raise RuntimeError("Continuous batching ended early; see transformers' log.")
 
 
 def _create_manager(

@@ -209,9 +209,9 @@ class CritiqueDataModule(LightningDataModule):
         """Return the counts since the last call, and reset them.
 
         The critic's and the cache's counts have the names of
-        :meth:`CritiqueService.pop_counters`. ``no_teacher/<reason>`` counts rollouts without a
-        usable critique, by the names of :func:`~lightning_sd.critique.reasons.name_reason`. Empty
-        if no critiques were needed.
+        :meth:`CritiqueService.pop_counters`; a pair is a mean, its sum and number of items.
+        ``no_teacher/<reason>`` counts rollouts without a usable critique, by the names of
+        :func:`~lightning_sd.critique.reasons.name_reason`. Empty if no critiques were needed.
         """
         counts = {} if self._service is None else self._service.pop_counters()
         return counts | self._gatherer.pop_counters()

@@ -1,4 +1,4 @@
-"""A context and a loss of lightning_sd in a LightningModule that is not ours.
+"""A context and a loss of lightning_sd in a LightningModule of your own.
 
 ``python examples/plain_module.py``
 """
@@ -11,7 +11,6 @@ from torch.utils.data import DataLoader
 
 from lightning_sd import ArithmeticTask, PretrainedModel, ReferenceSolution, Rollout
 from lightning_sd.functional import DivergenceSpec, divergence
-from lightning_sd.types import QuestionBatch
 
 
 class PlainModule(LightningModule):
@@ -65,7 +64,7 @@ class PlainModule(LightningModule):
 def main(max_steps: int = 50) -> PlainModule:
     """Train on questions of the lab."""
     questions = ArithmeticTask(train_size=200).questions("train")
-    loader = DataLoader(questions, batch_size=1, shuffle=True, collate_fn=QuestionBatch)
+    loader = DataLoader(questions, batch_size=1, shuffle=True, collate_fn=list)
     module = PlainModule()
     trainer = Trainer(
         max_steps=max_steps,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 
+import pytest
 import torch
 
 from lightning_sd.cli.main import main
@@ -38,6 +39,26 @@ def test_plain_module_learns_from_our_context_and_loss(tmp_path, monkeypatch):
     changed = [not torch.equal(p.cpu(), before[n]) for n, p in module.named_parameters()]
     assert any(changed)
     assert not type(module).__module__.startswith("lightning_sd")
+
+
+def test_a_trainer_of_trl_has_the_loss_of_trl(tmp_path, monkeypatch):
+    """TRL forms the logits of both models for all positions, and takes the same sum."""
+    pytest.importorskip("trl", minversion="1.16")
+    monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
+    namespace = runpy.run_path(str(EXAMPLES / "trl_trainer.py"))
+    trainer = namespace["main"](str(tmp_path), max_steps=1)
+    batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    plain = type(trainer).__mro__[1]
+    for number in (None, 7):
+        losses = [
+            kind.compute_loss(trainer, trainer.model, batch, num_items_in_batch=number)
+            for kind in (type(trainer), plain)
+        ]
+        torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-6)
+        assert losses[0] > 1e-4
+        grads = [torch.autograd.grad(loss, trainer.model.parameters()) for loss in losses]
+        for one, other in zip(*grads, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 
 
 def test_examples_are_short():

@@ -90,6 +90,10 @@ def test_the_teacher_writes_with_its_own_parameters(
             parameter.add_(0.2 * torch.randn_like(parameter))
     assert student.write([PROMPT], sampler=greedy)[0].ids != initial
     assert student.write([PROMPT], sampler=greedy, teacher=True)[0].ids == initial
+    context = ReferenceSolution()
+    context.attach(student)
+    assert context.write([PROMPT], sampler=greedy)[0].ids != initial
+    assert context.write([PROMPT], sampler=greedy, teacher=True)[0].ids == initial
 
 
 @pytest.mark.usefixtures("one_process")

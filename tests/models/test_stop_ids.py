@@ -42,7 +42,7 @@ def test_each_source_adds_its_token(
 
 
 def test_without_any_it_is_refused(tokenizer: Any) -> None:
-    with pytest.raises(ValueError, match="tokenizer.eos_token"):
+    with pytest.raises(ValueError, match=r"tokenizer\.eos_token"):
         find_stop_ids(model(None), make(tokenizer, eos=None, template=None))
 
 

@@ -76,13 +76,14 @@ def format_page(page: Page) -> str:
             "<p>In brackets: 95% intervals, bootstrap over questions.</p>",
         ]
     for heading, prefix in GROUPS.items():
-        curves = [
-            draw_curve(name.removeprefix(prefix), points)
-            for name, points in sorted(page.series.items())
-            if name.startswith(prefix) and points
-        ]
-        if curves:
+        own = {n: p for n, p in sorted(page.series.items()) if n.startswith(prefix) and p}
+        zero = [n for n, points in own.items() if all(value == 0 for _, value in points)]
+        curves = [draw_curve(n.removeprefix(prefix), own[n]) for n in own if n not in zero]
+        if own:
             parts += [f"<h2>{heading}</h2>", f'<div class="curves">{"".join(curves)}</div>']
+        if zero:
+            names = ", ".join(name.removeprefix(prefix) for name in zero)
+            parts.append(f"<p>Zero in every step: {escape(names)}.</p>")
     for name, rows in page.samples.items():
         if rows:
             heading = f"Rollouts of the {escape(name)} step"

@@ -305,3 +305,15 @@ def test_no_graph_is_kept(make_llama: Any) -> None:
 def test_settings_out_of_range_are_named(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words.replace(".", r"\.")):
         TransformersSampler(**settings)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_log_probabilities_of_bfloat16_logits_are_summed_in_float32(temperature: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = (4 * torch.randn(8, 500, generator=generator)).bfloat16()
+    sampler = TransformersSampler(temperature=temperature)
+    ids, logprobs = sampler.pick(logits, generator)
+    assert logprobs.dtype == torch.float32
+    exact = (logits.double() / (temperature or 1.0)).log_softmax(-1)
+    expected = exact.gather(-1, ids[:, None]).squeeze(-1)
+    torch.testing.assert_close(logprobs.double(), expected, rtol=0, atol=1e-5)

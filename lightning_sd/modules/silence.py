@@ -14,6 +14,7 @@ REMEDIES = {
     "longer than max_prompt_tokens.",
     "no_answer": "The judge found no answer: compare a completion with the task's answer pattern, "
     "and raise max_new_tokens if completions are cut off.",
+    "judge_": "The judge was ended: see data.task.judge_limits and docs/judges.md.",
     "equal_rewards": "Rewards are equal within each group: raise `samples` or the temperature, or "
     "choose questions of another difficulty.",
 }

@@ -33,7 +33,8 @@ def report_step(scored: ScoredRollouts, loss: LossOutput, spec: InputSpec) -> St
     ``advantage`` and ``advantage_abs`` per token, in nats; and, with a teacher, ``has_teacher``
     (share of rollouts) and ``context_cut`` (tokens cut per teacher prompt).
 
-    The sums are ``no_answer`` (rollouts in which the judge found no answer), ``equal_rewards``
+    The sums are ``no_answer`` (rollouts in which the judge found no answer), ``judge_timed_out``
+    and ``judge_crashed`` (rollouts for which the judge was ended), ``equal_rewards``
     (rollouts in groups with equal rewards) and, with a teacher, ``no_teacher`` (rollouts without a
     view).
 
@@ -76,8 +77,11 @@ def count_causes(scored: ScoredRollouts, spec: InputSpec) -> dict[str, float]:
     for rollout in judged:
         if rollout.verdict is not None:
             rewards.setdefault(rollout.group, set()).add(rollout.verdict.reward)
+    statuses = [r.verdict.status for r in judged if r.verdict is not None and not r.verdict.answer]
     sums = {
-        "no_answer": float(sum(r.verdict is not None and r.verdict.answer is None for r in judged)),
+        "no_answer": float(sum(status in ("no_answer", "judged") for status in statuses)),
+        "judge_timed_out": float(statuses.count("timed_out")),
+        "judge_crashed": float(statuses.count("crashed")),
         "equal_rewards": float(sum(len(rewards[r.group]) == 1 for r in judged)),
     }
     if spec.uses_teacher:

@@ -21,14 +21,14 @@ from lightning_sd.types import Question, QuestionBatch
 class SupervisedModule(StudentModule):
     """Trains a model to give each question's reference solution.
 
-    The prompt is the question's messages through the chat template; the target is ``reference`` and
-    the end-of-turn token. Only the target's tokens are in the loss, which is their mean over the
-    whole optimizer step, however it is cut into micro-batches and ranks.
+    The prompt is the question's messages, rendered with the chat template. The target is
+    ``reference`` and the end-of-turn token. The loss is the mean over the target tokens of the
+    whole optimizer step, for any split into micro-batches and ranks.
 
     Args:
         model: A model source, or the name of a pretrained model.
-        optimizer: From parameters to an optimizer. Default: AdamW, learning rate 1e-5.
-        scheduler: From the optimizer to a schedule, stepped once an optimizer step.
+        optimizer: Function from parameters to an optimizer. Default: AdamW, learning rate 1e-5.
+        scheduler: Function from the optimizer to a schedule that steps once per optimizer step.
         max_bad_steps: Number of optimizer steps in a row with a loss or gradient that is not finite
             at which training stops; see :class:`~lightning_sd.modules.global_mean.GlobalMean`.
 

@@ -477,7 +477,7 @@ def test_importance_clip_without_probabilities_is_refused(
         trainer(tmp_path, ReferenceSolution()).fit(student, datamodule=LabData())
 
 
-@pytest.mark.parametrize("name", ["FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy"])
+@pytest.mark.parametrize("name", ["FSDPStrategy", "DeepSpeedStrategy"])
 def test_strategies_that_shard_are_refused(name):
     import lightning.pytorch.strategies as strategies
 

@@ -10,7 +10,7 @@ FOLDERS = ("functional", "scoring", "rollout", "teachers", "objectives")
 FILES = ("contexts/base.py", "modules/self_distill.py", "modules/rollout_scorer.py")
 FURTHER = {
     "functional": ("objectives/test_objectives.py", "objectives/test_contrastive.py"),
-    "scoring": ("objectives/test_reduce.py", "modules/test_work.py"),
+    "scoring": ("objectives/test_reduce.py", "teachers/test_teachers.py", "modules/test_work.py"),
     "rollout": ("modules/test_self_distill.py",),
     "teachers": ("modules/test_self_distill.py",),
     "objectives": ("modules/test_self_distill.py", "modules/test_methods.py"),

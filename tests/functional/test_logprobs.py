@@ -33,3 +33,17 @@ def test_the_entropy_of_narrow_logits_is_that_of_the_wide_ones() -> None:
 
 def test_wider_logits_stay_as_wide_as_they_are() -> None:
     assert widen(LOGITS).dtype == token_logprobs(LOGITS, IDS).dtype == torch.float64
+
+
+def test_a_token_that_cannot_occur_adds_nothing_to_the_entropy() -> None:
+    """The bound of the logits is per token, so a column that is -inf everywhere is harmless."""
+    logits = torch.cat([LOGITS[:, :4], torch.full((8, 1), -torch.inf).double()], -1)
+    _, entropy = sampled_logprobs(logits, IDS % 4)
+    torch.testing.assert_close(entropy, sampled_logprobs(LOGITS[:, :4], IDS % 4)[1])
+
+
+def test_autocast_does_not_narrow_the_entropy() -> None:
+    logits = LOGITS.float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        _, entropy = sampled_logprobs(logits, IDS)
+    assert torch.equal(entropy, sampled_logprobs(logits, IDS)[1])

@@ -101,7 +101,7 @@ GLUE: tuple[Place, ...] = (
         "models/stop_ids.py",
         "ids |= {tokenizer.eos_token_id, find_template_end(tokenizer)}",
         "ids |= {find_template_end(tokenizer)}",
-        ("models/test_chat.py", "models/test_templates.py"),
+        ("models/test_stop_ids.py",),
     ),
     Place(
         "dropout modules keep their rate",

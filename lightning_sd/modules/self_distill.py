@@ -137,11 +137,8 @@ class SelfDistillModule(HostingModule):
             template_kwargs=template_kwargs,
             max_bad_steps=max_bad_steps,
         )
-        for name, value in {
-            "samples": samples,
-            "eval_samples": eval_samples,
-            "overlap": overlap,
-        }.items():
+        counts = {"samples": samples, "eval_samples": eval_samples, "overlap": overlap}
+        for name, value in counts.items():
             if value < 1:
                 raise ValueError(f"{name}={value}: must be at least 1.")
         if attempts not in ("sampled", "stored"):

@@ -37,10 +37,21 @@ def shard_model(model: nn.Module, mesh: Any) -> None:
 
     Args:
         model: A transformers causal language model, with LoRA adapters or without.
-        mesh: The data-parallel device mesh.
+        mesh: The device mesh with the dimensions ``data_parallel`` and ``tensor_parallel``.
+
+    Raises:
+        ValueError: The mesh has several tensor-parallel processes, as Lightning's default has.
     """
     from torch.distributed.fsdp import fully_shard
 
+    size = mesh["tensor_parallel"].size()
+    if size > 1:
+        raise ValueError(
+            f"trainer.strategy: tensor_parallel_size={size}, but students are sharded over "
+            "data-parallel processes only. Set data_parallel_size to the number of processes and "
+            "tensor_parallel_size to 1."
+        )
+    mesh = mesh["data_parallel"]
     for layer in get_causal_lm(model).get_decoder().layers:
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)

@@ -12,7 +12,8 @@ REFUSED = ("FSDPStrategy", "DeepSpeedStrategy")
 def check_strategy(strategy: object) -> None:
     """Refuse strategies that shard the weights in a way that rollouts cannot use.
 
-    ``ModelParallelStrategy`` (FSDP2) is supported with data parallelism alone. FSDP1 and DeepSpeed
+    ``ModelParallelStrategy`` (FSDP2) is supported; see
+    :func:`~lightning_sd.models.sharding.shard_model` for its mesh. FSDP1 and DeepSpeed
     gather layer by layer in forward passes, of which ranks make different numbers when they sample.
 
     Args:
@@ -26,11 +27,6 @@ def check_strategy(strategy: object) -> None:
         raise ValueError(
             f"trainer.strategy={name} shards the weights in a way that rollouts cannot use. Use "
             "ModelParallelStrategy (FSDP2), or ddp with `lora` or `quantization`."
-        )
-    if getattr(strategy, "tensor_parallel_size", 1) not in (1, "auto"):
-        raise ValueError(
-            "trainer.strategy.tensor_parallel_size must be 1: students are sharded over "
-            "data-parallel processes only."
         )
 
 

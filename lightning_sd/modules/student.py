@@ -66,7 +66,7 @@ class StudentModule(GlobalMean):
             broadcast_trainable(student, self.trainer.strategy.root_device)
         self.stop_ids = find_stop_ids(student, self.tokenizer)
         if self.device_mesh is not None:
-            shard_model(student, self.device_mesh["data_parallel"])
+            shard_model(student, self.device_mesh)
             self.strict_loading = False
         self.on_student_ready()
 

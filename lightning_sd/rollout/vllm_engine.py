@@ -47,9 +47,10 @@ class VLLMEngine:
         self.llm = vllm.LLM(self._folder.name, **{**defaults, **settings})
         self.version: tuple[Any, ...] | None = None
         self.syncs = 0
+        self.asleep = False
 
     def sync(self, model: nn.Module) -> bool:
-        """Hand the model's weights to the engine if they changed since the last call.
+        """Wake the engine, and hand it the model's weights if they changed since the last call.
 
         Args:
             model: The model with which the engine was started.
@@ -57,6 +58,9 @@ class VLLMEngine:
         Returns:
             Whether weights were handed over.
         """
+        if self.asleep:
+            self.llm.wake_up()
+            self.asleep = False
         version = read_version(model)
         if version == self.version:
             return False
@@ -75,14 +79,11 @@ class VLLMEngine:
         return [output.outputs[0] for output in outputs]
 
     def sleep(self, level: int) -> None:
-        """Free device memory until :meth:`wake_up` (vLLM's sleep levels 1 and 2)."""
+        """Free device memory until the next :meth:`sync` (vLLM's sleep levels 1 and 2)."""
         self.llm.sleep(level=level)
+        self.asleep = True
         if level > 1:
             self.version = None  # level 2 drops the weights
-
-    def wake_up(self) -> None:
-        """Take the device memory back."""
-        self.llm.wake_up()
 
     def _name_architecture(self, name: str) -> None:
         # A configuration that was never saved with its model does not name its class.

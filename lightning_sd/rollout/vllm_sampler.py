@@ -85,8 +85,6 @@ class VLLMSampler(Sampler):
         """
         check_lengths(model, prompts, self.max_new_tokens)
         engine = get_engine(model, self._list_settings())
-        if self.sleep_level is not None and engine.version is not None:
-            engine.wake_up()
         engine.sync(model)
         asked = [i for i in range(len(prompts)) for _ in range(samples)]
         device = generator.device

@@ -12,6 +12,7 @@ import pytest
 import torch
 from lightning.pytorch.strategies import FSDPStrategy
 
+from lightning_sd.models.sharding import shard_model
 from lightning_sd.modules.checks import check_strategy
 
 ROOT = Path(__file__).parents[2]
@@ -64,3 +65,12 @@ def test_teachers_and_adapters_make_a_difference(folder: Path) -> None:
 def test_other_sharded_strategies_are_refused() -> None:
     with pytest.raises(ValueError, match="FSDPStrategy shards the weights"):
         check_strategy(FSDPStrategy())
+
+
+def test_tensor_parallel_processes_are_refused() -> None:
+    class Mesh(dict[str, Any]):
+        def size(self) -> int:
+            return 2
+
+    with pytest.raises(ValueError, match="tensor_parallel_size=2"):
+        shard_model(torch.nn.Linear(1, 1), Mesh(tensor_parallel=Mesh(), data_parallel=Mesh()))

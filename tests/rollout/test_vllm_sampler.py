@@ -14,7 +14,7 @@ import torch
 from lightning_sd.models.lora import LoRA, add_lora
 from lightning_sd.models.trainable import list_trainable
 from lightning_sd.rollout import VLLMSampler
-from lightning_sd.rollout.vllm_engine import get_engine, iterate_weights
+from lightning_sd.rollout.vllm_engine import VLLMEngine, get_engine, iterate_weights
 from lightning_sd.scoring import Scorer
 from lightning_sd.scoring.statistics import compute_token_statistics
 from lightning_sd.teachers import EMATeacher, FrozenTeacher
@@ -189,3 +189,21 @@ def test_merged_weights_are_those_of_peft(make_llama: Any) -> None:
 def test_settings_out_of_range_are_named(settings: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         VLLMSampler(**settings)
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_a_sleeping_engine_is_woken_before_it_gets_weights(make_llama: Any, level: int) -> None:
+    model, calls = make_model(make_llama), []
+
+    class LLM:
+        def __getattr__(self, name: str) -> Any:
+            return lambda *args, **kwargs: calls.append(name)
+
+    engine = object.__new__(VLLMEngine)
+    engine.llm, engine.version, engine.syncs, engine.asleep = LLM(), None, 0, False
+    engine.sync(model)
+    engine.sleep(level)
+    calls.clear()
+    engine.sync(model)
+    sent = ["collective_rpc", "reset_prefix_cache"] if level == 2 else []  # level 2 drops weights
+    assert calls == ["wake_up", *sent]

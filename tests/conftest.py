@@ -80,7 +80,7 @@ def make_llama() -> MakeModel:
             "num_hidden_layers": 2,
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
-            "max_position_embeddings": 512,
+            "max_position_embeddings": 4096,
             "initializer_range": 0.3,
             "bos_token_id": None,
             "eos_token_id": 1,

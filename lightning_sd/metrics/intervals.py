@@ -61,7 +61,9 @@ class Estimate:
         """
         if self.value is None:
             return "none"
-        value, low, high = (f"{scale * end:.{digits}f}" for end in self.ends())
+        # Rounded twice: sums differ in their last bits from processor to processor, and an end that
+        # lies halfway between two decimals must be written the same everywhere.
+        value, low, high = (f"{round(scale * end, digits + 6):.{digits}f}" for end in self.ends())
         return f"{value} [{low}, {high}]"
 
 

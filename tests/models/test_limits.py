@@ -71,7 +71,7 @@ def test_a_scaled_rotary_embedding_extends_the_length_but_dynamic_does_not(
     make_llama, rope, length
 ):
     settings = {} if rope is None else {"rope_parameters": {"rope_theta": 10000.0, **rope}}
-    assert find_max_length(make_llama(**settings)) == length
+    assert find_max_length(make_llama(max_position_embeddings=512, **settings)) == length
 
 
 def test_alibi_and_recurrent_models_have_no_limit():
@@ -123,7 +123,8 @@ def test_longrope_samples_on_one_side_are_exact_and_crossing_is_refused():
         sample(model, [[5] * 14])
 
 
-def test_the_limit_is_that_of_the_longest_prompt(tiny_llama):
-    check_lengths(tiny_llama, [[1] * 500, [1]], 12)
-    with pytest.raises(ValueError, match="513"):
-        check_lengths(tiny_llama, [[1], [1] * 501], 12)
+def test_the_limit_is_that_of_the_longest_prompt(make_llama):
+    model = make_llama(max_position_embeddings=32)
+    check_lengths(model, [[1] * 20, [1]], 12)
+    with pytest.raises(ValueError, match="33"):
+        check_lengths(model, [[1], [1] * 21], 12)

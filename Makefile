@@ -1,4 +1,4 @@
-.PHONY: check check-all check-random lint docs docs-build lock
+.PHONY: check check-all check-random lint docs docs-build lock release
 
 # Processes that run tests. Tests of one file run in one process.
 WORKERS ?= 2
@@ -29,6 +29,10 @@ docs:
 # Build the documentation; a broken link or a missing reference is an error.
 docs-build:
 	mkdocs build --strict
+
+# Build dist/, check it, and run the quickstart from the wheel in an empty environment.
+release:
+	.ci/release
 
 # Write requirements/ci.txt. Needs Python 3.11 on Linux and "pip install pip-tools torch==2.13.0".
 lock:

@@ -20,7 +20,6 @@ _WRONG_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
 _BASE_CLASS = re.compile(r"<class '(lightning[\w.]*)'>|(lightning[\w.]+\.[A-Z]\w+)")
 _WRONG_TYPE = re.compile(r"Expected a (.+?)\. Got value: (.+)")
 _UNKNOWN_ARGUMENTS = re.compile(r"unrecognized arguments: (--[\w.+]+)")
-_WRONG_COMMAND = re.compile(r"argument subcommand: invalid choice: '([^']+)' \(choose from (.+)\)")
 _NOISE = re.compile(
     r"Does not validate against|Subtypes:|Errors:|Given value|Expected a (<class|list|dict)|"
     r"Problem with given class_path|Parser key|Validation failed|Expected a path but"
@@ -51,12 +50,8 @@ def condense(message: str, options: Iterable[str] = ()) -> str:
     if match := _WRONG_CLASS.search(message):
         bases = _BASE_CLASS.findall(message[: match.start()])
         return _explain_class(key, match[1], "".join(bases[-1]) if bases else None)
-    if match := _WRONG_COMMAND.search(message):
-        commands = re.findall(r"'(\w+)'", match[2])
-        hint = suggest(match[1], commands)
-        return f"{match[1]}: there is no such command{hint} Commands: {', '.join(commands)}."
     if "arguments are required" in message:
-        return f"{message}; give them, or a config such as --config configs/quickstart.yaml"
+        return f"{message}; give them, or a config such as --config quickstart"
     if match := _WRONG_TYPE.search(message):
         return _explain_value(key, *match.groups())
     message = _NESTED_KEY.sub("", message)

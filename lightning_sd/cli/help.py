@@ -17,6 +17,8 @@ VERBS = {
     "probe": "Measure whether a teacher context is worth distilling, before training.",
     "analyze": "Show on which tokens the teacher's signal falls.",
     "rubrics": "Write the rubrics of a task with a model.",
+    "configs": "List the configs that come with the package.",
+    "init": "Write a commented copy of such a config into the current folder.",
 }
 CACHE_COMMANDS = {
     "stats": "count critiques, cases, refusals and bytes of a cache",
@@ -44,7 +46,7 @@ OWN_OPTIONS = {
     "critique": {"--out": "JSON lines file for sampled attempts (out/attempts.jsonl)"},
 }
 COMMON_OPTIONS = {
-    "-c, --config": "YAML file; give several to overlay a method on a base",
+    "-c, --config": "YAML file or shipped config (by name); several are overlaid",
     "--print_config": "print the settings of the run and exit",
     "--ckpt_path": "checkpoint: a path, last, or last_good",
     "--seed_everything": "seed of Python, NumPy and torch (1)",
@@ -113,7 +115,7 @@ def format_overview(program: str) -> str:
             "",
             f"lightning_sd {lightning_sd.__version__}: self-distillation of language models.",
             "Start with:",
-            f"  {program} fit --config configs/quickstart.yaml",
+            f"  {program} fit --config quickstart",
             "",
             "commands:",
             *_align(VERBS, 22),

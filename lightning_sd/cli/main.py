@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from lightning_sd.callbacks.resume import ExactResume
 from lightning_sd.cli.checks import check_checkpoint_path, check_settings
 from lightning_sd.cli.errors import condense, is_debug
 from lightning_sd.cli.guards import RedactingParser, install_yaml_guard
+from lightning_sd.cli.shipped import resolve_words
 from lightning_sd.cli.trainer import Trainer
 from lightning_sd.contexts import TeacherContext
 from lightning_sd.text.cleaning import hide_credentials
@@ -34,6 +36,10 @@ class SelfDistillCLI(LightningCLI):
         """Add ``critique``, ``probe`` and ``analyze`` to Lightning's subcommands."""
         own = {"model", "datamodule"}
         return {**LightningCLI.subcommands(), "critique": own, "probe": own, "analyze": own}
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse a list of words, without Lightning's warning about giving one."""
+        self.config = parser.parse_args(args)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Give the context its own key, because methods differ mainly in it."""
@@ -151,5 +157,5 @@ def main(
         seed_everything_default=1,
         save_config_kwargs={"overwrite": True},
         parser_kwargs={"prog": program, "description": "Self-distillation of language models."},
-        args=None if args is None else list(args),
+        args=resolve_words(sys.argv[1:] if args is None else args),
     )

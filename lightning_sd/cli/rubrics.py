@@ -57,9 +57,11 @@ def main(args: Sequence[str]) -> None:
     """Run the command.
 
     Args:
-        args: Words after ``rubrics``.
+        args: The word ``rubrics`` and its options.
     """
     from jsonargparse import auto_cli
 
     load_public_classes()
-    auto_cli(write_task_rubrics, as_positional=False, args=list(args), prog="lightning-sd rubrics")
+    auto_cli(
+        write_task_rubrics, as_positional=False, args=list(args[1:]), prog="lightning-sd rubrics"
+    )

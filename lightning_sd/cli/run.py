@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import traceback
@@ -15,6 +16,12 @@ from lightning_sd.cli.help import VERBS, format_overview, format_verb
 DEBUG_VARIABLE = "LIGHTNING_SD_DEBUG"
 """Environment variable that ``--debug`` sets."""
 COMPLETION_VARIABLE = "JSONARGPARSE_ADD_PRINT_COMPLETION_ARGUMENT"
+_TOOLS = {
+    "rubrics": "lightning_sd.cli.rubrics",
+    "configs": "lightning_sd.cli.shipped",
+    "init": "lightning_sd.cli.shipped",
+}
+"""Modules of the commands that are not verbs of Lightning's trainer."""
 
 
 def run(args: Sequence[str]) -> None:
@@ -37,20 +44,23 @@ def run(args: Sequence[str]) -> None:
         print(format_overview(name_program()))
     elif verb == "--version":
         print(f"lightning_sd {lightning_sd.__version__}")
-    elif verb in VERBS and verb != "rubrics" and words[1:] in (["-h"], ["--help"]):
+    elif verb in _TOOLS:
+        _run_guarded(lambda: importlib.import_module(_TOOLS[verb]).main(words))
+    elif verb in VERBS and words[1:] in (["-h"], ["--help"]):
         print(format_verb(name_program(), verb))
     elif verb == "critique" and len(words) > 1 and not words[1].startswith("-"):
         from lightning_sd.cli.cache import main as run_cache_command
 
         run_cache_command(words[1:])
-    elif verb == "rubrics":
-        from lightning_sd.cli.rubrics import main as write_rubrics
-
-        _run_guarded(lambda: write_rubrics(words[1:]))
-    else:
+    elif verb in VERBS or verb.startswith("-"):
         if "--print_completion" in words:
             os.environ[COMPLETION_VARIABLE] = "true"
         _run_guarded(lambda: _run_lightning(words))
+    else:
+        from lightning_sd.cli.errors import suggest
+
+        commands = ", ".join(VERBS)
+        _exit_with(f"{verb}: there is no such command{suggest(verb, VERBS)} Commands: {commands}.")
 
 
 def name_program() -> str:

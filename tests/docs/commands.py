@@ -46,6 +46,8 @@ def check_command(words):
     """Raise unless the command's options, files, extras or targets exist."""
     if words[:3] == ["python", "-m", "lightning_sd"]:
         check_lightning_sd(words[3:])
+    elif words[0] == "lightning-sd":
+        check_lightning_sd(words[1:])
     elif words[:2] == ["python", "-m"]:
         assert importlib.util.find_spec(words[2]) is not None, words
     elif words[0] == "python":
@@ -70,11 +72,16 @@ def check_lightning_sd(words):
         return
     if "--help" in words or not words:
         return
+    if words[0] in ("configs", "init"):  # quick, and later commands may need the copy
+        from lightning_sd.cli.shipped import main as shipped_main
+
+        shipped_main(words)
+        return
     if words[0] == "rubrics":
         from lightning_sd.cli.rubrics import main as rubrics_main
 
         with pytest.raises(SystemExit) as stopped, contextlib.redirect_stdout(io.StringIO()):
-            rubrics_main([*words[1:], "--print_config"])
+            rubrics_main([*words, "--print_config"])
         assert stopped.value.code in (0, None)
         return
     words = [word for word in words if "--print_config" not in word]

@@ -14,7 +14,7 @@ QUICK = ["fit", "--config", str(CONFIGS / "quickstart.yaml"), *TINY]
 
 CASES = {
     "command": (["fti"], "fti: there is no such command; did you mean fit?"),
-    "nothing": (["fit"], "--config configs/quickstart.yaml"),
+    "nothing": (["fit"], "--config quickstart"),
     "no config": (["fit", "--config", "nope.yaml"], "nope.yaml"),
     "option": ([*QUICK, "--modle.samples=3"], "did you mean model.samples?"),
     "trainer": ([*QUICK, "--trainer.max_stepz=3"], "did you mean trainer.max_steps?"),

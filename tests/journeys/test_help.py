@@ -41,7 +41,7 @@ def test_the_overview_names_every_command(capsys):
     text = capsys.readouterr().out
     for verb in ("fit", "probe", "analyze", "critique", "rubrics", "--version", "--debug"):
         assert f"  {verb} " in text
-    assert "fit --config configs/quickstart.yaml" in text
+    assert "fit --config quickstart" in text
 
 
 def test_critique_help_lists_the_commands_for_caches(capsys):

@@ -201,3 +201,10 @@ def select_contrast(view: TeacherView | None, k: int) -> TeacherView | None:
     if view is None or k >= len(view.contrasts):
         return None
     return replace(view, messages=view.contrasts[k], contrasts=())
+
+
+class RunStoppedError(RuntimeError):
+    """Ends a run that is not worth going on with; its message says why and what to change.
+
+    The command line prints the message without a traceback and exits with status 1.
+    """

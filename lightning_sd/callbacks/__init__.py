@@ -6,6 +6,17 @@ from lightning_sd.callbacks.before_after import BeforeAfter
 from lightning_sd.callbacks.checkpoint_files import DamagedCheckpointError, find_last_good
 from lightning_sd.callbacks.checkpoint_io import AtomicCheckpointIO
 from lightning_sd.callbacks.export import ExportPretrained
+from lightning_sd.callbacks.guards import (
+    CollapseError,
+    CollapseGuard,
+    DivergenceGuard,
+    EntropyGuard,
+    LengthGuard,
+    RepetitionGuard,
+    RewardGuard,
+    StyleGuard,
+    TeacherGuard,
+)
 from lightning_sd.callbacks.monitor import StepMonitor
 from lightning_sd.callbacks.predictions import PredictionWriter
 from lightning_sd.callbacks.progress import StepProgressBar
@@ -20,14 +31,23 @@ __all__ = [
     "AnswerRows",
     "AtomicCheckpointIO",
     "BeforeAfter",
+    "CollapseError",
+    "CollapseGuard",
     "DamagedCheckpointError",
+    "DivergenceGuard",
+    "EntropyGuard",
     "ExactResume",
     "ExportPretrained",
+    "LengthGuard",
     "PredictionWriter",
+    "RepetitionGuard",
+    "RewardGuard",
     "SampleTable",
     "SaveOnSignal",
     "StepMonitor",
     "StepProgressBar",
+    "StyleGuard",
+    "TeacherGuard",
     "TrackioLogger",
     "TrainingReport",
     "find_last_good",

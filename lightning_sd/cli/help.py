@@ -65,7 +65,7 @@ BASE_CLASSES = frozenset(
         *("Task", "Critic", "CritiqueCache", "CritiqueRequest", "LMReflector", "LMCurator"),
         *("CritiqueReflector", "InsightCurator", "ContextHost", "InputSpec", "ObjectiveInputs"),
         *("StepState", "TokenInputs", "TokenLoss", "AtomicCheckpointIO", "DamagedCheckpointError"),
-        "TrackioLogger",
+        *("TrackioLogger", "CollapseError"),
     }
 )
 """Public classes of these rooms that are not choices of an option."""

@@ -81,9 +81,12 @@ def _run_guarded(function: object) -> None:
     try:
         function()
     except Exception as error:
-        if os.environ.get(DEBUG_VARIABLE) or not _is_about_settings(error):
+        from lightning_sd.types import RunStoppedError
+
+        stopped = isinstance(error, RunStoppedError)
+        if os.environ.get(DEBUG_VARIABLE) or not (stopped or _is_about_settings(error)):
             raise
-        _exit_with(str(error))
+        _exit_with(str(error), 1 if stopped else 2)
 
 
 def _is_about_settings(error: Exception) -> bool:
@@ -99,9 +102,9 @@ def _is_about_settings(error: Exception) -> bool:
     return not any(frame.name in running for frame in frames)
 
 
-def _exit_with(message: str) -> NoReturn:
+def _exit_with(message: str, status: int) -> NoReturn:
     from lightning_sd.text.cleaning import clean_text, hide_credentials
 
     text = " ".join(clean_text(hide_credentials(message)).split())
     sys.stderr.write(f"error: {text} (--debug shows the traceback)\n")
-    sys.exit(2)
+    sys.exit(status)

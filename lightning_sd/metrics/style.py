@@ -46,9 +46,7 @@ def classify_tokens(pieces: Pieces, words: Sequence[str] = STYLE_WORDS) -> tuple
         ('style', 'math', 'style')
     """
     text = pieces.text
-    listed = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
-    styled = re.compile(rf"\n|(?<!\w)(?:{listed})(?!\w)" if listed else r"\n", re.I)
-    style = _mark_matches(text, styled)
+    style = _mark_matches(text, re.compile(rf"\n|{_list_words(words)}" if words else r"\n", re.I))
     tags = _mark_matches(text, _TAG)
     classes: list[TokenClass] = []
     for start, end in pieces.spans:
@@ -59,6 +57,21 @@ def classify_tokens(pieces: Pieces, words: Sequence[str] = STYLE_WORDS) -> tuple
         else:
             classes.append("other")
     return tuple(classes)
+
+
+def count_style_words(text: str, words: Sequence[str] = STYLE_WORDS) -> tuple[int, int]:
+    """Count the style words of a text, and all its words.
+
+    Args:
+        text: The text.
+        words: Style words, in any case; at least one.
+
+    Example:
+        >>> count_style_words("So 7+5 is 2. Let's go on.")
+        (2, 8)
+    """
+    style = len(re.findall(_list_words(words), text, re.I))
+    return style, len(re.findall(r"[\w']+", text))
 
 
 @dataclass(frozen=True)
@@ -112,6 +125,12 @@ def sum_style_mass(values: Sequence[float], classes: Sequence[TokenClass]) -> St
         return ClassMass(sum(own), len(own))
 
     return StyleMass(sum_class("style"), sum_class("math"), sum_class("other"))
+
+
+def _list_words(words: Sequence[str]) -> str:
+    """Return the pattern of any of these words."""
+    listed = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+    return rf"(?<!\w)(?:{listed})(?!\w)"
 
 
 def _mark_matches(text: str, pattern: re.Pattern[str]) -> list[bool]:

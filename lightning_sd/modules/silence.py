@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from lightning_sd.types import RunStoppedError
+
 REMEDIES = {
     "no_teacher/critic_failed": "The critic failed: see its warning, and check its address and "
     "key.",
@@ -21,7 +23,7 @@ REMEDIES = {
 """What to do, by the logged reason or its beginning. More specific reasons come first."""
 
 
-class SilenceError(RuntimeError):
+class SilenceError(RunStoppedError):
     """Training stopped because optimizer steps had nothing to learn from."""
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from torch import Tensor
 
+from lightning_sd.metrics.repetition import count_repeated_runs
+from lightning_sd.metrics.style import count_style_words
 from lightning_sd.objectives import InputSpec, LossOutput
 from lightning_sd.objectives.scored import ScoredRollouts
 from lightning_sd.types import StepOutput
@@ -29,9 +32,11 @@ def report_step(scored: ScoredRollouts, loss: LossOutput, spec: InputSpec) -> St
     """Summarize a micro-batch.
 
     The means are: ``loss``; ``silent``, the share of micro-batches without anything to learn;
-    ``reward``, ``length`` (tokens) and ``cut_off`` (share) per rollout of the student; ``entropy``,
-    ``advantage`` and ``advantage_abs`` per token, in nats; and, with a teacher, ``has_teacher``
-    (share of rollouts) and ``context_cut`` (tokens cut per teacher prompt).
+    ``reward``, ``length`` (tokens) and ``cut_off`` (share) per rollout of the student; ``repeated``
+    (share of runs of tokens that occurred before in the completion) and ``style_words`` (share of
+    words); ``entropy``, ``advantage`` and ``advantage_abs`` per token, in nats; and, with a
+    teacher, ``has_teacher`` (share of rollouts) and ``context_cut`` (tokens cut per teacher
+    prompt).
 
     The sums are ``no_answer`` (rollouts in which the judge found no answer), ``judge_timed_out``
     and ``judge_crashed`` (rollouts for which the judge was ended), ``equal_rewards``
@@ -50,6 +55,8 @@ def report_step(scored: ScoredRollouts, loss: LossOutput, spec: InputSpec) -> St
         "reward": (sum(r.verdict.reward for r in own if r.verdict), len(own)),
         "length": (sum(len(r.ids) for r in own), len(own)),
         "cut_off": (sum(not r.finished for r in own), len(own)),
+        "repeated": _add_up(count_repeated_runs(r.ids) for r in own),
+        "style_words": _add_up(count_style_words(r.text) for r in own),
         "entropy": (loss.tokens.entropy.sum(), len(loss.tokens.entropy)),
     }
     if spec.uses_teacher:
@@ -63,6 +70,11 @@ def report_step(scored: ScoredRollouts, loss: LossOutput, spec: InputSpec) -> St
         means["advantage_abs"] = (sum(map(abs, values)), len(values))
     output = StepOutput(scored.rollouts, scored.views, per_rollout)
     return StepReport(output, means, count_causes(scored, spec))
+
+
+def _add_up(counts: Iterable[tuple[int, int]]) -> tuple[float, float]:
+    parts = list(counts)
+    return float(sum(part for part, _ in parts)), float(sum(whole for _, whole in parts))
 
 
 def count_causes(scored: ScoredRollouts, spec: InputSpec) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Two ranks (gloo): equal teachers from different random adapters, and counts that are sums."""
+"""Two ranks (gloo): equal teachers from different random adapters, sums, and guards that agree."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import pytest
 SCRIPT = """
 import json, sys
 import torch
-from lightning.pytorch import Trainer
-from lightning_sd import EMATeacher, LoRA, SelfDistillModule, StepAlignedCritique
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning_sd import EMATeacher, LengthGuard, LoRA, SelfDistillModule, StepAlignedCritique
 from lightning_sd.rollout import TransformersSampler
 from lightning_sd.models import PretrainedModel
 from lightning_sd.teachers.shadow import fingerprint
@@ -25,7 +26,16 @@ class Data(LabData):
     def counters(self):
         return {"asked": 5.0, "copied": (1.0 + self.trainer.global_rank, 4.0)}
 
-logged, teachers = [], []
+class Guard(LengthGuard):
+    # Only rank 1 sees a collapse.
+    def measure(self, trainer, *rest):
+        return 1.0 if (trainer.global_rank, trainer.global_step) == (1, 3) else 10.0
+
+class Weights(Callback):
+    def on_train_batch_end(self, trainer, module, *rest):
+        steps[trainer.global_step] = sum(float(p.double().sum()) for p in module.parameters())
+
+logged, teachers, steps = [], [], {}
 
 class Module(SelfDistillModule):
     def publish_means(self, means):
@@ -43,12 +53,14 @@ module = Module(
     samples=2,
     seed=3,
 )
-trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", max_steps=1, logger=False,
+trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", max_steps=3, logger=False,
                   accumulate_grad_batches=2, limit_val_batches=0, num_sanity_val_steps=0,
-                  enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-                  callbacks=[StepAlignedCritique()])
+                  enable_progress_bar=False, enable_model_summary=False,
+                  callbacks=[StepAlignedCritique(), Guard(window=1, action="rollback"), Weights(),
+                             ModelCheckpoint("ckpt", save_top_k=-1, every_n_train_steps=1)])
 trainer.fit(module, datamodule=Data(batch_size=2, train_size=16))
-json.dump({"teacher": teachers, "logged": logged}, open(f"rank{trainer.global_rank}.json", "w"))
+json.dump({"teacher": teachers, "logged": logged, "steps": steps},
+          open(f"rank{trainer.global_rank}.json", "w"))
 """
 
 
@@ -74,3 +86,10 @@ def test_counts_are_summed_and_shares_averaged(ranks: Any) -> None:
     assert means["asked"] == 2 * 2 * 5  # two ranks, two micro-batches
     assert means["copied"] == pytest.approx((1 + 2) / (4 + 4))
     assert means == ranks[1]["logged"][0]
+
+
+@pytest.mark.slow
+def test_ranks_roll_back_together_if_one_of_them_sees_a_collapse(ranks: Any) -> None:
+    for rank in ranks:
+        assert rank["steps"]["3"] == rank["steps"]["2"] == ranks[0]["steps"]["2"]
+        assert rank["steps"]["2"] != rank["steps"]["1"]

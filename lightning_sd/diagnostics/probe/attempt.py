@@ -10,7 +10,7 @@ from lightning_sd.contexts.base import TeacherContext
 from lightning_sd.metrics.localization import Localization, localize
 from lightning_sd.metrics.wrong_steps import find_steps
 from lightning_sd.modules.self_distill import SelfDistillModule
-from lightning_sd.rollout.seeding import make_batch_generator
+from lightning_sd.modules.teacher_answers import sample_teacher_answers
 from lightning_sd.text.content import render_content
 from lightning_sd.text.leaks import count_copied_runs, find_leaked_phrases
 from lightning_sd.types import Rollout, StepOutput, TeacherView
@@ -70,7 +70,7 @@ class AttemptRecorder:
             output: Attempts, views and advantages of the batch.
             index: Index of the batch, which determines the random numbers of the teacher.
         """
-        answers = sample_teacher_answers(module, output, index)
+        answers = sample_teacher_answers(module, output, index, "probe")
         counters = getattr(module.trainer, "datamodule").counters()  # noqa: B009 - not in its type
         self.critic_tokens += int(counters.get("critique_tokens", 0))
         self.critic_seconds += counters.get("critique_seconds", 0.0)
@@ -117,48 +117,6 @@ class AttemptRecorder:
             leaks=find_leaked_phrases(answer.text, self.phrases, prompt),
             copied=copied,
         )
-
-
-def sample_teacher_answers(
-    module: SelfDistillModule, output: StepOutput, index: int
-) -> list[Rollout | None]:
-    """Let the teacher answer the question of each attempt once, from the context's prompt.
-
-    Args:
-        module: Has the teacher's parameters and the sampler.
-        output: Attempts and views of one batch.
-        index: Index of the batch, which determines the random numbers.
-
-    Returns:
-        One judged answer per attempt, in order; None for an attempt without a view.
-    """
-    viewed = [(i, view) for i, view in enumerate(output.views) if view is not None]
-    if not viewed:
-        return [None] * len(output.views)
-    with module.teacher.swap_in(module.student):
-        completions = module.sampler.sample(
-            module.student,
-            [module.encode(view.messages, view.template_kwargs) for _, view in viewed],
-            samples=1,
-            stop_ids=module.stop_ids,
-            generator=make_batch_generator(
-                module.seed, "probe", index, module.global_rank, module.device
-            ),
-        )
-    # The verifier judges them as answers to the plain question, without the context.
-    answers = [
-        Rollout(
-            question=output.rollouts[i].question,
-            ids=completion.ids,
-            text=module.tokenizer.decode(completion.ids, skip_special_tokens=True),
-            group=group,
-            finished=completion.finished,
-        )
-        for group, ((i, _), completion) in enumerate(zip(viewed, completions, strict=True))
-    ]
-    judged = module.gather_evidence(answers, frozenset())
-    by_attempt = {i: answer for (i, _), answer in zip(viewed, judged, strict=True)}
-    return [by_attempt.get(i) for i in range(len(output.views))]
 
 
 def explain_missing_view(context: TeacherContext, rollout: Rollout) -> str:

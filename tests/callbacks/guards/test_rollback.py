@@ -65,7 +65,7 @@ def train(make_llama, tokenizer, folder, guard, *, bad=BAD, steps=8, **saving):
 
 
 def test_the_state_is_that_of_the_checkpoint_and_the_run_goes_on(make_llama, tokenizer, tmp_path):
-    guard = LengthGuard(window=2, action="rollback")
+    guard = LengthGuard(low=0.5, window=2, action="rollback")
     with pytest.warns(UserWarning, match=r"Rolled back to .*step=4\.ckpt"):
         run, after = train(make_llama, tokenizer, tmp_path, guard)
     assert not equal(after.weights[5], after.weights[4])
@@ -84,13 +84,13 @@ def test_the_state_is_that_of_the_checkpoint_and_the_run_goes_on(make_llama, tok
 
 
 def test_a_run_without_a_checkpoint_from_before_ends(make_llama, tokenizer, tmp_path):
-    guard = LengthGuard(window=2, action="rollback")
+    guard = LengthGuard(low=0.5, window=2, action="rollback")
     with pytest.raises(CollapseError, match="No checkpoint of this run from before step 5"):
         train(make_llama, tokenizer, tmp_path, guard, save_top_k=1)
 
 
 def test_the_last_rollback_is_followed_by_a_stop(make_llama, tokenizer, tmp_path):
-    guard = LengthGuard(window=2, action="rollback", max_rollbacks=1)
+    guard = LengthGuard(low=0.5, window=2, action="rollback", max_rollbacks=1)
     with (
         pytest.warns(UserWarning, match="Rolled back"),
         pytest.raises(CollapseError, match="There were 1 rollback"),
@@ -112,7 +112,7 @@ def test_damaged_checkpoints_and_those_of_other_runs_are_left_out(make_llama, to
         pass
 
     with pytest.raises(CollapseError, match="No checkpoint of this run"):
-        train(make_llama, tokenizer, tmp_path, Guard(window=2, action="rollback"))
+        train(make_llama, tokenizer, tmp_path, Guard(low=0.5, window=2, action="rollback"))
 
 
 def test_a_rollback_needs_checkpoints_of_the_optimizer(make_llama, tokenizer, tmp_path):

@@ -37,6 +37,8 @@ _HOMES = {
         "TrainingReport",
         "find_last_good",
     ),
+    "lightning_sd.cli.methods": ("describe_method", "list_methods"),
+    "lightning_sd.cli.train": ("TrainResult", "train"),
     "lightning_sd.contexts": (
         "NoContext",
         "CleanInput",
@@ -113,6 +115,7 @@ _HOMES = {
         "DatasetTask",
         "ProgramTask",
         "ReasoningGymTask",
+        "RowsTask",
         "RubricWritingTask",
         "StreamTask",
         "Task",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lightning_sd.tasks.dataset import DatasetTask as DatasetTask
     from lightning_sd.tasks.programs import ProgramTask as ProgramTask
     from lightning_sd.tasks.reasoning_gym import ReasoningGymTask as ReasoningGymTask
+    from lightning_sd.tasks.rows import RowsTask as RowsTask
     from lightning_sd.tasks.rubric_writing import RubricWritingTask as RubricWritingTask
     from lightning_sd.tasks.stream import StreamTask as StreamTask
 
@@ -24,6 +25,7 @@ __getattr__, __dir__, __all__ = make_lazy_exports(
         "lightning_sd.tasks.dataset": ("DatasetTask",),
         "lightning_sd.tasks.programs": ("ProgramTask",),
         "lightning_sd.tasks.reasoning_gym": ("ReasoningGymTask",),
+        "lightning_sd.tasks.rows": ("RowsTask",),
         "lightning_sd.tasks.rubric_writing": ("RubricWritingTask",),
         "lightning_sd.tasks.stream": ("StreamTask",),
     },

@@ -134,8 +134,11 @@ class DatasetTask(Task):
 
     def _load_tables(self) -> dict[str, Any]:
         names = self.splits or {"train": "train"}
-        source = load_rows(self.path, name=self.name, data_files=self.data_files)
+        source = self._open_source()
         return {key: load_split(source, name, key, self.path) for key, name in names.items()}
+
+    def _open_source(self) -> Any:
+        return load_rows(self.path, name=self.name, data_files=self.data_files)
 
     def _split(self, tables: Mapping[str, Any]) -> dict[Split, SplitRows]:
         for key, table in tables.items():

@@ -86,7 +86,7 @@ def _run_guarded(function: object) -> None:
         stopped = isinstance(error, RunStoppedError)
         if os.environ.get(DEBUG_VARIABLE) or not (stopped or _is_about_settings(error)):
             raise
-        _exit_with(str(error), 1 if stopped else 2)
+        _exit_with(str(error), status=1 if stopped else 2)
 
 
 def _is_about_settings(error: Exception) -> bool:
@@ -102,7 +102,7 @@ def _is_about_settings(error: Exception) -> bool:
     return not any(frame.name in running for frame in frames)
 
 
-def _exit_with(message: str, status: int) -> NoReturn:
+def _exit_with(message: str, status: int = 2) -> NoReturn:
     from lightning_sd.text.cleaning import clean_text, hide_credentials
 
     text = " ".join(clean_text(hide_credentials(message)).split())

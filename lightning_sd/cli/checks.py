@@ -8,29 +8,45 @@ from typing import Any
 
 from lightning_sd.cli.errors import suggest
 from lightning_sd.contexts.base import TeacherContext
+from lightning_sd.critique import VLLMCritic
 from lightning_sd.models import PretrainedModel
 from lightning_sd.models.extras import require_extra
+from lightning_sd.rollout import VLLMSampler
+
+OPTIONAL: dict[type, str] = {VLLMSampler: "vllm", VLLMCritic: "vllm"}
+"""Classes that need a package which an extra of the same name installs."""
 
 
-def check_settings(verb: str, model: Any, contexts: list[Any]) -> None:
+def check_settings(verb: str, model: Any, data: Any, callbacks: list[Any]) -> None:
     """Refuse settings that could only fail later.
 
     Args:
         verb: The subcommand.
         model: The LightningModule.
-        contexts: The teacher context and other callbacks.
+        data: The data module.
+        callbacks: The teacher context and other callbacks.
 
     Raises:
         ValueError: A template uses an unknown field or none of its context's fields, or a quantized
             model would be trained without adapters.
         ImportError: An optional dependency is missing.
+        FileNotFoundError: A local model does not exist.
     """
-    for context in contexts:
+    for context in callbacks:
         if isinstance(context, TeacherContext):
             check_template(context)
+    names = ("sampler", "eval_sampler")
+    for part in (*(getattr(model, name, None) for name in names), getattr(data, "critic", None)):
+        extra = OPTIONAL.get(type(part))
+        if extra is not None:
+            require_extra(extra, extra)
     source = getattr(model, "source", None)
-    if not isinstance(source, PretrainedModel):
-        return
+    if isinstance(source, PretrainedModel):
+        check_source(verb, source)
+
+
+def check_source(verb: str, source: PretrainedModel) -> None:
+    """Refuse a model source that could not be loaded or trained; see :func:`check_settings`."""
     if source.lora is not None:
         require_extra("peft", "lora")
     if source.name.endswith(".gguf"):
@@ -40,6 +56,7 @@ def check_settings(verb: str, model: Any, contexts: list[Any]) -> None:
             f"model.model.quantization={source.quantization}: quantized weights cannot be trained; "
             "add adapters with --model.model.lora=LoRA, or leave quantization out."
         )
+    source.path()
 
 
 def check_template(context: TeacherContext) -> None:

@@ -65,7 +65,7 @@ class SelfDistillCLI(LightningCLI):
                 raise
             raise type(error)(message) from (error if is_debug() else None)
         callbacks: list[Any] = getattr(self.trainer, "callbacks")  # noqa: B009 - untyped in Lightning
-        check_settings(self.config.subcommand, self.model, callbacks)
+        check_settings(self.config.subcommand, self.model, self.datamodule, callbacks)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Any:
         # Without a teacher_context Lightning would put a None among the callbacks.
@@ -83,20 +83,17 @@ class SelfDistillCLI(LightningCLI):
         """
 
     def _run_subcommand(self, subcommand: str) -> None:
+        """Find the checkpoint, and refuse one that is missing or damaged."""
         options = self.config_init[subcommand]
-        if options.get("ckpt_path") == "last_good":
-            folders = list_checkpoint_folders(self.trainer.checkpoint_callbacks)
-            options["ckpt_path"] = str(find_last_good(*folders))
-            rank_zero_info(f"ckpt_path=last_good: {options['ckpt_path']}")
-        super()._run_subcommand(subcommand)
-
-    def before_fit(self) -> None:
-        """Refuse to start from scratch when asked to resume, and refuse a damaged checkpoint."""
-        path = self.config_init.fit.get("ckpt_path")
+        path, savers = options.get("ckpt_path"), self.trainer.checkpoint_callbacks
         if path == "last":
-            path = find_last_checkpoint(self.trainer.checkpoint_callbacks)
+            options["ckpt_path"] = path = str(find_last_checkpoint(savers))
+        elif path == "last_good":
+            options["ckpt_path"] = path = str(find_last_good(*list_checkpoint_folders(savers)))
+            rank_zero_info(f"ckpt_path=last_good: {path}")
         if path is not None and Path(path).is_file():
             check_checkpoint(Path(path))
+        super()._run_subcommand(subcommand)
 
 
 def load_public_classes() -> None:
@@ -120,7 +117,7 @@ def find_last_checkpoint(callbacks: Sequence[Any]) -> Path:
         callbacks: The trainer's checkpoint callbacks.
 
     Raises:
-        FileNotFoundError: There is none; Lightning would start from scratch with a warning.
+        FileNotFoundError: There is none; Lightning would only warn, and go on without.
     """
     folders = list_checkpoint_folders(callbacks)
     found = [path for folder in folders for path in folder.glob("last*.ckpt")]

@@ -102,7 +102,7 @@ def train(
     callbacks += [held_out] if measure else []
     callbacks += [StepProgressBar()] if options.get("enable_progress_bar", True) else []
     trainer = Trainer(max_steps=max_steps, callbacks=callbacks, **options)
-    check_settings("fit", module, callbacks)
+    check_settings("fit", module, data, callbacks)
     trainer.fit(module, datamodule=data)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     return TrainResult(module, trainer, metrics, held_out.before, held_out.after)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import lightning.pytorch as pl
 from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_sd.callbacks.checkpoint_io import AtomicCheckpointIO
@@ -36,6 +37,12 @@ class Trainer(pl.Trainer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs["plugins"] = add_default(kwargs.get("plugins"), CheckpointIO, AtomicCheckpointIO)
         kwargs["callbacks"] = add_default(kwargs.get("callbacks"), SaveOnSignal, SaveOnSignal)
+        bars = [c for c in kwargs["callbacks"] if isinstance(c, ProgressBar)]
+        if bars and kwargs.get("enable_progress_bar") is False:
+            raise ValueError(
+                f"trainer.enable_progress_bar=false: {type(bars[0]).__name__} is among "
+                "trainer.callbacks; remove it there, or leave the option out."
+            )
         super().__init__(*args, **kwargs)
 
     def critique(

@@ -9,7 +9,7 @@ trainer's data module.
 from __future__ import annotations
 
 import difflib
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -18,7 +18,7 @@ from lightning_sd.models.chat import encode_prompt
 from lightning_sd.types import Message, Rollout, TeacherView
 
 
-class TeacherContext(HostedCallback, ABC):
+class TeacherContext(HostedCallback):
     """Write, for each rollout, the prompt under which the self-teacher scores it.
 
     Subclass it with a ``template`` and :meth:`fields`; override :meth:`messages` for full control.
@@ -44,7 +44,7 @@ class TeacherContext(HostedCallback, ABC):
 
     Raises:
         ValueError: A template without ``{question}`` or with unbalanced braces, or a limit below 1.
-        TypeError: A subclass does not define :meth:`fields`.
+        TypeError: A subclass does not define :meth:`fields`, or has no ``template``.
     """
 
     gives_views: ClassVar[bool] = True
@@ -72,6 +72,11 @@ class TeacherContext(HostedCallback, ABC):
     ) -> None:
         if template is not None:
             self.template = template
+        if not hasattr(self, "template"):
+            raise TypeError(
+                f"{type(self).__name__}.template: the class has none; set "
+                '`template = "{question} ..."` with its fields in braces.'
+            )
         if "{question}" not in self.template:
             raise ValueError(
                 f"template={self.template!r} of {type(self).__name__} lacks {{question}}; add it."

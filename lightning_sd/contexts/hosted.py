@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -10,10 +11,10 @@ from torch import Tensor
 
 from lightning_sd.contexts.host import ContextHost
 from lightning_sd.rollout.base import Completion, Sampler
-from lightning_sd.types import Message, Rollout, link_siblings
+from lightning_sd.types import Message, Rollout, TeacherView, link_siblings
 
 
-class HostedCallback(Callback):
+class HostedCallback(Callback, ABC):
     """A callback that gives itself to a module, and asks the module to write and to log."""
 
     required_evidence: ClassVar[frozenset[str]] = frozenset()
@@ -63,6 +64,10 @@ class HostedCallback(Callback):
         """Use a module's tokenizer and model without becoming its context."""
         # The tokenizer is read later: Lightning loads models only after every callback's setup.
         self._host = host
+
+    @abstractmethod
+    def views(self, rollouts: Sequence[Rollout]) -> list[TeacherView | None]:
+        """Return what the teacher sees of each rollout; None: the rollout has no teacher."""
 
     def gather_missing(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
         """Gather the evidence that the context reads, if none of the rollouts has it.

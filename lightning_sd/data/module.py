@@ -30,6 +30,7 @@ from lightning_sd.data.requests import (
     judge_rollouts,
 )
 from lightning_sd.tasks.base import Split, Task
+from lightning_sd.tasks.judges.verdicts import check_judge
 from lightning_sd.tasks.stream import StreamTask
 from lightning_sd.text.cleaning import clean_question
 from lightning_sd.types import Critique, Question, Rollout
@@ -166,14 +167,15 @@ class CritiqueDataModule(LightningDataModule):
         )
 
     def check(self, needs: frozenset[str]) -> None:
-        """Check before sampling that the needed evidence can be provided.
+        """Check before sampling that the needed evidence can be provided, and try the judge.
 
         Args:
             needs: Names of the evidence that a teacher context requires.
 
         Raises:
             ValueError: The context needs critiques and there is no critic, or it needs evidence
-                that this data module does not know.
+                that this data module does not know, or the judge gives a reward that is not finite.
+            TypeError: The judge returns something other than a verdict.
         """
         unknown = sorted(needs - set(get_args(Evidence)))
         if unknown:
@@ -187,6 +189,7 @@ class CritiqueDataModule(LightningDataModule):
                 "tasks that can repair attempts, or LMCritic(model=...)), or map a column of the "
                 "data set to `critique`."
             )
+        check_judge(self.task)
 
     def evidence(self, rollouts: Sequence[Rollout], needs: frozenset[str]) -> list[Rollout]:
         """Judge rollouts, and obtain critiques if they are needed.

@@ -26,7 +26,7 @@ _BATCHES = 16
 """Minimum number of batches, so that the progress bar moves."""
 
 
-class Collector(Callback, Generic[Record]):
+class _Collector(Callback, Generic[Record]):
     """Process each batch of the predict loop and keep the records.
 
     Args:
@@ -72,7 +72,7 @@ class Collector(Callback, Generic[Record]):
         self.process_seconds += time.perf_counter() - predicted
 
 
-class QuestionSubset(LightningDataModule):
+class _QuestionSubset(LightningDataModule):
     """Some questions of another data module, which also judges the answers.
 
     Args:
@@ -202,7 +202,7 @@ def collect_records(
     context: TeacherContext | None,
     extra_evidence: frozenset[str] = frozenset(),
     ckpt_path: str | None = None,
-) -> Collector[Record]:
+) -> _Collector[Record]:
     """Let the student answer questions with the training sampler, and process the rollouts.
 
     Args:
@@ -229,8 +229,8 @@ def collect_records(
     fits = largest * module.eval_samples // samples
     size = max(1, min(fits, -(-len(chosen) // _BATCHES)))
     assert isinstance(data, EvidenceSource)  # `check_run` has checked it
-    subset = QuestionSubset(data, chosen, size)
-    collector = Collector(process)
+    subset = _QuestionSubset(data, chosen, size)
+    collector = _Collector(process)
     with (
         _sample_as_training(module, samples, extra_evidence),
         _replace_callbacks(trainer, module, context, collector),
@@ -260,7 +260,7 @@ def _replace_callbacks(
     trainer: Any,
     module: SelfDistillModule,
     context: TeacherContext | None,
-    collector: Collector[Any],
+    collector: _Collector[Any],
 ) -> Iterator[None]:
     """Use this context and this collector instead of the trainer's context and writers."""
     before, attached = trainer.callbacks, module.teacher_context

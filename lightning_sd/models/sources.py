@@ -106,7 +106,14 @@ class PretrainedModel(ModelSource):
     def load(self) -> tuple[nn.Module, PreTrainedTokenizerBase]:
         """Load the model and its tokenizer; see :meth:`ModelSource.load`."""
         location, kwargs = self._locate()
-        model_class, tokenizer_class = _choose_auto_classes(location, kwargs)
+        try:
+            model_class, tokenizer_class = _choose_auto_classes(location, kwargs)
+        except OSError as error:
+            reason = " ".join(str(error).split())
+            raise OSError(
+                f"model name={self.name!r}: neither a folder nor a model of the hub that could be "
+                f"read. Correct the name; the reason was: {reason}"
+            ) from error
         model_kwargs = {**kwargs, "dtype": getattr(torch, self.dtype), **self.model_kwargs}
         if self.quantization:
             model_kwargs["quantization_config"] = make_quantization_config(

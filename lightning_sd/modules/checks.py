@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import torch
+
 from lightning_sd.contexts.base import TeacherContext
-from lightning_sd.objectives import Objective
+from lightning_sd.objectives import Objective, TokenInputs, TokenLoss
 from lightning_sd.rollout import Sampler
 
+EXAMPLE_VOCABULARY = 512
+"""Size of the vocabulary of the example on which objectives are checked."""
 REFUSED = ("FSDPStrategy", "DeepSpeedStrategy")
 
 
@@ -30,6 +34,38 @@ def check_strategy(strategy: object) -> None:
         )
 
 
+def check_token_loss(objective: Objective) -> None:
+    """Call ``token_loss`` on two tokens, and refuse a result of another kind or shape.
+
+    An objective that needs more than logits and advantages is checked by the first batch instead.
+
+    Args:
+        objective: How the signal becomes a loss.
+
+    Raises:
+        TypeError: The result is no ``TokenLoss``.
+        ValueError: Its loss has not one value per token.
+    """
+    logits = torch.linspace(-1, 1, 2 * EXAMPLE_VOCABULARY).view(2, EXAMPLE_VOCABULARY)
+    teacher = logits.flip(0) if objective.inputs.teacher_logits else None
+    tokens = TokenInputs(torch.tensor([0, 1]), advantages=torch.ones(2))
+    try:
+        result: object = objective.token_loss(logits.requires_grad_(), teacher, tokens)
+    except Exception:
+        return
+    name = f"objective {type(objective).__name__}"
+    if not isinstance(result, TokenLoss):
+        raise TypeError(
+            f"{name}: token_loss returned a {type(result).__name__}; return "
+            "TokenLoss(loss, student_logprobs, entropy), each [tokens]."
+        )
+    if result.loss.shape != (2,):
+        raise ValueError(
+            f"{name}: token_loss returned a loss of shape {list(result.loss.shape)} for 2 tokens; "
+            "return one value per token, which the reduction averages."
+        )
+
+
 def check_composition(
     objective: Objective, context: TeacherContext | None, sampler: Sampler, attempts: str
 ) -> None:
@@ -42,9 +78,12 @@ def check_composition(
         attempts: ``sampled`` or ``stored``.
 
     Raises:
-        ValueError: The objective needs a teacher and the context gives none, or it weighs tokens by
-            their probability under the sampler, which is not known or is another distribution.
+        ValueError: The objective needs a teacher and the context gives none, it weighs tokens by
+            their probability under the sampler, which is not known or is another distribution, or
+            its loss has another shape than the tokens.
+        TypeError: ``token_loss`` returns no ``TokenLoss``.
     """
+    check_token_loss(objective)
     if objective.inputs.uses_teacher and not getattr(context, "gives_views", False):
         raise ValueError(
             f"objective {type(objective).__name__} needs a teacher, but teacher_context is "

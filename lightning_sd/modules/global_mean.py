@@ -14,6 +14,7 @@ window of micro-batches has accumulated, and the state of the random numbers.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ BAD_GRADIENT = "non_finite_gradient"
 """Name under which the ranks tell each other of a gradient that is not finite."""
 
 
-class GlobalMean(LightningModule):
+class GlobalMean(LightningModule, ABC):
     """A LightningModule whose loss is a sum over a counted number of tokens or sequences.
 
     Args:
@@ -55,6 +56,10 @@ class GlobalMean(LightningModule):
         self._window = Window()
         self._batches: list[Describe] = []
         self._restored: Mapping[str, Any] | None = None
+
+    @abstractmethod
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        """Return the sum of a micro-batch's loss, after ``log_mean("loss", sum, number)``."""
 
     def on_train_start(self) -> None:
         """Drop means added outside of training, and continue where a checkpoint stopped."""

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from lightning_sd._serialize import build, describe_arguments
@@ -24,7 +24,7 @@ from lightning_sd.modules.hosting import HostingModule
 from lightning_sd.modules.memory import MemorySafeScorer
 from lightning_sd.modules.rollout_scorer import RolloutScorer
 from lightning_sd.modules.silence import SilenceGuard
-from lightning_sd.modules.step_report import report_step
+from lightning_sd.modules.step_report import describe_answers, report_step
 from lightning_sd.modules.student import OptimizerCallable, SchedulerCallable
 from lightning_sd.objectives import (
     Distillation,
@@ -221,6 +221,8 @@ class SelfDistillModule(HostingModule):
 
     def log_step(self, scored: ScoredRollouts, loss: LossOutput) -> StepOutput:
         """Log the means of a micro-batch, and return what callbacks read of it."""
+        if self.trainer.fit_loop.total_batch_idx == 0:
+            rank_zero_info(f"First batch: {describe_answers(scored.rollouts)}")
         if loss.silent:
             rank_zero_warn(NO_SIGNAL)
         self.remember_batch(partial(describe_step, scored, loss))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -11,7 +11,8 @@ from lightning_sd.metrics.repetition import count_repeated_runs
 from lightning_sd.metrics.style import count_style_words
 from lightning_sd.objectives import InputSpec, LossOutput
 from lightning_sd.objectives.scored import ScoredRollouts
-from lightning_sd.types import StepOutput
+from lightning_sd.tasks.judges.verdicts import report_answers
+from lightning_sd.types import Rollout, StepOutput
 
 Means = dict[str, tuple[Tensor | float, float]]
 """Name to (sum, number of items)."""
@@ -70,6 +71,12 @@ def report_step(scored: ScoredRollouts, loss: LossOutput, spec: InputSpec) -> St
         means["advantage_abs"] = (sum(map(abs, values)), len(values))
     output = StepOutput(scored.rollouts, scored.views, per_rollout)
     return StepReport(output, means, count_causes(scored, spec))
+
+
+def describe_answers(rollouts: Sequence[Rollout]) -> str:
+    """Say how many of the student's completions had an answer, and show one that had none."""
+    own = [r for r in rollouts if r.origin == "student" and r.verdict is not None]
+    return str(report_answers([r.verdict for r in own if r.verdict], [r.text for r in own]))
 
 
 def _add_up(counts: Iterable[tuple[int, int]]) -> tuple[float, float]:

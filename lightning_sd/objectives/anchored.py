@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass, replace
 
 import torch
@@ -50,6 +51,11 @@ class AnchoredPolicy(PolicyGradient):
                 )
             return inputs.rewards.new_zeros(0, device=inputs.ids.device)
         return contrastive_evidence(inputs.teacher_logprobs, inputs.contrast_logprobs)
+
+    @abstractmethod
+    def make_token_inputs(self, inputs: ObjectiveInputs, state: StepState) -> TokenInputs:
+        """Return group advantages, which subclasses scale or shift by the teacher."""
+        return super().make_token_inputs(inputs, state)
 
 
 @dataclass(frozen=True)

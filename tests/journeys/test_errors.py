@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lightning_sd.cli.run import run
 from lightning_sd.models import PretrainedModel
@@ -12,6 +13,8 @@ from tests.cli.test_configs import CONFIGS, TINY
 
 QUICK = ["fit", "--config", str(CONFIGS / "quickstart.yaml"), *TINY]
 
+FOLDER = ["--trainer.callbacks=ModelCheckpoint", "--trainer.callbacks.dirpath=ckpt"]
+FOLDER += ["--trainer.enable_checkpointing=true"]
 CASES = {
     "command": (["fti"], "fti: there is no such command; did you mean fit?"),
     "nothing": (["fit"], "--config quickstart"),
@@ -35,10 +38,81 @@ CASES = {
     "checkpoint": ([*QUICK, "--ckpt_path=nope.ckpt"], "ckpt_path=nope.ckpt: there is no such file"),
     "quantization": ([*QUICK, "--model.model.quantization=nf4"], "--model.model.lora=LoRA"),
     "bar": (
-        [*QUICK, "--trainer.callbacks=RichProgressBar"],
-        "enable_progress_bar",
+        [*QUICK, "--trainer.callbacks=StepProgressBar"],
+        "trainer.enable_progress_bar=false: StepProgressBar is among trainer.callbacks; remove it",
+    ),
+    "task": ([*QUICK, "--data.task=Nope"], "Choose from ArithmeticTask, "),
+    "optimizer": ([*QUICK, "--model.optimizer=Adan"], "did you mean Adam? Choose from ASGD, "),
+    "option of torch": (
+        [*QUICK, "--model.optimizer.lrr=3"],
+        "model.optimizer.lrr: unknown option of AdamW; did you mean lr?",
+    ),
+    "number": (
+        [*QUICK, "--model.optimizer.lr=abc"],
+        "optimizer.lr=abc: must be of type float.",
+    ),
+    "union": ([*QUICK, "--model.objective.top_k=x"], "top_k=x: must be of type int or null."),
+    "literals": (
+        [*QUICK, "--trainer.precision=17"],
+        "precision=17: choose one of ",
+    ),
+    "seed": ([*QUICK, "--seed_everything=x"], "seed_everything=x: must be of type bool or int."),
+    "logger": ([*QUICK, "--trainer.logger=CSVLoger"], "did you mean CSVLogger?"),
+    "of Lightning": ([*QUICK, "--trainer.callbacks=EarlyStoping"], "did you mean EarlyStopping?"),
+    "model": ([*QUICK, "--model.model.name=./nope"], "model name='./nope': there is no such file"),
+    "package": ([*QUICK, "--model.model.name=package:nope"], "nope"),
+    "vllm": ([*QUICK, "--model.sampler=VLLMSampler"], 'pip install "lightning_sd[vllm]"'),
+    "no template": (
+        [*QUICK, "--teacher_context=own.NoTemplate"],
+        "NoTemplate.template: the class ",
+    ),
+    "no fields": (
+        [*QUICK, "--teacher_context=own.NoFields"],
+        "the class is abstract; define fields.",
+    ),
+    "bare loss": (
+        [*QUICK, "--model.objective=own.BareLoss"],
+        "returned a Tensor; return TokenLoss",
+    ),
+    "mean loss": ([*QUICK, "--model.objective=own.MeanLoss"], "a loss of shape [] for 2 tokens"),
+    "verify": (
+        ["fit", "--config", "own.yaml", *[word for word in TINY if "task" not in word]],
+        "OwnTask.verify returned 1.0 (float) for question 'val'. Return a Verdict",
+    ),
+    "last": ([*QUICK, *FOLDER, "--ckpt_path=last"], "ckpt_path=last: no last*.ckpt in ['/"),
+    "last for test": (
+        ["test", *QUICK[1:], *FOLDER, "--ckpt_path=last"],
+        "ckpt_path=last: no last*.ckpt in ['/",
     ),
 }
+OWN = """
+from dataclasses import dataclass
+from lightning_sd import LogprobObjective, Objective, Question, Task, TeacherContext
+
+class NoTemplate(TeacherContext):
+    def fields(self, rollout):
+        return {}
+
+class NoFields(TeacherContext):
+    template = "{question}"
+
+@dataclass(frozen=True)
+class BareLoss(Objective):
+    def token_loss(self, student_logits, teacher_logits, tokens):
+        return student_logits.logsumexp(-1)
+
+@dataclass(frozen=True)
+class MeanLoss(LogprobObjective):
+    def logprob_loss(self, logprobs, teacher_logprobs, tokens):
+        return -logprobs.mean()
+
+class OwnTask(Task):
+    def questions(self, split):
+        return [Question(split, split, ({"role": "user", "content": split},), "a")]
+
+    def verify(self, question, completion):
+        return 1.0
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +123,13 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
         raise AssertionError("a model was loaded before the settings were checked")
 
     monkeypatch.setattr(PretrainedModel, "load", load)
+    Path("own.py").write_text(OWN)
+    task = {"task": {"class_path": "own.OwnTask"}}
+    config = yaml.safe_load((CONFIGS / "quickstart.yaml").read_text())
+    config["data"]["init_args"] |= {**task, "critic": None}
+    config["teacher_context"] = {"class_path": "ReferenceSolution"}
+    Path("own.yaml").write_text(yaml.safe_dump(config))
+    monkeypatch.syspath_prepend(tmp_path)
 
 
 @pytest.mark.parametrize("name", CASES)

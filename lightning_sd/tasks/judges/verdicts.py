@@ -42,6 +42,21 @@ def judge_batch(
     return verdicts
 
 
+def check_judge(task: Task) -> None:
+    """Judge the reference solution of one validation question, and check the verdict.
+
+    Args:
+        task: The task; without validation questions nothing is checked.
+
+    Raises:
+        TypeError: The task returned something other than a verdict.
+        ValueError: The reward is not finite.
+    """
+    questions = task.questions("val")
+    if len(questions):
+        judge_batch(task, [questions[0]], [questions[0].reference or questions[0].answer or ""])
+
+
 def check_verdict(task: Task, question: Question, verdict: object) -> None:
     """Check one verdict of a task.
 

@@ -7,7 +7,6 @@ import json
 import os
 import random
 import signal
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,26 +16,30 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers.logger import DummyLogger
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+import lightning_sd
 from lightning_sd import (
     ArithmeticTask,
     AtomicCheckpointIO,
     CritiqueDataModule,
+    CritiqueReflector,
     EMATeacher,
     FrozenTeacher,
+    InsightCurator,
     LiveTeacher,
     PretrainedModel,
+    Reflection,
     RuleCritic,
     SelfDistillModule,
     SnapshotTeacher,
-    StepAlignedCritique,
     TransformersSampler,
     TrustRegionTeacher,
 )
 from lightning_sd.callbacks import checkpoint_files
 from lightning_sd.models import LoRA
 
-STEPS = 3
+STEPS = 6
 TEACHERS = {
     "frozen": FrozenTeacher,
     "live": LiveTeacher,
@@ -44,7 +47,9 @@ TEACHERS = {
     "snapshot": lambda: SnapshotTeacher(2),
     "trust_region": lambda: TrustRegionTeacher(0.3),
 }
-PHASES = ("batch start", "evidence", "backward", "optimizer step", "batch end", "checkpoint")
+BATCH_PHASES = ("batch start", "evidence", "backward", "batch end")
+STEP_PHASES = ("optimizer step", "teacher step", "checkpoint written", "checkpoint renamed")
+PHASES = (*BATCH_PHASES, *STEP_PHASES)
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,26 @@ class Kill(pl.Callback):
     def on_train_batch_end(self, *_: Any) -> None:
         self.reach("batch end")
 
+    def reach_inside(self, data: CritiqueDataModule, module: SelfDistillModule) -> None:
+        """Reach the phases for which Lightning has no hook."""
+        self._wrap(data, "evidence", "evidence", after=True)
+        self._wrap(module.teacher, "after_step", "teacher step", after=False)
+        self._wrap(checkpoint_files, "_drop_from_memory", "checkpoint written", after=True)
+        self._wrap(checkpoint_files, "_sync_folder", "checkpoint renamed", after=True)
+
+    def _wrap(self, owner: Any, name: str, phase: str, *, after: bool) -> None:
+        function = getattr(owner, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if not after:
+                self.reach(phase)
+            result = function(*args, **kwargs)
+            if after:
+                self.reach(phase)
+            return result
+
+        setattr(owner, name, call)
+
 
 class Rows(DummyLogger):
     """Appends each logged row to a file at once, as a killed process cannot do it later."""
@@ -101,7 +126,19 @@ class Rows(DummyLogger):
             file.write(json.dumps([step, kept]) + "\n")
 
 
-def train(case: Case, folder: Path, kill: Kill | None) -> None:
+def write_tiny_model(folder: Path) -> str:
+    """Write a random model of one layer with the solver's tokenizer, whose steps take 20 ms."""
+    solver = Path(lightning_sd.__file__).parent / "lab" / "solver"
+    size = {"hidden_size": 32, "intermediate_size": 32, "head_dim": 16}
+    layers = {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2}
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(solver, **size, **layers))
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(solver).save_pretrained(folder)
+    return str(folder)
+
+
+def train(case: Case, model: str, folder: Path, kill: Kill | None) -> None:
     """Train from the newest checkpoint of the folder to the end, or to the kill."""
     seed = 1
     torch.manual_seed(seed)
@@ -109,9 +146,9 @@ def train(case: Case, folder: Path, kill: Kill | None) -> None:
     np.random.seed(seed)
     lora = None if case.dropout is None else LoRA(r=2, dropout=case.dropout)
     module = SelfDistillModule(
-        PretrainedModel("package:lightning_sd/lab/solver", lora=lora),
+        PretrainedModel(model, lora=lora),
         teacher=TEACHERS[case.teacher](),
-        sampler=TransformersSampler(max_new_tokens=24),
+        sampler=TransformersSampler(max_new_tokens=8),
         samples=2,
         overlap=case.overlap,
         optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=1e-3),
@@ -119,12 +156,13 @@ def train(case: Case, folder: Path, kill: Kill | None) -> None:
         seed=seed,
     )
     data = CritiqueDataModule(
-        ArithmeticTask(train_size=32, val_size=2, test_size=2),
+        ArithmeticTask(train_size=24, val_size=2, test_size=2),  # an epoch ends within the run
         RuleCritic(),
         cache_dir=str(folder / "critiques"),
         batch_size=2,
         num_workers=case.workers,
     )
+    context = Reflection(CritiqueReflector(), InsightCurator(), max_prompt_tokens=300)
     saver = ModelCheckpoint(folder / "checkpoints", save_last=True, every_n_train_steps=1)
     trainer = pl.Trainer(
         accelerator="cpu",
@@ -136,20 +174,22 @@ def train(case: Case, folder: Path, kill: Kill | None) -> None:
         num_sanity_val_steps=0,
         log_every_n_steps=1,
         logger=Rows(folder / "rows.jsonl"),
-        callbacks=[StepAlignedCritique(), *([kill] if kill else []), saver],
+        callbacks=[context, *([kill] if kill else []), saver],
         plugins=[AtomicCheckpointIO()],
         enable_progress_bar=False,
         enable_model_summary=False,
     )
     if kill is not None:
-        _reach_inside(data, kill)
+        kill.reach_inside(data, module)
     last = folder / "checkpoints" / "last.ckpt"
     trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None)
-    (folder / "digest.json").write_text(json.dumps(digest(trainer, module, folder)))
+    (folder / "digest.json").write_text(json.dumps(digest(trainer, module, context, folder)))
 
 
-def digest(trainer: pl.Trainer, module: SelfDistillModule, folder: Path) -> dict[str, str]:
-    """Hash the final weights, optimizer, teacher, schedule and log, each on its own."""
+def digest(
+    trainer: pl.Trainer, module: SelfDistillModule, context: Reflection, folder: Path
+) -> dict[str, str]:
+    """Hash the final weights, optimizer, teacher, schedule, context and log, each on its own."""
     rows: dict[str, dict[str, float]] = {}
     for line in (folder / "rows.jsonl").read_text().splitlines():
         step, metrics = json.loads(line)
@@ -159,58 +199,9 @@ def digest(trainer: pl.Trainer, module: SelfDistillModule, folder: Path) -> dict
         "optimizer": _hash(trainer.optimizers[0].state_dict()),
         "teacher": _hash(module.teacher.state_dict()),
         "schedule": _hash(trainer.lr_scheduler_configs[0].scheduler.state_dict()),
+        "context": _hash(context.state_dict()),
         "log": _hash(rows),
     }
-
-
-def run_child(case: Case, folder: Path, kill: Kill | None, seconds: float | None = None) -> bool:
-    """Run :func:`train` in a forked process; return whether it reached its end.
-
-    Args:
-        case: Settings.
-        folder: Folder of the run.
-        kill: Where the process kills itself.
-        seconds: Kill it after that time instead.
-    """
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            with (folder / "output.txt").open("a") as output:
-                os.dup2(output.fileno(), 1)
-                os.dup2(output.fileno(), 2)
-            train(case, folder, kill)
-            code = 0
-        finally:
-            os._exit(code)
-    end = None if seconds is None else time.monotonic() + seconds
-    while True:
-        done, status = os.waitpid(child, 0 if end is None else os.WNOHANG)
-        if done:
-            code = os.waitstatus_to_exitcode(status)
-            if code not in (0, -signal.SIGKILL):
-                raise RuntimeError(f"{folder}: exit code {code}; see output.txt there.")
-            return code == 0
-        if end is not None and time.monotonic() > end:
-            os.kill(child, signal.SIGKILL)
-            end = None
-        time.sleep(0.01)
-
-
-def _reach_inside(data: CritiqueDataModule, kill: Kill) -> None:
-    evidence, drop = data.evidence, checkpoint_files._drop_from_memory
-
-    def evidence_then(*args: Any) -> Any:
-        result = evidence(*args)
-        kill.reach("evidence")
-        return result
-
-    def drop_then(file: Any) -> None:
-        drop(file)
-        kill.reach("checkpoint")
-
-    data.evidence = evidence_then  # type: ignore[method-assign]
-    checkpoint_files._drop_from_memory = drop_then
 
 
 def _hash(value: Any) -> str:

@@ -2,6 +2,9 @@
 
 ``python -m benchmarks.reliability.run`` goes through the whole matrix; ``--teachers``,
 ``--kills`` and the like choose a part. An interrupted run continues where it stopped.
+
+Each run is killed up to four times and resumed each time. All processes are forked from this one,
+which has trained a run itself, so that a kill costs half a second and not ten.
 """
 
 from __future__ import annotations
@@ -13,15 +16,31 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from benchmarks.reliability.killed import PHASES, STEPS, TEACHERS, Case, Kill, run_child
+from benchmarks.reliability.children import run_child
+from benchmarks.reliability.killed import (
+    BATCH_PHASES,
+    PHASES,
+    STEPS,
+    TEACHERS,
+    Case,
+    Kill,
+    train,
+    write_tiny_model,
+)
 
 HERE = Path(__file__).parent
 DROPOUTS = {"none": None, "0": 0.0, "0.2": 0.2}
+KILLS_PER_RUN = 4
+Place = tuple[str, float]
+"""A phase and how often it is reached, or ``("moment", share of an unbroken run's time)``."""
 
 
 def list_cases(options: argparse.Namespace) -> list[Case]:
@@ -36,95 +55,113 @@ def list_cases(options: argparse.Namespace) -> list[Case]:
     return [Case(*values) for values in itertools.product(*axes)]
 
 
-def choose_kills(case: Case, number: int) -> list[list[tuple[str, float]]]:
-    """Choose where the runs of a case are killed: each phase, random moments, two in a row.
-
-    Returns:
-        One list per run, with a phase and its count, or ``("moment", share of the run's time)``.
-    """
+def choose_kills(case: Case, runs: int) -> list[list[Place]]:
+    """Choose where each run of a case is killed: every phase in turn, and random moments."""
     rng = random.Random(case.name)
-    batches = STEPS * case.accumulate
 
-    def choose(phase: str) -> tuple[str, float]:
+    def choose(phase: str) -> Place:
         if phase == "moment":
             return phase, rng.random()
-        often = batches if phase in ("batch start", "evidence", "backward", "batch end") else STEPS
-        return phase, rng.randint(1, often)
+        return phase, rng.randint(1, 2 * case.accumulate if phase in BATCH_PHASES else 2)
 
     phases = itertools.cycle([*PHASES, "moment"])
-    runs: list[list[tuple[str, float]]] = []
-    while sum(map(len, runs)) < number:
-        run = [choose(next(phases))]
-        if len(runs) % 3 == 2:  # the second kill comes soon after the resume
-            run.append((rng.choice(PHASES[:5]), 1 if rng.random() < 0.5 else 2))
-        runs.append(run)
-    return runs
+    return [[choose(next(phases)) for _ in range(KILLS_PER_RUN)] for _ in range(runs)]
 
 
-def run_case(case: Case, kills: int, scratch: Path) -> dict[str, object]:
+def run_case(case: Case, model: str, kills: int, scratch: Path) -> dict[str, Any]:
     """Run a case unbroken and with kills, and compare.
 
     Returns:
-        What differed, by run; empty lists where everything is bit-equal.
+        The number of runs, the number of kills by phase, and what differed in which run.
     """
     began = time.monotonic()
-    expected = _run(case, scratch / "unbroken", [], 0.0)
+    _, expected = _run(case, model, scratch / "unbroken", [], 0.0)
     seconds = time.monotonic() - began
-    done, different = 0, []
+    done: Counter[str] = Counter()
+    different = []
     for index, places in enumerate(choose_kills(case, kills)):
         folder = scratch / str(index)
-        found = _run(case, folder, places, seconds)
-        done += int(found.pop("kills"))
-        differing = [name for name in expected if name != "kills" and expected[name] != found[name]]
+        phases, found = _run(case, model, folder, places, seconds)
+        done.update(phases)
+        differing = [name for name in expected if expected[name] != found[name]]
         if differing:
             different.append({"kills": places, "different": differing})
         shutil.rmtree(folder)
-    return {"case": case.name, "runs": index + 1, "kills": done, "different": different}
+        if done.total() >= kills:
+            break
+    return {"case": vars(case), "runs": index + 1, "kills": dict(done), "different": different}
 
 
 def _run(
-    case: Case, folder: Path, kills: Sequence[tuple[str, float]], seconds: float
-) -> dict[str, str]:
+    case: Case, model: str, folder: Path, places: Sequence[Place], seconds: float
+) -> tuple[list[str], dict[str, str]]:
+    """Train to the end, with kills; return their phases and what the run leaves behind."""
     folder.mkdir(parents=True)
-    done = 0
-    for phase, number in kills:
-        if phase == "moment":
-            ended = run_child(case, folder, None, number * seconds)
-        else:
-            ended = run_child(case, folder, Kill(phase, int(number)))
-        if ended:
+    output, done = folder / "output.txt", []
+    for phase, number in places:
+        moment = number * seconds if phase == "moment" else None
+        kill = None if phase == "moment" else Kill(phase, int(number))
+        if run_child(partial(train, case, model, folder, kill), output, moment):
             break
-        done += 1
+        done.append(phase)
     else:
-        if not run_child(case, folder, None):
+        if not run_child(partial(train, case, model, folder, None), output):
             raise RuntimeError(f"{folder}: killed from outside.")
-    return {**json.loads((folder / "digest.json").read_text()), "kills": str(done)}
+    return done, json.loads((folder / "digest.json").read_text())
 
 
-def write_report(rows: Iterable[dict[str, object]], path: Path) -> None:
+def write_report(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Write what was run as a table."""
+    kills: Counter[str] = Counter()
+    for row in rows:
+        kills.update(row["kills"])
+    runs, failed = sum(row["runs"] for row in rows), sum(len(row["different"]) for row in rows)
     lines = [
         "# Kill matrix",
         "",
-        "Runs of the embedded solver are killed by SIGKILL and resumed from `last.ckpt`. Weights,",
-        "optimizer, teacher, schedule and logged values are compared with the unbroken run, bit by",
-        "bit. Only what is in the table was run; `python -m benchmarks.reliability.run` runs the",
-        "whole matrix. Logged values are compared without the counts of the critique cache.",
+        "Training runs are ended by SIGKILL and resumed from `last.ckpt`, each up to",
+        f"{KILLS_PER_RUN} times. Weights, optimizer, teacher, schedule, context (a playbook) and",
+        "logged values are compared with those of the unbroken run, bit by bit. Logged values are",
+        "compared without the counts of the critique cache. `python -m benchmarks.reliability.run`",
+        "runs the whole matrix; only what is in the tables was run.",
         "",
-        f"A run has {STEPS} optimizer steps and a checkpoint after each. Kills:",
-        f"{', '.join(PHASES)}, and random moments. Every third run is killed twice in a row.",
+        f"The model is random and has one layer. A run has {STEPS} optimizer steps, an epoch's end",
+        "within them, and a checkpoint after each step.",
         "",
-        "| teacher, accumulation, LoRA dropout, overlap, workers | runs | kills | different |",
-        "|---|---|---|---|",
+        f"**{runs:,} runs, {kills.total():,} kills, {failed} runs that differ.**",
+        "",
+        "| killed at | " + " | ".join((*PHASES, "a random moment")) + " |",
+        "|---|" + "---|" * (len(PHASES) + 1),
+        "| kills | " + " | ".join(str(kills[phase]) for phase in (*PHASES, "moment")) + " |",
+        "",
+        "Kills / runs that differ. Overlap: parts in which a batch is sampled. Workers: threads",
+        "that load questions.",
+        "",
+        *_tabulate(rows),
+        "",
     ]
-    total = 0
-    for row in rows:
-        different = row["different"]
-        assert isinstance(different, list)
-        total += int(str(row["kills"]))
-        lines.append(f"| {row['case']} | {row['runs']} | {row['kills']} | {len(different)} |")
-    lines += ["", f"Kills in all: {total}.", ""]
     path.write_text("\n".join(lines))
+
+
+def _tabulate(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Make one line per teacher, accumulation and dropout, with the other two as columns."""
+    columns = sorted({(row["case"]["overlap"], row["case"]["workers"]) for row in rows})
+    cells: dict[tuple[Any, ...], dict[tuple[int, int], str]] = {}
+    for row in rows:
+        case = row["case"]
+        dropout = "no LoRA" if case["dropout"] is None else str(case["dropout"])
+        line = cells.setdefault((case["teacher"], case["accumulate"], dropout), {})
+        cell = f"{sum(row['kills'].values())} / {len(row['different'])}"
+        line[case["overlap"], case["workers"]] = cell
+    head = [f"overlap {overlap}, workers {workers}" for overlap, workers in columns]
+    return [
+        "| teacher | accumulation | LoRA dropout | " + " | ".join(head) + " |",
+        "|---|---|---|" + "---|" * len(columns),
+        *(
+            "| " + " | ".join([*map(str, key), *(line.get(c, "") for c in columns)]) + " |"
+            for key, line in cells.items()
+        ),
+    ]
 
 
 def main() -> None:
@@ -141,17 +178,22 @@ def main() -> None:
     torch.set_num_threads(1)  # a process with threads cannot be forked safely
     lines = results.read_text().splitlines() if results.exists() else []
     rows = [json.loads(line) for line in lines]
-    known = {row["case"] for row in rows}
-    for case in list_cases(options):
-        if case.name in known:
-            continue
-        with tempfile.TemporaryDirectory() as scratch:
-            row = run_case(case, options.kills, Path(scratch))
-        with results.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        rows.append(row)
-        print(json.dumps(row), flush=True)
-        write_report(rows, options.out / "kills.md")
+    known = [row["case"] for row in rows]
+    with tempfile.TemporaryDirectory() as scratch:
+        model = write_tiny_model(Path(scratch) / "model")
+        # Imports what training imports, so that no child has to.
+        warm = Path(scratch) / "warm"
+        warm.mkdir()
+        train(Case("frozen", 1, 0.0, 1, 0), model, warm, None)
+        for case in list_cases(options):
+            if vars(case) in known:
+                continue
+            with tempfile.TemporaryDirectory() as folder:
+                rows.append(run_case(case, model, options.kills, Path(folder)))
+            with results.open("a") as file:
+                file.write(json.dumps(rows[-1]) + "\n")
+            print(json.dumps(rows[-1]), flush=True)
+            write_report(rows, options.out / "kills.md")
 
 
 if __name__ == "__main__":

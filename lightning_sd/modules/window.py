@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from lightning_sd.models.trainable import list_trainable
+from lightning_sd.modules.logged_row import get_unlogged_row, log_row
 from lightning_sd.modules.random_state import get_random_state, set_random_state
 
 if TYPE_CHECKING:
@@ -65,9 +66,9 @@ def save_process(module: GlobalMean, window: Window) -> dict[str, Any]:
 
     Returns:
         Plain values: the random state, sums, counts and memory limits per rank, the count of
-        skipped steps, and in an unfinished window the accumulated gradients. With several ranks
-        these are the mean over the ranks, so a resumed run then equals the unbroken one up to
-        rounding.
+        skipped steps, the values that are about to be logged, and in an unfinished window the
+        accumulated gradients. With several ranks these are the mean over the ranks, so a resumed
+        run then equals the unbroken one up to rounding.
     """
     own = {
         "random": get_random_state(module.device),
@@ -84,6 +85,7 @@ def save_process(module: GlobalMean, window: Window) -> dict[str, Any]:
     return {
         "ranks": ranks,
         "skipped_steps": [guard.skipped, guard.in_a_row],
+        "row": get_unlogged_row(module.trainer),
         "gradients": _copy_gradients(module, world_size) if window.sums else {},
     }
 
@@ -97,6 +99,7 @@ def restore_process(module: GlobalMean, saved: Mapping[str, Any]) -> Window:
     """
     ranks, world_size = saved["ranks"], module.trainer.world_size
     module.step_guard.skipped, module.step_guard.in_a_row = saved["skipped_steps"]
+    log_row(module.trainer, saved["row"])
     if len(ranks) != world_size:
         rank_zero_warn(
             f"The checkpoint was written by {len(ranks)} process(es), and this run has "

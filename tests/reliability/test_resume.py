@@ -176,6 +176,29 @@ def test_lora_with_dropout(make_llama, tokenizer, tmp_path, accumulate, kills):
     assert_equal_runs(unbroken, broken)
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_crash_between_a_checkpoint_and_its_log_loses_no_row(
+    make_llama, tokenizer, tmp_path, accumulate
+):
+    def make():
+        return make_student(make_llama, tokenizer)
+
+    unbroken = run_with_kills(make, tmp_path / "unbroken", (), accumulate=accumulate)
+    rows, noise, student = {}, Noise(), make()
+
+    def crash(*_):  # Lightning calls it after the callbacks that save, before it logs
+        if student.trainer.global_step == 2:
+            raise InterruptedError
+
+    student.on_train_batch_end = crash
+    with pytest.raises(InterruptedError):
+        run(student, tmp_path / "broken", rows, noise, accumulate=accumulate)
+    assert sorted(rows) == [0]
+    resumed = make()
+    fit = run(resumed, tmp_path / "broken", rows, noise, accumulate=accumulate, resume=True)
+    assert_equal_runs(unbroken, (fit, resumed, rows, noise.drawn))
+
+
 def test_random_state_is_taken_up_where_it_was():
     def draw():
         return torch.rand(2).tolist(), np.random.randn(3).tolist(), random.gauss(0, 1)

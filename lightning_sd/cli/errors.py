@@ -21,7 +21,7 @@ _BASE_CLASS = re.compile(r"\b((?:lightning|lightning_sd|torch\.optim)\.[\w.]*[A-
 _TYPES = re.compile(r"Subtypes: \[(.+)\]|Expected a (.+?)\. Got value: ")
 _VALUE = re.compile(r"(?:Given value|Got value): (.+?)(?:\. Got value: |$)", re.MULTILINE)
 _CAUSE = re.compile(
-    r"^ *- (?!Expected |Does not validate|Problem with given|Type |Not a valid|a class path|a dict )"
+    r"^ *- (?!Expected |Does not validate|Problem with |Type |Not a valid|a (?:class path|dict))"
     r"(.+)$",
     re.MULTILINE,
 )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
-from lightning_sd.metrics.measures import Share
+from lightning_sd.metrics.measures import Share, measure_tokens
 from lightning_sd.metrics.ratio import RatioMetric
 
 
@@ -27,6 +28,15 @@ class AdvantageMetric(RatioMetric):
         >>> metric.update({})  # a rollout without a wrong step
         >>> metric.compute().item()
         0.5
+
+        The same from tensors, ``[batch, tokens]``:
+
+        >>> import torch
+        >>> metric = NegativeMassAfterError()
+        >>> steps = torch.tensor([[1, 1, 2, 2]])
+        >>> metric.update(torch.tensor([[-1.0, 0.0, -1.0, 0.0]]), steps, wrong=steps == 2)
+        >>> metric.compute().item()
+        0.5
     """
 
     measure: ClassVar[str]
@@ -40,18 +50,36 @@ class AdvantageMetric(RatioMetric):
             raise ValueError(f"chance=True: {type(self).__name__} has no comparison with chance.")
         self.chance = chance
 
-    def update(self, measures: Mapping[str, Share]) -> None:
-        """Add one rollout.
+    def update(
+        self,
+        measures: Mapping[str, Share] | Tensor,
+        steps: Tensor | None = None,
+        wrong: Tensor | None = None,
+        style: Tensor | None = None,
+    ) -> None:
+        """Add one rollout by its measures, or a batch by its tensors.
+
+        Rollouts that do not define this measure do not count.
 
         Args:
-            measures: Measures of the rollout, from :func:`.measures.measure_rollout`. A rollout
-                that does not define this measure does not count.
+            measures: Measures of one rollout, from :func:`.measures.measure_rollout`; or the
+                advantages of a batch, ``[batch, tokens]``, with the other arguments.
+            steps: See :func:`.measures.measure_tokens`.
+            wrong: See there.
+            style: See there.
         """
+        if not isinstance(measures, Tensor):
+            self._add(measures)
+        elif steps is None or wrong is None:
+            raise ValueError("steps or wrong is missing: advantages as a tensor need both.")
+        else:
+            for row in measure_tokens(measures, steps, wrong, style):
+                self._add(row)
+
+    def _add(self, measures: Mapping[str, Share]) -> None:
         share = measures.get(self.measure)
-        if share is None:
-            return
-        value = share.chance if self.chance else share.total
-        if value is not None:
+        value = share and (share.chance if self.chance else share.total)
+        if share is not None and value is not None:
             self.total += value
             self.number += share.number
 

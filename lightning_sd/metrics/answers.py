@@ -6,27 +6,42 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
 from lightning_sd.metrics.ratio import RatioMetric
 from lightning_sd.types import Rollout, Verdict
 
+Answers = Tensor | Sequence[Sequence[Any]]
+"""The answers to a batch of questions, ``[questions, k]``."""
+
 
 class QuestionMetric(RatioMetric):
     """Mean over questions of one number per question.
 
-    Subclasses implement :meth:`measure_question`.
+    Subclasses implement :meth:`read` and :meth:`measure`, or :meth:`measure_question` alone if
+    they take no tensors.
     """
 
-    def update(self, group: Sequence[Rollout]) -> None:
-        """Add the answers to one question.
+    def update(self, group: Sequence[Rollout] | Tensor, answers: Answers | None = None) -> None:
+        """Add the answers to one question, or those to a batch of questions as a tensor.
 
         Args:
-            group: All rollouts of the question, each with its verdict.
+            group: All rollouts of one question, each with its verdict; or ``[questions, k]``, what
+                the metric reads of each answer: whether it is correct, its reward, or its length.
+            answers: With a tensor, for Maj@k only: the k answers to each question, as numbers or
+                texts. None and negative numbers do not vote.
 
         Raises:
-            ValueError: The group is empty, or a rollout has no verdict.
+            ValueError: The group is empty, a rollout has no verdict, or a tensor has another shape.
         """
+        if isinstance(group, Tensor):
+            if group.ndim != 2 or not group.numel():
+                raise ValueError(f"group: a tensor of {list(group.shape)}; give [questions, k].")
+            self.total += self.measure(group.double(), answers).sum()
+            self.number += len(group)
+            return
         if not group or any(rollout.verdict is None for rollout in group):
             raise ValueError(
                 f"group: {len(group)} rollouts, some without a verdict; give at least one rollout "
@@ -41,7 +56,21 @@ class QuestionMetric(RatioMetric):
         Args:
             group: All rollouts of the question, each with its verdict.
         """
-        raise NotImplementedError
+        values = torch.tensor([[self.read(rollout) for rollout in group]], dtype=torch.float64)
+        return float(self.measure(values, [[_verdict(rollout).answer for rollout in group]]))
+
+    def read(self, rollout: Rollout) -> float:
+        """Return what the metric reads of a rollout; whether it is correct, unless overridden."""
+        return float(_verdict(rollout).correct)
+
+    def measure(self, values: Tensor, answers: Answers | None) -> Tensor:
+        """Return the number of each question, ``[questions]``; the mean, unless overridden.
+
+        Args:
+            values: ``[questions, k]``, float64.
+            answers: The answers to each question; see :meth:`update`.
+        """
+        return values.mean(-1)
 
 
 class AvgAtK(QuestionMetric):
@@ -55,19 +84,22 @@ class AvgAtK(QuestionMetric):
         >>> metric.update([Rollout(question, (5,), v.answer, 0, verdict=v) for v in verdicts])
         >>> metric.compute().item()
         0.5
-    """
 
-    def measure_question(self, group: Sequence[Rollout]) -> float:
-        """Return the share of correct answers to one question."""
-        return sum(_verdict(rollout).correct for rollout in group) / len(group)
+        The same from a tensor, ``[questions, k]``:
+
+        >>> metric = AvgAtK()
+        >>> metric.update(torch.tensor([[True, False]]))
+        >>> metric.compute().item()
+        0.5
+    """
 
 
 class PassAtK(QuestionMetric):
     """Pass@k: share of questions with at least one correct answer among the k."""
 
-    def measure_question(self, group: Sequence[Rollout]) -> float:
-        """Return 1 if any answer is correct, else 0."""
-        return float(any(_verdict(rollout).correct for rollout in group))
+    def measure(self, values: Tensor, answers: Answers | None) -> Tensor:
+        """Return 1 for questions with a correct answer, else 0."""
+        return (values > 0).any(-1).double()
 
 
 class MajAtK(QuestionMetric):
@@ -77,24 +109,38 @@ class MajAtK(QuestionMetric):
     winners that are correct: the expected value of a random tie-break.
     """
 
-    def measure_question(self, group: Sequence[Rollout]) -> float:
-        """Return the share of correct answers among the most frequent ones."""
-        verdicts = [_verdict(rollout) for rollout in group]
-        votes = Counter(v.answer for v in verdicts if v.answer is not None)
-        if not votes:
-            return 0.0
-        most = max(votes.values())
-        winners = {answer for answer, number in votes.items() if number == most}
-        right = {v.answer for v in verdicts if v.correct and v.answer is not None}
-        return len(winners & right) / len(winners)
+    def measure(self, values: Tensor, answers: Answers | None) -> Tensor:
+        """Return the share of correct answers among the most frequent ones.
+
+        Raises:
+            ValueError: There are no answers, or another number of them.
+        """
+        votes = answers.tolist() if isinstance(answers, Tensor) else answers
+        if votes is None or [len(row) for row in votes] != [values.shape[1]] * len(values):
+            raise ValueError("answers: Maj@k needs the k answers to each question; give them all.")
+        shares = [_share_majority(*pair) for pair in zip(values.tolist(), votes, strict=True)]
+        return torch.tensor(shares, dtype=torch.float64, device=values.device)
+
+
+def _share_majority(correct: Sequence[float], answers: Sequence[Any]) -> float:
+    """Return the share of correct answers among the most frequent ones of a question."""
+    pairs = list(zip(answers, correct, strict=True))
+    pairs = [(a, c) for a, c in pairs if a is not None and not (isinstance(a, int) and a < 0)]
+    votes = Counter(answer for answer, _ in pairs)
+    if not votes:
+        return 0.0
+    most = max(votes.values())
+    winners = {answer for answer, number in votes.items() if number == most}
+    right = {answer for answer, is_correct in pairs if is_correct}
+    return len(winners & right) / len(winners)
 
 
 class MeanReward(QuestionMetric):
     """Mean reward per answer; it differs from Avg@k where rewards are partial."""
 
-    def measure_question(self, group: Sequence[Rollout]) -> float:
-        """Return the mean reward of the answers to one question."""
-        return sum(_verdict(rollout).reward for rollout in group) / len(group)
+    def read(self, rollout: Rollout) -> float:
+        """Return the reward."""
+        return _verdict(rollout).reward
 
 
 class MeanLength(QuestionMetric):
@@ -102,9 +148,9 @@ class MeanLength(QuestionMetric):
 
     higher_is_better = None
 
-    def measure_question(self, group: Sequence[Rollout]) -> float:
-        """Return the mean number of tokens of the answers to one question."""
-        return sum(len(rollout.ids) for rollout in group) / len(group)
+    def read(self, rollout: Rollout) -> float:
+        """Return the number of tokens."""
+        return float(len(rollout.ids))
 
 
 def build_answer_metrics(k: int, prefix: str = "") -> MetricCollection:

@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from torch import Tensor
+
 from lightning_sd.metrics.localization import localize
-from lightning_sd.metrics.style import STYLE_WORDS, ClassMass, classify_tokens, sum_style_mass
+from lightning_sd.metrics.style import (
+    STYLE_WORDS,
+    ClassMass,
+    TokenClass,
+    classify_tokens,
+    sum_style_mass,
+)
 from lightning_sd.metrics.wrong_steps import Steps
+from lightning_sd.text.steps import Span
 
 
 class Share(NamedTuple):
@@ -88,13 +97,73 @@ def measure_rollout(
         One :class:`Share` per measure, under the keys of ``MEASURES``. Empty for a rollout without
         tokens.
     """
+    classes = classify_tokens(steps.pieces, words)
+    return _measure(advantages, steps.tokens, steps.wrong, classes)
+
+
+def measure_tokens(
+    advantages: Tensor, steps: Tensor, wrong: Tensor, style: Tensor | None = None
+) -> list[dict[str, Share]]:
+    """Compute the measures of a batch of completions, given as tensors.
+
+    Args:
+        advantages: ``[batch, tokens]``, in nats.
+        steps: ``[batch, tokens]``, the number of each token's reasoning step, from 1; 0 for tokens
+            between steps, and -1 for padding.
+        wrong: ``[batch, tokens]``, bool: the token is in a wrong step.
+        style: ``[batch, tokens]``, bool: the token is style. Without it measures of style are left
+            out.
+
+    Returns:
+        One dict per completion, as :func:`measure_rollout` gives it.
+
+    Raises:
+        ValueError: The shapes differ.
+
+    Example:
+        >>> import torch
+        >>> steps = torch.tensor([[1, 1, 2, 2, -1]])
+        >>> [found] = measure_tokens(torch.tensor([[0.0, 0.0, -3.0, 0.0, 0.0]]), steps, steps == 2)
+        >>> found["negative_mass"]
+        Share(total=1.0, number=1, chance=0.5)
+    """
+    given = [t for t in (advantages, steps, wrong, style) if t is not None]
+    if len({tuple(tensor.shape) for tensor in given}) > 1 or advantages.ndim != 2:
+        shapes = ", ".join(str(list(tensor.shape)) for tensor in given)
+        raise ValueError(
+            f"advantages, steps, wrong and style: shapes {shapes}; give [batch, tokens]."
+        )
+    return [_measure_row(*(t[row][steps[row] >= 0] for t in given)) for row in range(len(steps))]
+
+
+def _measure_row(
+    advantages: Tensor, steps: Tensor, wrong: Tensor, style: Tensor | None = None
+) -> dict[str, Share]:
+    last = int(steps.max()) if len(steps) else 0
+    places = [(steps == number).nonzero().flatten().tolist() for number in range(1, last + 1)]
+    spans = [(place[0], place[-1] + 1) if place else (0, 0) for place in places]
+    numbers = sorted(set(steps[wrong & (steps > 0)].tolist()))
+    kinds: tuple[TokenClass, TokenClass] = ("other", "style")
+    classes = None if style is None else [kinds[flag] for flag in style.tolist()]
+    return _measure(advantages.tolist(), spans, numbers, classes)
+
+
+def _measure(
+    advantages: Sequence[float],
+    steps: Sequence[Span],
+    wrong: Sequence[int],
+    classes: Sequence[TokenClass] | None,
+) -> dict[str, Share]:
     if not advantages:
         return {}
-    return {**_measure_position(advantages, steps), **_measure_style(advantages, steps, words)}
+    style = {} if classes is None else _measure_style(advantages, classes)
+    return {**_measure_position(advantages, steps, wrong), **style}
 
 
-def _measure_position(advantages: Sequence[float], steps: Steps) -> dict[str, Share]:
-    position = localize(advantages, steps.tokens, steps.wrong)
+def _measure_position(
+    advantages: Sequence[float], steps: Sequence[Span], wrong: Sequence[int]
+) -> dict[str, Share]:
+    position = localize(advantages, steps, wrong)
     if position is None:
         return {}
     both = {
@@ -108,10 +177,8 @@ def _measure_position(advantages: Sequence[float], steps: Steps) -> dict[str, Sh
     return {n: Share(value, 1, chance) for n, (value, chance) in both.items() if value is not None}
 
 
-def _measure_style(
-    advantages: Sequence[float], steps: Steps, words: Sequence[str]
-) -> dict[str, Share]:
-    masses = sum_style_mass(advantages, classify_tokens(steps.pieces, words))
+def _measure_style(advantages: Sequence[float], classes: Sequence[TokenClass]) -> dict[str, Share]:
+    masses = sum_style_mass(advantages, classes)
     total = masses.total
     shares = {
         "mean": Share(sum(advantages), total.tokens),
@@ -120,12 +187,12 @@ def _measure_style(
     if total.mass > 0:
         by_chance = total.mass * masses.style.tokens / total.tokens
         shares["style_share"] = Share(masses.style.mass, total.mass, by_chance)
-    classes: dict[str, ClassMass] = {
+    parts: dict[str, ClassMass] = {
         "style_abs": masses.style,
         "task_abs": masses.task,
         "math_abs": masses.math,
     }
-    for name, part in classes.items():
+    for name, part in parts.items():
         if part.tokens:
             shares[name] = Share(part.mass, part.tokens)
     return shares

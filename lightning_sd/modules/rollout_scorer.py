@@ -58,7 +58,7 @@ class RolloutScorer:
             student = self.scorer.score(self._encode_students(rollouts, active), completions)
         return ScoredRollouts(rollouts, views, active, student, teacher, contrasts)
 
-    def check_sampler(self, scored: ScoredRollouts, sampler: Sampler) -> None:
+    def check_sampler(self, scored: ScoredRollouts, sampler: Sampler) -> float | None:
         """Compare the log-probabilities of sampled rollouts with the student's scores.
 
         Adapters with a dropout are not compared, because it is part of the scores only.
@@ -66,12 +66,15 @@ class RolloutScorer:
         Args:
             scored: A micro-batch, scored with the weights that sampled it.
             sampler: The sampler.
+
+        Returns:
+            The mean absolute gap in nats per token; None if nothing was compared.
         """
         noisy = any(isinstance(m, nn.Dropout) and m.p > 0 for m in self.student.modules())
         if noisy or scored.student is None:
-            return
+            return None
         active = [scored.rollouts[i] for i in scored.active]
-        check_sampled_logprobs(
+        return check_sampled_logprobs(
             scored.student,
             scored.completions,
             [r.logprobs if r.origin == "student" else None for r in active],

@@ -176,7 +176,9 @@ class SelfDistillModule(HostingModule):
         hold_parameters(self.student)
         scored = self.rollout_scorer.score(rollouts, views, self.inputs)
         if self.check_every and self.trainer.global_step % self.check_every == 0:
-            self.rollout_scorer.check_sampler(scored, self.sampler)
+            gap = self.rollout_scorer.check_sampler(scored, self.sampler)
+            if gap is not None:
+                self.log_mean("sampler_gap", gap, 1)
         tokens = self.make_token_inputs(scored)
         loss = self.compute_loss(scored, tokens)
         return {"loss": loss.total, "step": self.log_step(scored, loss)}

@@ -35,16 +35,14 @@ class VLLMEngine:
     """
 
     def __init__(self, model: nn.Module, settings: Mapping[str, Any]) -> None:
-        vllm = import_vllm()
         base = get_causal_lm(model)
         check_servable(base)
-        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         dtype = str(next(base.parameters()).dtype).removeprefix("torch.")
         self._folder = tempfile.TemporaryDirectory(prefix="vllm-config-")
         base.config.save_pretrained(self._folder.name)
         self._name_architecture(type(base).__name__)
         defaults = {"dtype": dtype, "skip_tokenizer_init": True, "load_format": "dummy"}
-        self.llm = vllm.LLM(self._folder.name, **{**defaults, **settings})
+        self.llm = start_llm(self._folder.name, base.config, {**defaults, **settings})
         self.version: tuple[Any, ...] | None = None
         self.syncs = 0
         self.asleep = False
@@ -150,29 +148,59 @@ def iterate_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def check_servable(model: Any) -> None:
-    """Refuse models that this engine cannot follow.
+    """Refuse models whose weights this engine cannot follow.
 
     Args:
         model: A transformers causal language model without peft.
 
     Raises:
-        ValueError: The model is quantized, or vLLM on a CPU does not know its head size.
+        ValueError: The model is quantized.
     """
     if getattr(model, "hf_quantizer", None) is not None:
         raise ValueError(
             "sampler: VLLMSampler cannot read quantized weights. Load `model` without "
             "`quantization`, or use TransformersSampler."
         )
-    config = model.config.get_text_config()
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
+def start_llm(name: str, config: Any, settings: Mapping[str, Any]) -> Any:
+    """Start vLLM's offline engine in this process.
+
+    Args:
+        name: Hub name or folder of the model.
+        config: Its transformers configuration.
+        settings: Further arguments of ``vllm.LLM``.
+
+    Raises:
+        ImportError: vLLM is not installed.
+        ValueError: vLLM on a CPU does not know the model's head size.
+    """
+    vllm = import_vllm()
+    check_head_size(config)
+    # Weights in memory can be handed only to an engine that has no process of its own.
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    return vllm.LLM(model=name, **settings)
+
+
+def check_head_size(config: Any) -> None:
+    """Refuse head sizes that vLLM lacks on a CPU; it would stop with an error of its kernels.
+
+    Args:
+        config: The model's transformers configuration.
+
+    Raises:
+        ValueError: The head size is not supported.
+    """
     if torch.cuda.is_available():
         return
+    text = config.get_text_config()
+    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     sizes = _list_cpu_head_sizes()
     if sizes and size not in sizes:
         raise ValueError(
-            f"sampler: vLLM on a CPU does not support the head size {size} of "
-            f"{type(model).__name__} (it supports {', '.join(map(str, sizes))}). Use "
-            "TransformersSampler."
+            f"vLLM on a CPU does not support the head size {size} of this {config.model_type} "
+            f"model (it supports {', '.join(map(str, sizes))}). Use TransformersSampler to sample, "
+            "and LMCritic to criticise."
         )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from lightning_sd.contexts import ReferenceSolution
 from lightning_sd.models.lora import LoRA, add_lora
 from lightning_sd.models.trainable import list_trainable
 from lightning_sd.rollout import VLLMSampler
@@ -18,6 +19,7 @@ from lightning_sd.rollout.vllm_engine import VLLMEngine, get_engine, iterate_wei
 from lightning_sd.scoring import Scorer
 from lightning_sd.scoring.statistics import compute_token_statistics
 from lightning_sd.teachers import EMATeacher, FrozenTeacher
+from tests.stubs import LabData, module, trainer
 
 PROMPTS = [[5, 6, 7, 8], [9, 10, 11], [12] * 17]
 STOP = [1]
@@ -156,6 +158,46 @@ def test_the_gap_stays_small_over_training_steps(make_llama: Any) -> None:
         (-logprobs.sum()).backward()
         optimizer.step()
         optimizer.zero_grad()
+
+
+class StaleSampler(VLLMSampler):
+    """Gives its engine only the weights of the first step, or never a tied head."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(max_new_tokens=12, engine=ENGINE)
+        self.fault = fault
+
+    def sample(self, model: Any, *args: Any, **kwargs: Any) -> Any:
+        engine = get_engine(model, self._list_settings())
+        with pytest.MonkeyPatch.context() as patch:
+            if self.fault == "no sync" and engine.syncs:
+                patch.setattr(engine, "sync", lambda model: False)
+            elif self.fault == "no head":
+                patch.setattr(
+                    "lightning_sd.rollout.vllm_engine.iterate_weights",
+                    lambda model: (x for x in iterate_weights(model) if x[0] != "lm_head.weight"),
+                )
+            return super().sample(model, *args, **kwargs)
+
+
+@needs_engine
+@pytest.mark.parametrize("fault", ["none", "no sync", "no head"])
+def test_an_engine_with_old_weights_stops_the_run(
+    make_llama: Any, tokenizer: Any, tmp_path: Any, fault: str
+) -> None:
+    student = module(
+        make_model(make_llama, tie_word_embeddings=True),
+        tokenizer,
+        sampler=StaleSampler(fault),
+        check_every=2,
+    )
+    fit = trainer(tmp_path, ReferenceSolution(), max_steps=3).fit
+    if fault == "none":
+        fit(student, LabData())
+    else:
+        with pytest.raises(RuntimeError, match="The sampler and the scorer disagree"):
+            fit(student, LabData())
+    assert student.global_step == {"none": 3, "no sync": 2, "no head": 0}[fault]
 
 
 @needs_engine

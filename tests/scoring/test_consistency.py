@@ -80,6 +80,17 @@ def test_training_stops_in_the_first_step(make_llama, tokenizer, tmp_path, every
         fit(student, LabData())
 
 
+def test_the_gap_is_logged_in_the_steps_that_are_checked(
+    make_llama, tokenizer, tmp_path, monkeypatch
+):
+    published = []
+    student = module(make_llama(), tokenizer, check_every=2)
+    monkeypatch.setattr(student, "publish_means", published.append)
+    trainer(tmp_path, SameAsStudent(), max_steps=4).fit(student, LabData())
+    assert ["sampler_gap" in means for means in published] == [True, False, True, False]
+    assert 0 < published[0]["sampler_gap"] < 1e-4
+
+
 def test_adapters_with_a_dropout_of_their_own_are_not_compared(make_llama, tokenizer, tmp_path):
     model = add_lora(make_llama(), LoRA(r=2, dropout=0.5))
     for name, parameter in model.named_parameters():

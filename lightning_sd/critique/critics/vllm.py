@@ -11,6 +11,7 @@ from lightning_sd.critique.check import CHECK_VERSION, check_critique
 from lightning_sd.critique.critics.prompts import FAITHFUL_SCRIBE, check_prompt, write_prompt
 from lightning_sd.models import PretrainedModel
 from lightning_sd.models.fingerprint import fingerprint_source
+from lightning_sd.rollout.vllm_engine import import_vllm, start_llm
 from lightning_sd.text.thinking import strip_thinking
 from lightning_sd.types import Critique
 
@@ -19,7 +20,7 @@ class VLLMCritic(Critic):
     """Prompts a large model through vLLM's offline engine, which forms its own batches.
 
     The engine starts at the first request, so a run with all critiques in the cache never starts
-    it. The calls to vLLM are tested against a stand-in; the critic has not been run on a GPU yet.
+    it. Run and tested on CPUs with vLLM 0.32. Not run on a GPU.
 
     Args:
         model: Hub name or folder.
@@ -74,9 +75,8 @@ class VLLMCritic(Critic):
 
     def critique(self, requests: Sequence[CritiqueRequest]) -> list[Critique]:
         """Write the critiques of one batch; see :meth:`Critic.critique`."""
-        vllm = _import_vllm()
         if self._llm is None:
-            self._llm = vllm.LLM(model=self.model, revision=self.revision, **(self.engine or {}))
+            self._llm = self._start()
         start = time.perf_counter()
         texts = [
             write_prompt(self.prompt, request, include_reference=self.include_reference)
@@ -84,7 +84,7 @@ class VLLMCritic(Critic):
         ]
         outputs = self._llm.chat(
             [[{"role": "user", "content": text}] for text in texts],
-            vllm.SamplingParams(temperature=0.0, max_tokens=self.max_new_tokens),
+            import_vllm().SamplingParams(temperature=0.0, max_tokens=self.max_new_tokens),
             use_tqdm=False,
         )
         seconds = (time.perf_counter() - start) / max(len(requests), 1)
@@ -92,6 +92,12 @@ class VLLMCritic(Critic):
             _read_completion(output.outputs[0], request, seconds)
             for output, request in zip(outputs, requests, strict=True)
         ]
+
+    def _start(self) -> Any:
+        from transformers import AutoConfig
+
+        config = AutoConfig.from_pretrained(self.model, revision=self.revision)
+        return start_llm(self.model, config, {"revision": self.revision, **(self.engine or {})})
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_llm": None}
@@ -107,11 +113,3 @@ def _read_completion(completion: Any, request: CritiqueRequest, seconds: float) 
         seconds=seconds,
         complete=completion.finish_reason != "length",
     )
-
-
-def _import_vllm() -> Any:
-    try:
-        import vllm
-    except ImportError as error:
-        raise ImportError('VLLMCritic needs vLLM. Run pip install "lightning_sd[vllm]"') from error
-    return vllm

@@ -4,12 +4,17 @@ from types import SimpleNamespace
 
 import pytest
 
+from lightning_sd.critique import LMCritic
 from lightning_sd.critique.cache.keys import compute_key
 from lightning_sd.critique.critics.vllm import VLLMCritic
+from lightning_sd.models import PretrainedModel
 from lightning_sd.text.steps import render_steps
 from tests.critique.cache.fakes import request
 
 GOOD = render_steps(["7+5=2"], "2")
+
+
+SOLVER = str(PretrainedModel("package:lightning_sd/lab/solver").path())
 
 
 class FakeEngine:
@@ -34,7 +39,7 @@ def vllm(monkeypatch):
 
 
 def critic(**options):
-    return VLLMCritic("m", prompt="{question} {attempt}", max_new_tokens=50, **options)
+    return VLLMCritic(SOLVER, prompt="{question} {attempt}", max_new_tokens=50, **options)
 
 
 def test_asks_the_engine_in_one_batch(vllm):
@@ -42,7 +47,7 @@ def test_asks_the_engine_in_one_batch(vllm):
     critiques = one.critique([request(1, "x"), request(2, "y")])
     assert [(c.text, c.refused, c.tokens) for c in critiques] == [(GOOD, None, 9)] * 2
     engine = FakeEngine.last
-    assert engine.options == {"model": "m", "revision": "r", "dtype": "bfloat16"}
+    assert engine.options == {"model": SOLVER, "revision": "r", "dtype": "bfloat16"}
     [(conversations, sampling)] = engine.calls
     assert [c[0]["content"] for c in conversations] == ["What is 1? x", "What is 2? y"]
     assert sampling == {"temperature": 0.0, "max_tokens": 50}
@@ -69,3 +74,25 @@ def test_missing_extra_is_named(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ImportError, match=r"lightning_sd\[vllm\]"):
         critic().critique([request()])
+
+
+@pytest.mark.slow
+def test_the_real_engine_writes_what_transformers_writes(
+    make_llama, tokenizer, tmp_path, monkeypatch
+):
+    pytest.importorskip("vllm", reason="vLLM is not installed")
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    make_llama(head_dim=32).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    requests = [request(1, "x"), request(2, "y + z")]
+    settings = {"prompt": "{question} {attempt}", "max_new_tokens": 12}
+    engine = {"enforce_eager": True, "max_model_len": 256}
+    ours = LMCritic(str(tmp_path), **settings, batch_size=2).critique(requests)
+    theirs = VLLMCritic(str(tmp_path), **settings, engine=engine).critique(requests)
+    # Where an answer is cut off, vLLM leaves out bytes that are no whole character.
+    ours, theirs = (
+        [(c.text.rstrip("\ufffd"), c.refused, c.tokens) for c in critiques]
+        for critiques in (ours, theirs)
+    )
+    assert theirs == ours
+    assert theirs[0][0]

@@ -90,7 +90,7 @@ _HOMES = {
         "sum_style_mass",
     ),
     "lightning_sd.models": ("LoRA", "LoadedModel", "ModelSource", "PretrainedModel"),
-    "lightning_sd.modules": ("SelfDistillModule", "SupervisedModule"),
+    "lightning_sd.modules": ("FSDP2Strategy", "SelfDistillModule", "SupervisedModule"),
     "lightning_sd.objectives": (
         "ContrastiveDistillation",
         "ContrastivePolicy",

@@ -101,6 +101,7 @@ def measure_held_out(
             update_answers(metrics, rollouts, k)
             rows += list_question_rows(rollouts, k)
             progress.advance(task)
+    module.shared_work.help_others()  # other ranks may have one batch more
     found = metrics.compute()
     order = (f"avg@{k}", f"pass@{k}", f"maj@{k}", "length")
     return {name: float(found[name]) for name in order}, rows

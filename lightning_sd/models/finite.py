@@ -7,11 +7,15 @@ from typing import NoReturn
 import torch
 from torch import nn
 
+from lightning_sd.models.sharding import to_local
+
 
 def find_non_finite(model: nn.Module) -> str | None:
     """Return the name of the first parameter with a NaN or infinite value, or None."""
     for name, parameter in model.named_parameters():
-        if parameter.is_floating_point() and not bool(torch.isfinite(parameter).all()):
+        # Of a sharded parameter this rank looks at its shard: other ranks may not be here.
+        values = to_local(parameter.detach())
+        if values.is_floating_point() and not bool(torch.isfinite(values).all()):
             return name
     return None
 

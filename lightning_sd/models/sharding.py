@@ -1,21 +1,35 @@
-"""Shard a student over data-parallel processes with FSDP2, and gather it where it is used whole.
+"""Shard a student over data-parallel processes with FSDP2, and gather it where it is used.
 
-Sampling and scoring use the parameters of all layers at once, and ranks decode for different
-numbers of steps. So the whole model is gathered for each rollout and for each micro-batch.
-Parameters, gradients between micro-batches, optimizer and teacher stay sharded.
+Parameters, gradients, optimizer and teacher are sharded. Two ways to gather are built:
+
+- ``model``: the whole model, for each rollout and for each micro-batch. Ranks may then make
+  different numbers of forward passes; gradients are reduced once per optimizer step.
+- ``layers``: each layer in each forward and backward pass, as ZeRO-3 does, for models that do not
+  fit one device. Only embeddings, head and final norm are held whole. See
+  :mod:`lightning_sd.models.passes`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from lightning_sd.models.cache import get_causal_lm
+from lightning_sd.models.passes import EqualPasses
+
+Gather = Literal["auto", "model", "layers"]
+
+DEVICE_SHARE = 0.5
+"""Share of a device's memory that weights and gradients may take to be gathered whole."""
+
+_PASSES: WeakKeyDictionary[nn.Module, EqualPasses] = WeakKeyDictionary()
+"""The models that are gathered layer by layer."""
 
 
 def list_sharded(model: nn.Module) -> list[Any]:
@@ -32,12 +46,19 @@ def is_sharded(model: nn.Module) -> bool:
     return isinstance(model, FSDPModule)
 
 
-def shard_model(model: nn.Module, mesh: Any) -> None:
+def gathers_layers(model: nn.Module) -> bool:
+    """Tell whether a model is gathered layer by layer."""
+    return model in _PASSES
+
+
+def shard_model(model: nn.Module, mesh: Any, gather: Gather = "auto") -> None:
     """Shard a model in place, decoder layer by decoder layer.
 
     Args:
         model: A transformers causal language model, with LoRA adapters or without.
         mesh: The device mesh with the dimensions ``data_parallel`` and ``tensor_parallel``.
+        gather: How the model is gathered. ``auto``: layer by layer if its weights and gradients
+            take more than ``DEVICE_SHARE`` of a GPU's memory.
 
     Raises:
         ValueError: The mesh has several tensor-parallel processes, as Lightning's default has.
@@ -48,30 +69,34 @@ def shard_model(model: nn.Module, mesh: Any) -> None:
     if size > 1:
         raise ValueError(
             f"trainer.strategy: tensor_parallel_size={size}, but students are sharded over "
-            "data-parallel processes only. Set data_parallel_size to the number of processes and "
-            "tensor_parallel_size to 1."
+            "data-parallel processes only. Use strategy: fsdp2, or set data_parallel_size to the "
+            "number of processes and tensor_parallel_size to 1."
         )
     mesh = mesh["data_parallel"]
-    for layer in get_causal_lm(model).get_decoder().layers:
+    by_layer = gather == "layers" or (gather == "auto" and not _fits_whole(model, mesh.device_type))
+    decoder = get_causal_lm(model).get_decoder()
+    for layer in _find_layers(decoder):
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
     # FSDP2 finds its root in the first forward pass, which must be that of the whole model.
     with torch.no_grad():
         model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=mesh.device_type))
+    if by_layer:
+        _PASSES[model] = EqualPasses(decoder)
     release_parameters(model)
 
 
 def hold_parameters(model: nn.Module) -> None:
-    """Gather all parameters, and keep them and the gradients local until they are released.
+    """Gather the model, or all but its layers, until it is released.
 
-    Does nothing for a model that is whole.
+    Gradients of what is held stay local. Does nothing for a model that is whole.
     """
-    modules = list_sharded(model)
-    for module in modules:
+    held = _list_held(model)
+    for module in held:
         module.set_reshard_after_forward(False, recurse=False)
         module.set_reshard_after_backward(False, recurse=False)
         module.set_requires_gradient_sync(False, recurse=False)
-    for module in modules:
+    for module in held:
         module.unshard()
 
 
@@ -81,12 +106,29 @@ def release_parameters(model: nn.Module) -> None:
         module.reshard()
 
 
+def pad_passes(model: nn.Module) -> Tensor | None:
+    """Wait for the forward passes of other ranks if the model is gathered layer by layer.
+
+    Every rank must call it after the same kind of passes: with the same parameters, and either all
+    with gradients or all without.
+
+    Returns:
+        A zero that must be added to the loss, or None; see :meth:`EqualPasses.pad`.
+    """
+    return _PASSES[model].pad() if model in _PASSES else None
+
+
 @contextmanager
 def gather_parameters(model: nn.Module) -> Iterator[None]:
-    """Hold all parameters of a model inside the context; a whole model is left as it is."""
+    """Gather a model for forward passes without gradients; a whole model is left as it is.
+
+    Every rank must enter the context, but the passes may differ in number.
+    """
     hold_parameters(model)
     try:
         yield
+        with torch.no_grad():
+            pad_passes(model)
     finally:
         release_parameters(model)
 
@@ -95,16 +137,18 @@ def reduce_gradients(model: nn.Module, *, sync: bool) -> None:
     """Finish the backward pass of a micro-batch; reduce its gradients over ranks if wanted.
 
     FSDP2 reduces in a backward pass of the module. A pass over one token with a gradient of zero
-    does it on every rank alike, also on a rank that had nothing to learn from.
+    does it on every rank alike, also on a rank that had nothing to learn from. A model that is
+    gathered layer by layer has reduced the gradients of its layers in each backward pass, so that
+    no rank holds them whole; it reduces the rest in each micro-batch.
 
     Args:
         model: The student, held since before the micro-batch.
         sync: Whether this is the last micro-batch of the optimizer step.
     """
-    modules = list_sharded(model)
-    if not modules:
+    if not is_sharded(model):
         return
-    for module in modules:
+    sync = sync or gathers_layers(model)
+    for module in _list_held(model):
         module.set_requires_gradient_sync(sync, recurse=False)
         module.set_reshard_after_backward(True, recurse=False)
     device = next(model.parameters()).device
@@ -134,3 +178,24 @@ def shard_like(tensor: Tensor, like: Tensor) -> Tensor:
     if isinstance(like, DTensor):
         return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements)
     return tensor.clone()
+
+
+def _list_held(model: nn.Module) -> list[Any]:
+    """List the sharded modules that stay gathered between forward passes."""
+    return [model] if gathers_layers(model) else list_sharded(model)
+
+
+def _find_layers(decoder: nn.Module) -> nn.ModuleList:
+    """Return a decoder's layers, which architectures store under different names."""
+    return next(module for module in decoder.children() if isinstance(module, nn.ModuleList))
+
+
+def _fits_whole(model: nn.Module, device_type: str) -> bool:
+    """Tell whether weights and gradients, gathered whole, leave enough memory on every rank."""
+    if device_type != "cuda":
+        return True
+    needed = sum(p.nbytes * (2 if p.requires_grad else 1) for p in model.parameters())
+    limit = DEVICE_SHARE * torch.cuda.get_device_properties().total_memory
+    fits = torch.tensor(int(needed <= limit), device=device_type)
+    torch.distributed.all_reduce(fits, torch.distributed.ReduceOp.MIN)
+    return bool(fits)

@@ -14,8 +14,9 @@ from lightning_sd.models.sharding import gather_parameters
 from lightning_sd.modules.evidence import get_evidence_source
 from lightning_sd.modules.guards import check_rewards
 from lightning_sd.modules.memory import sample_within_memory
+from lightning_sd.modules.shared_work import SharedWork
 from lightning_sd.modules.student import OptimizerCallable, SchedulerCallable, StudentModule
-from lightning_sd.rollout import Sampler
+from lightning_sd.rollout import Completion, Sampler
 from lightning_sd.rollout.seeding import make_batch_generator
 from lightning_sd.types import Message, Question, Rollout, StepOutput, link_siblings
 
@@ -33,6 +34,8 @@ class AnsweringModule(StudentModule):
         template_kwargs: Arguments of the chat template for the student's prompt.
         max_bad_steps: See :class:`~lightning_sd.modules.global_mean.GlobalMean`.
     """
+
+    shared_work: SharedWork
 
     def __init__(
         self,
@@ -81,16 +84,18 @@ class AnsweringModule(StudentModule):
             rank = self.global_rank
             return make_batch_generator(self.seed, stage + part, index, rank, self.device)
 
-        with gather_parameters(self.student):
-            completions = sample_within_memory(
-                sampler,
-                self.student,
-                prompts,
-                samples=samples,
-                stop_ids=self.stop_ids,
-                make_generator=make_generator,
-                limits=self.memory_limits,
-            )
+        def draw() -> list[Completion]:
+            with gather_parameters(self.student):
+                return sample_within_memory(
+                    sampler,
+                    self.student,
+                    prompts,
+                    samples=samples,
+                    stop_ids=self.stop_ids,
+                    make_generator=make_generator,
+                    limits=self.memory_limits,
+                )
+
         return [
             Rollout(
                 question=questions[completion.prompt],
@@ -101,7 +106,7 @@ class AnsweringModule(StudentModule):
                 logprobs=completion.logprobs,
                 thinking_opened=opened[completion.prompt],
             )
-            for completion in completions
+            for completion in self.shared_work.run("student", draw)
         ]
 
     def gather_evidence(self, rollouts: Sequence[Rollout], needs: frozenset[str]) -> list[Rollout]:
@@ -138,6 +143,7 @@ class AnsweringModule(StudentModule):
         self._log_answers("test")
 
     def _log_answers(self, stage: str) -> None:
+        self.shared_work.help_others()  # other ranks may have one batch more
         for name, value in self.answer_metrics.compute().items():
             self.log(f"{stage}/{name}", value.float(), prog_bar=name.startswith("avg"))
         self.answer_metrics.reset()

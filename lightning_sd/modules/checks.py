@@ -16,9 +16,8 @@ REFUSED = ("FSDPStrategy", "DeepSpeedStrategy")
 def check_strategy(strategy: object) -> None:
     """Refuse strategies that shard the weights in a way that rollouts cannot use.
 
-    ``ModelParallelStrategy`` (FSDP2) is supported; see
-    :func:`~lightning_sd.models.sharding.shard_model` for its mesh. FSDP1 and DeepSpeed
-    gather layer by layer in forward passes, of which ranks make different numbers when they sample.
+    FSDP2 is supported. FSDP1 and DeepSpeed gather layer by layer in forward passes, of which ranks
+    make different numbers when they sample.
 
     Args:
         strategy: The trainer's strategy.
@@ -30,7 +29,7 @@ def check_strategy(strategy: object) -> None:
     if name in REFUSED:
         raise ValueError(
             f"trainer.strategy={name} shards the weights in a way that rollouts cannot use. Use "
-            "ModelParallelStrategy (FSDP2), or ddp with `lora` or `quantization`."
+            "fsdp2, or ddp with `lora` or `quantization`."
         )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,9 +12,10 @@ import torch
 from lightning_sd.contexts.base import TeacherContext
 from lightning_sd.models import ModelSource
 from lightning_sd.models.fingerprint import fingerprint_module
-from lightning_sd.models.sharding import gather_parameters
+from lightning_sd.models.sharding import gather_parameters, is_sharded
 from lightning_sd.modules.answering import AnsweringModule
 from lightning_sd.modules.memory import sample_within_memory
+from lightning_sd.modules.shared_work import SharedWork
 from lightning_sd.rollout import Completion, Sampler
 from lightning_sd.rollout.seeding import make_batch_generator
 from lightning_sd.teachers import TeacherWeights
@@ -47,6 +49,15 @@ class HostingModule(AnsweringModule):
         self.teacher_context: TeacherContext | None = None
         self._teacher_fingerprint: str | None = None
 
+    def on_student_ready(self) -> None:
+        """Prepare what a rank does while others write or answer."""
+        helpers: dict[str, Callable[[], object]] = {
+            "student": partial(self._help_write, teacher=False),
+            "teacher": partial(self._help_write, teacher=True),
+            "fingerprint": self._store_teacher_fingerprint,
+        }
+        self.shared_work = SharedWork(helpers, sharded=is_sharded(self.student))
+
     @property
     def required_evidence(self) -> frozenset[str]:
         """Evidence that the context asks for in addition to the verdicts."""
@@ -61,7 +72,11 @@ class HostingModule(AnsweringModule):
     def write_views(self, rollouts: Sequence[Rollout]) -> list[TeacherView | None]:
         """Let the context write what the teacher sees of each rollout."""
         context = self.teacher_context
-        return [None] * len(rollouts) if context is None else context.views(rollouts)
+        views: list[TeacherView | None] = [None] * len(rollouts)
+        if context is not None:
+            views = context.views(rollouts)
+        self.shared_work.help_others()  # contexts of other ranks may still write
+        return views
 
     @torch.no_grad()
     def write(
@@ -93,23 +108,39 @@ class HostingModule(AnsweringModule):
             rank = self.global_rank
             return make_batch_generator(self.seed, "write" + part, index, rank, self.device)
 
+        def sample() -> list[Completion]:
+            with self.gather_writer(teacher=teacher):
+                return sample_within_memory(
+                    sampler,
+                    self.student,
+                    encoded,
+                    samples=1,
+                    stop_ids=self.stop_ids,
+                    make_generator=make_generator,
+                    limits=self.memory_limits,
+                )
+
+        return self.shared_work.run("teacher" if teacher else "student", sample)
+
+    @contextmanager
+    def gather_writer(self, *, teacher: bool) -> Iterator[None]:
+        """Gather the student, with the teacher's parameters if wanted; every rank must enter."""
         swap = self.teacher.swap_in(self.student) if teacher else nullcontext()
-        with gather_parameters(self.student), swap:
-            return sample_within_memory(
-                sampler,
-                self.student,
-                encoded,
-                samples=1,
-                stop_ids=self.stop_ids,
-                make_generator=make_generator,
-                limits=self.memory_limits,
-            )
+        with swap, gather_parameters(self.student):
+            yield
 
     def frozen_teacher_fingerprint(self) -> str | None:
         """Identify the teacher's parameters if they never change; None if they may."""
         if not self.teacher.writes_frozen:
             return None
         if self._teacher_fingerprint is None:
-            with gather_parameters(self.student), self.teacher.swap_in(self.student):
-                self._teacher_fingerprint = fingerprint_module(self.student)
+            self.shared_work.run("fingerprint", self._store_teacher_fingerprint)
         return self._teacher_fingerprint
+
+    def _store_teacher_fingerprint(self) -> None:
+        with self.teacher.swap_in(self.student):
+            self._teacher_fingerprint = fingerprint_module(self.student)
+
+    def _help_write(self, *, teacher: bool) -> None:
+        with self.gather_writer(teacher=teacher):
+            pass

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from lightning_sd.models.sharding import gathers_layers
 from lightning_sd.rollout import Completion, Sampler
 from lightning_sd.scoring import Scorer, Scores
 from lightning_sd.scoring.layout import Ids
@@ -80,7 +81,13 @@ class MemorySafeScorer(Scorer):
         self.limits = limits
 
     def score(self, prompts: Sequence[Ids], completions: Sequence[Ids]) -> Scores:
-        """Score completions; see :meth:`Scorer.score`."""
+        """Score completions; see :meth:`Scorer.score`.
+
+        A model that is gathered layer by layer gets no second attempt: other ranks would wait for
+        the passes of the first.
+        """
+        if gathers_layers(self.model):
+            return super().score(prompts, completions)
 
         def attempt(limit: int | None) -> Scores:
             if limit is None or limit >= len(prompts):
@@ -153,6 +160,8 @@ def sample_within_memory(
             completions += [replace(c, prompt=c.prompt + first) for c in drawn]
         return completions
 
+    if gathers_layers(model):
+        return attempt(None)
     return limits.run("sampling", len(prompts) * samples, attempt)
 
 

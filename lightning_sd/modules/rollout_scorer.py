@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_sd.models.probing import is_coarse
-from lightning_sd.models.sharding import is_sharded
+from lightning_sd.models.sharding import hold_parameters, is_sharded, pad_passes
 from lightning_sd.objectives import InputSpec
 from lightning_sd.objectives.scored import ScoredRollouts
 from lightning_sd.rollout import Sampler
@@ -54,9 +54,12 @@ class RolloutScorer:
         teacher = self._score_view(seen, completions) if spec.uses_teacher else None
         contrasts = self._score_contrasts(seen, completions) if spec.reads_contrasts else []
         student = None
+        hold_parameters(self.student)
         if any(map(len, completions)):
             student = self.scorer.score(self._encode_students(rollouts, active), completions)
-        return ScoredRollouts(rollouts, views, active, student, teacher, contrasts)
+        padding = pad_passes(self.student)
+        zero = 0.0 if padding is None else padding
+        return ScoredRollouts(rollouts, views, active, student, teacher, contrasts, zero)
 
     def check_sampler(self, scored: ScoredRollouts, sampler: Sampler) -> float | None:
         """Compare the log-probabilities of sampled rollouts with the student's scores.

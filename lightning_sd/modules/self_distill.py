@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lightning_sd._serialize import build, describe_arguments
 from lightning_sd.models import ModelSource
-from lightning_sd.models.sharding import gather_parameters, hold_parameters, reduce_gradients
+from lightning_sd.models.sharding import gather_parameters, is_sharded, reduce_gradients
 from lightning_sd.models.trainable import list_trainable
 from lightning_sd.modules.bad_steps import describe_step
 from lightning_sd.modules.checks import check_composition, check_strategy
@@ -38,7 +38,7 @@ from lightning_sd.objectives import (
 from lightning_sd.objectives.gather import gather_inputs
 from lightning_sd.objectives.scored import ScoredRollouts
 from lightning_sd.rollout import Sampler, TransformersSampler, encode_stored_attempts
-from lightning_sd.teachers import FrozenTeacher, TeacherWeights
+from lightning_sd.teachers import FrozenTeacher, TeacherWeights, help_score_both
 from lightning_sd.types import Question, Rollout, StepOutput, TeacherView, link_siblings
 
 SETTINGS = (
@@ -156,9 +156,16 @@ class SelfDistillModule(HostingModule):
 
     def on_student_ready(self) -> None:
         """Let the teacher copy the student, which is loaded and not trained yet."""
+        super().on_student_ready()
         scorer = MemorySafeScorer(self.student, self.memory_limits)
         self.teacher.setup(self.student)
         self.rollout_scorer = RolloutScorer(self.student, self.teacher, scorer, self.encode)
+        self.shared_work.helpers["advantages"] = partial(
+            help_score_both, self.teacher, self.student
+        )
+        if is_sharded(self.student):
+            with gather_parameters(self.student):
+                scorer.prepare()  # its passes are without gradients, unlike those of training
 
     def setup(self, stage: str) -> None:
         """Check what can be checked before anything is sampled."""
@@ -173,7 +180,6 @@ class SelfDistillModule(HostingModule):
         rollouts = self.gather_rollouts(list(batch))
         rollouts = self.prepare_context(rollouts)
         views = self.write_views(rollouts)
-        hold_parameters(self.student)
         scored = self.rollout_scorer.score(rollouts, views, self.inputs)
         if self.check_every and self.trainer.global_step % self.check_every == 0:
             gap = self.rollout_scorer.check_sampler(scored, self.sampler)
@@ -181,7 +187,7 @@ class SelfDistillModule(HostingModule):
                 self.log_mean("sampler_gap", gap, 1)
         tokens = self.make_token_inputs(scored)
         loss = self.compute_loss(scored, tokens)
-        return {"loss": loss.total, "step": self.log_step(scored, loss)}
+        return {"loss": loss.total + scored.padding, "step": self.log_step(scored, loss)}
 
     def gather_rollouts(self, questions: Sequence[Question]) -> list[Rollout]:
         """Sample rollouts, and gather the evidence about them: verdicts, critiques, siblings."""
@@ -270,9 +276,15 @@ class SelfDistillModule(HostingModule):
         # Completions that a context adds for training are not answers of the student.
         rollouts = [r for r in self.prepare_context(judged) if r.origin == "student"]
         views = self.write_views(rollouts)
-        with gather_parameters(self.student):
-            advantages = self.compute_advantages(rollouts, views)
+        advantages: list[tuple[float, ...] | None] = [None] * len(rollouts)
+        if any(view and r.ids for r, view in zip(rollouts, views, strict=True)):
+            score = partial(self.compute_advantages, rollouts, views)
+            advantages = self.shared_work.run("advantages", score)
         return StepOutput(rollouts, views, advantages)
+
+    def on_predict_epoch_end(self) -> None:
+        """Wait for ranks that have one batch more."""
+        self.shared_work.help_others()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the teacher, and leave out frozen parameters."""
@@ -293,6 +305,8 @@ class SelfDistillModule(HostingModule):
 
     def _make_zero_loss(self) -> LossOutput:
         """Return a loss of 0 that still reaches every trainable parameter, as DDP needs."""
-        zero = torch.stack([p.sum() * 0.0 for _, p in list_trainable(self.student)]).sum()
+        zero = torch.zeros((), device=self.device, requires_grad=True)
+        if not is_sharded(self.student):  # else `reduce_gradients` reaches them
+            zero = torch.stack([p.sum() * 0.0 for _, p in list_trainable(self.student)]).sum()
         none = torch.zeros(0, device=self.device)
         return LossOutput(zero, 0.0, TokenLoss(none, none, none), silent=True)

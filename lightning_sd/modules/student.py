@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from lightning_sd._serialize import build
 from lightning_sd.models import ModelSource, PretrainedModel
 from lightning_sd.models.precision import check_fused_clipping, check_update_size
-from lightning_sd.models.sharding import is_sharded, shard_model
+from lightning_sd.models.sharding import Gather, is_sharded, shard_model
 from lightning_sd.models.stop_ids import find_stop_ids
 from lightning_sd.models.trainable import broadcast_trainable, list_trainable
 from lightning_sd.modules.global_mean import GlobalMean
@@ -66,7 +66,8 @@ class StudentModule(GlobalMean):
             broadcast_trainable(student, self.trainer.strategy.root_device)
         self.stop_ids = find_stop_ids(student, self.tokenizer)
         if self.device_mesh is not None:
-            shard_model(student, self.device_mesh)
+            gather: Gather = getattr(self.trainer.strategy, "gather", "auto")
+            shard_model(student, self.device_mesh, gather)
             self.strict_loading = False
         self.on_student_ready()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from lightning_sd.models.sharding import gather_parameters
 from lightning_sd.modules.self_distill import SelfDistillModule
 from lightning_sd.rollout.seeding import make_batch_generator
 from lightning_sd.types import Rollout, StepOutput
@@ -25,7 +24,7 @@ def sample_teacher_answers(
     viewed = [(i, view) for i, view in enumerate(output.views) if view is not None]
     if not viewed:
         return [None] * len(output.views)
-    with gather_parameters(module.student), module.teacher.swap_in(module.student):
+    with module.gather_writer(teacher=True):
         completions = module.sampler.sample(
             module.student,
             [module.encode(view.messages, view.template_kwargs) for _, view in viewed],

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from lightning_sd.scoring import LogitsSource, Scores
 from lightning_sd.types import Rollout, TeacherView
 
@@ -28,6 +30,8 @@ class ScoredRollouts:
     """Zeros for rollouts without a view; None: the teacher was not run."""
     contrasts: Sequence[LogitsSource] = ()
     """Entry k: under the k-th contrasting view; zeros for rollouts that have fewer."""
+    padding: Tensor | float = 0.0
+    """A zero that the loss must include; see :func:`~lightning_sd.models.sharding.pad_passes`."""
 
     @property
     def completions(self) -> list[tuple[int, ...]]:

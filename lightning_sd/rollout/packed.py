@@ -12,6 +12,7 @@ from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 MIN_ELEMENTS = 2**16
 """Smaller weights stay in the CPU's cache, so that packing gains nothing."""
@@ -57,6 +58,7 @@ def _can_pack(layer: nn.Module) -> TypeGuard[nn.Linear]:
     return (
         type(layer) is nn.Linear
         and "forward" not in vars(layer)  # already replaced by other code
+        and not isinstance(layer.weight, DTensor)  # gathered only while its layer runs
         and layer.weight.device.type == "cpu"
         and layer.weight.dtype == torch.float32
         and layer.weight.numel() >= MIN_ELEMENTS

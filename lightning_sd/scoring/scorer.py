@@ -83,9 +83,7 @@ class Scorer:
         Raises:
             ValueError: A prompt is empty, so that nothing predicts the first completion token.
         """
-        if self._plan is None:
-            self._plan = plan_scoring(self.model)
-        plan, lengths = self._plan, [len(c) for c in completions]
+        plan, lengths = self.prepare(), [len(c) for c in completions]
         _check_row_lengths(plan, prompts, completions)
         if plan.split is None:
             return Scores(
@@ -108,6 +106,12 @@ class Scorer:
         return Scores(
             hidden, get_head(plan.split.linear, plan.split.scaling, copy=is_sharded(self.model))
         )
+
+    def prepare(self) -> ScoringPlan:
+        """Measure once what the model's forward pass supports; :meth:`score` does it if needed."""
+        if self._plan is None:
+            self._plan = plan_scoring(self.model)
+        return self._plan
 
     def _find_shared(
         self, plan: ScoringPlan, prompts: Sequence[Ids], completions: Sequence[Ids]

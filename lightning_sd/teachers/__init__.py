@@ -3,7 +3,7 @@
 from lightning_sd.teachers.base import LiveTeacher, TeacherWeights
 from lightning_sd.teachers.ema import EMATeacher
 from lightning_sd.teachers.frozen import FrozenTeacher
-from lightning_sd.teachers.scores import score_both, score_teacher
+from lightning_sd.teachers.scores import help_score_both, score_both, score_teacher
 from lightning_sd.teachers.shadow import Shadow, fingerprint, make_shadow, swap_parameters
 from lightning_sd.teachers.snapshot import SnapshotTeacher
 from lightning_sd.teachers.trust_region import TrustRegionTeacher
@@ -17,6 +17,7 @@ __all__ = [
     "TeacherWeights",
     "TrustRegionTeacher",
     "fingerprint",
+    "help_score_both",
     "make_shadow",
     "score_both",
     "score_teacher",

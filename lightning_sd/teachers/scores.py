@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from lightning_sd.models.sharding import is_sharded
+from lightning_sd.models.sharding import gather_parameters, is_sharded
 from lightning_sd.scoring import (
     LogitsSource,
     MixedScores,
@@ -45,15 +45,12 @@ def score_teacher(
     texts = [ids for ids, here in zip(completions, present, strict=True) if here]
     if not any(map(len, texts)):
         if is_sharded(student):
-            # Other ranks gather the teacher's parameters, which takes every rank.
-            for _, policy in teacher.list_policies(student):
-                with policy:
-                    pass
+            _help_score_teacher(teacher, student)
         return None
     lengths = [len(ids) for ids in completions]
     coefficients, parts = [], []
     for coefficient, weights in teacher.list_policies(student):
-        with weights:
+        with weights, gather_parameters(student):
             parts.append(insert_missing_rows(scorer.score(chosen, texts), present, lengths))
         coefficients.append(coefficient)
     if len(parts) == 1:
@@ -86,9 +83,25 @@ def score_both(
         Scores of the student and of the teacher.
     """
     if isinstance(teacher, LiveTeacher):
-        both = scorer.score([*student_prompts, *teacher_prompts], [*completions, *completions])
+        with gather_parameters(student):
+            both = scorer.score([*student_prompts, *teacher_prompts], [*completions, *completions])
         own, other = both.hidden.chunk(2)
         return Scores(own, both.head), Scores(other, both.head)
     found = score_teacher(teacher, student, scorer, teacher_prompts, completions)
     assert found is not None
-    return scorer.score(student_prompts, completions), found
+    with gather_parameters(student):
+        return scorer.score(student_prompts, completions), found
+
+
+def help_score_both(teacher: TeacherWeights, student: nn.Module) -> None:
+    """Take part in the :func:`score_both` of other ranks, which gather a sharded student."""
+    if not isinstance(teacher, LiveTeacher):
+        _help_score_teacher(teacher, student)
+    with gather_parameters(student):
+        pass
+
+
+def _help_score_teacher(teacher: TeacherWeights, student: nn.Module) -> None:
+    for _, policy in teacher.list_policies(student):
+        with policy, gather_parameters(student):
+            pass

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from lightning_sd.models.sharding import (
-    hold_parameters,
     list_sharded,
     release_parameters,
     shard_like,
@@ -35,7 +34,7 @@ def swap_parameters(student: nn.Module, shadow: Shadow) -> Iterator[None]:
     """Point the student's parameters to the shadow's tensors, and afterwards back to their own.
 
     FSDP2 gathers from flat buffers of its own, so the shards of a sharded student are overwritten
-    and afterwards restored; inside the context the student is gathered.
+    and afterwards restored; it is not gathered inside the context nor after it.
     """
     if list_sharded(student):
         with _overwrite_shards(student, shadow):
@@ -62,7 +61,6 @@ def _overwrite_shards(student: nn.Module, shadow: Shadow) -> Iterator[None]:
             local = parameter.to_local()  # type: ignore[attr-defined]
             own.append((local, local.clone()))
             local.copy_(shadow[name].to_local())  # type: ignore[attr-defined]
-    hold_parameters(student)
     try:
         yield
     finally:
@@ -70,7 +68,6 @@ def _overwrite_shards(student: nn.Module, shadow: Shadow) -> Iterator[None]:
         with torch.no_grad():
             for local, values in own:
                 local.copy_(values)
-        hold_parameters(student)
 
 
 def fingerprint(shadow: Shadow, *, sampled: int = 4096) -> str:

@@ -29,6 +29,7 @@ from lightning_sd import (
 )
 from lightning_sd.models import PretrainedModel
 from lightning_sd.models.sharding import to_full
+from lightning_sd.modules.strategy import FSDP2Strategy
 from tests.stubs import LabData
 
 TEACHERS: dict[str, Any] = {
@@ -40,7 +41,8 @@ TEACHERS: dict[str, Any] = {
 }
 STRATEGIES: dict[str, Any] = {
     "ddp": DDPStrategy,
-    "fsdp2": lambda: ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1),
+    "model": lambda: ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1),
+    "layers": lambda: FSDP2Strategy(gather="layers"),
 }
 
 
@@ -54,14 +56,31 @@ class SilentRank(StepAlignedCritique):
         return [None] * len(views) if silent else views
 
 
+class UnequalWriter(StepAlignedCritique):
+    """Writes on one rank, with other weights, or another number of times than on the other."""
+
+    def prepare_batch(self, rollouts: Any) -> Any:
+        rank, step = self._host.trainer.global_rank, self._host.trainer.global_step  # type: ignore[union-attr]
+        prompts = [[{"role": "user", "content": "1+2"}]]
+        for i in range(1 + 2 * rank):
+            sampler = TransformersSampler(max_new_tokens=3 if rank else 30)
+            self.write(prompts, sampler=sampler, teacher=(rank + step + i) % 2 == 0)
+        if rank == 0:
+            self.frozen_teacher_fingerprint()
+        return list(rollouts)
+
+
 def run(strategy: str, lora: bool, accumulate: int, context: Any, **settings: Any) -> Any:
     torch.manual_seed(0)
     source = PretrainedModel(
-        "package:lightning_sd/lab/solver", dtype="float64", lora=LoRA(r=2) if lora else None
+        "package:lightning_sd/lab/solver",
+        dtype="float64",
+        lora=LoRA(r=2) if lora else None,
+        model_kwargs={"num_hidden_layers": 2},
     )
     module = SelfDistillModule(
         source,
-        sampler=TransformersSampler(max_new_tokens=24),
+        sampler=TransformersSampler(max_new_tokens=6),
         samples=2,
         seed=3,
         optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=1e-3),
@@ -98,11 +117,12 @@ def main(folder: Path) -> None:
             settings,
         )
     cases["silent_rank"] = (False, 2, SilentRank(), {"teacher": EMATeacher(0.3)})
+    cases["unequal_writes"] = (True, 1, UnequalWriter(), {"teacher": FrozenTeacher()})
     contrast = {"objective": ContrastivePolicy(), "teacher": SnapshotTeacher(1)}
     cases["contrasts"] = (False, 1, ContrastiveHints(), contrast)
     for name, (lora, accumulate, context, settings) in cases.items():
         for strategy in STRATEGIES:
-            if "teacher" in settings and strategy == "fsdp2":
+            if strategy != "ddp":
                 settings = {**settings, "teacher": _copy(settings["teacher"])}
             weights = run(strategy, lora, accumulate, _copy(context), **settings)
             if torch.distributed.get_rank() == 0:

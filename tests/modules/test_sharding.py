@@ -41,13 +41,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.mark.slow
 def test_every_run_equals_ddp(folder: Path) -> None:
     names = sorted({path.name.split(".")[0] for path in folder.iterdir()})
-    assert len(names) == 5 * 2 * 2 + 2
+    assert len(names) == 5 * 2 * 2 + 3
     for name in names:
-        ddp = torch.load(folder / f"{name}.ddp.pt", weights_only=True)
-        fsdp2 = torch.load(folder / f"{name}.fsdp2.pt", weights_only=True)
-        assert ddp.keys() == fsdp2.keys()
+        ddp, model, layers = (
+            torch.load(folder / f"{name}.{kind}.pt", weights_only=True)
+            for kind in ("ddp", "model", "layers")
+        )
+        assert ddp.keys() == model.keys() == layers.keys()
         for key, value in ddp.items():
-            assert (value - fsdp2[key]).abs().max() < 1e-12, (name, key)
+            assert (value - model[key]).abs().max() < 1e-12, (name, key)
+            assert (value - layers[key]).abs().max() < 1e-12, (name, key)
 
 
 @pytest.mark.slow
@@ -55,7 +58,7 @@ def test_teachers_and_adapters_make_a_difference(folder: Path) -> None:
     """Else the comparison above would hold for a teacher that silently equals the student."""
 
     def load(name: str) -> Any:
-        return torch.load(folder / f"{name}.fsdp2.pt", weights_only=True)
+        return torch.load(folder / f"{name}.layers.pt", weights_only=True)
 
     one, key = load("frozen-full-1"), "model.layers.0.mlp.down_proj.weight"
     for other in ("ema-full-1", "live-full-1", "trust-full-1", "frozen-full-2", "silent_rank"):

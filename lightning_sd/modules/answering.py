@@ -142,6 +142,10 @@ class AnsweringModule(StudentModule):
         """Log the same over the test questions."""
         self._log_answers("test")
 
+    def on_predict_epoch_end(self) -> None:
+        """Wait for ranks that have one batch more."""
+        self.shared_work.help_others()
+
     def _log_answers(self, stage: str) -> None:
         self.shared_work.help_others()  # other ranks may have one batch more
         for name, value in self.answer_metrics.compute().items():

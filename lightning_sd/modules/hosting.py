@@ -18,7 +18,7 @@ from lightning_sd.modules.memory import sample_within_memory
 from lightning_sd.modules.shared_work import SharedWork
 from lightning_sd.rollout import Completion, Sampler
 from lightning_sd.rollout.seeding import make_batch_generator
-from lightning_sd.teachers import TeacherWeights
+from lightning_sd.teachers import TeacherWeights, help_score_both
 from lightning_sd.types import Message, Rollout, TeacherView
 
 
@@ -54,6 +54,7 @@ class HostingModule(AnsweringModule):
         helpers: dict[str, Callable[[], object]] = {
             "student": partial(self._help_write, teacher=False),
             "teacher": partial(self._help_write, teacher=True),
+            "advantages": partial(help_score_both, self.teacher, self.student),
             "fingerprint": self._store_teacher_fingerprint,
         }
         self.shared_work = SharedWork(helpers, sharded=is_sharded(self.student))

@@ -38,7 +38,7 @@ from lightning_sd.objectives import (
 from lightning_sd.objectives.gather import gather_inputs
 from lightning_sd.objectives.scored import ScoredRollouts
 from lightning_sd.rollout import Sampler, TransformersSampler, encode_stored_attempts
-from lightning_sd.teachers import FrozenTeacher, TeacherWeights, help_score_both
+from lightning_sd.teachers import FrozenTeacher, TeacherWeights
 from lightning_sd.types import Question, Rollout, StepOutput, TeacherView, link_siblings
 
 SETTINGS = (
@@ -160,9 +160,6 @@ class SelfDistillModule(HostingModule):
         scorer = MemorySafeScorer(self.student, self.memory_limits)
         self.teacher.setup(self.student)
         self.rollout_scorer = RolloutScorer(self.student, self.teacher, scorer, self.encode)
-        self.shared_work.helpers["advantages"] = partial(
-            help_score_both, self.teacher, self.student
-        )
         if is_sharded(self.student):
             with gather_parameters(self.student):
                 scorer.prepare()  # its passes are without gradients, unlike those of training
@@ -281,10 +278,6 @@ class SelfDistillModule(HostingModule):
             score = partial(self.compute_advantages, rollouts, views)
             advantages = self.shared_work.run("advantages", score)
         return StepOutput(rollouts, views, advantages)
-
-    def on_predict_epoch_end(self) -> None:
-        """Wait for ranks that have one batch more."""
-        self.shared_work.help_others()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the teacher, and leave out frozen parameters."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lightning_sd.models.sharding import gathers_layers
+from lightning_sd.models.sharding import gather_parameters, gathers_layers, is_sharded
 from lightning_sd.rollout import Completion, Sampler
 from lightning_sd.scoring import Scorer, Scores
 from lightning_sd.scoring.layout import Ids
@@ -79,6 +79,9 @@ class MemorySafeScorer(Scorer):
     def __init__(self, model: nn.Module, limits: MemoryLimits) -> None:
         super().__init__(model)
         self.limits = limits
+        if is_sharded(model):
+            with gather_parameters(model):
+                self.prepare()  # its passes are without gradients, unlike those of training
 
     def score(self, prompts: Sequence[Ids], completions: Sequence[Ids]) -> Scores:
         """Score completions; see :meth:`Scorer.score`.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lightning_sd._serialize import build, describe_arguments
 from lightning_sd.models import ModelSource
-from lightning_sd.models.sharding import gather_parameters, is_sharded, reduce_gradients
+from lightning_sd.models.sharding import is_sharded
 from lightning_sd.models.trainable import list_trainable
 from lightning_sd.modules.bad_steps import describe_step
 from lightning_sd.modules.checks import check_composition, check_strategy
@@ -160,9 +160,6 @@ class SelfDistillModule(HostingModule):
         scorer = MemorySafeScorer(self.student, self.memory_limits)
         self.teacher.setup(self.student)
         self.rollout_scorer = RolloutScorer(self.student, self.teacher, scorer, self.encode)
-        if is_sharded(self.student):
-            with gather_parameters(self.student):
-                scorer.prepare()  # its passes are without gradients, unlike those of training
 
     def setup(self, stage: str) -> None:
         """Check what can be checked before anything is sampled."""
@@ -251,11 +248,6 @@ class SelfDistillModule(HostingModule):
     ) -> list[tuple[float, ...] | None]:
         """Compute log p_T(y_t) - log p_S(y_t) of each token; see :class:`RolloutScorer`."""
         return self.rollout_scorer.compute_advantages(rollouts, views)
-
-    def on_after_backward(self) -> None:
-        """Reduce the gradients of a sharded student over ranks, once per optimizer step."""
-        last = not self.trainer.fit_loop.epoch_loop._should_accumulate()
-        reduce_gradients(self.student, sync=last)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, then let the teacher follow, before a checkpoint of this step is written."""

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from lightning_sd._serialize import build
 from lightning_sd.models import ModelSource, PretrainedModel
 from lightning_sd.models.precision import check_fused_clipping, check_update_size
-from lightning_sd.models.sharding import Gather, is_sharded, shard_model
+from lightning_sd.models.sharding import Gather, is_sharded, reduce_gradients, shard_model
 from lightning_sd.models.stop_ids import find_stop_ids
 from lightning_sd.models.trainable import broadcast_trainable, list_trainable
 from lightning_sd.modules.global_mean import GlobalMean
@@ -94,6 +94,11 @@ class StudentModule(GlobalMean):
             return optimizer
         schedule = {"scheduler": self._scheduler(optimizer), "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def on_after_backward(self) -> None:
+        """Reduce the gradients of a sharded student over ranks, once per optimizer step."""
+        last = not self.trainer.fit_loop.epoch_loop._should_accumulate()
+        reduce_gradients(self.student, sync=last)
 
     def on_train_end(self) -> None:
         """Refuse to end as if all were well with weights that are NaN or infinite."""

@@ -11,6 +11,7 @@ from lightning_sd._serialize import describe_arguments
 from lightning_sd.models import ModelSource
 from lightning_sd.models.chat import encode_prompt
 from lightning_sd.models.control_tokens import encode_text
+from lightning_sd.models.sharding import gather_parameters, hold_parameters, pad_passes
 from lightning_sd.models.stop_ids import find_end_of_turn
 from lightning_sd.modules.bad_steps import describe_question
 from lightning_sd.modules.memory import MemorySafeScorer
@@ -97,12 +98,15 @@ class SupervisedModule(StudentModule):
     def training_step(self, batch: QuestionBatch, batch_idx: int) -> Tensor:
         """Return the sum over the micro-batch, which :class:`GlobalMean` averages."""
         questions = list(batch)
+        hold_parameters(self.student)
         total, tokens = self.loss(questions)
+        padding = pad_passes(self.student)
         self.remember_batch(lambda: [describe_question(question) for question in questions])
         self.log_mean("loss", total, tokens)
-        return total
+        return total if padding is None else total + padding
 
     def validation_step(self, batch: QuestionBatch, batch_idx: int) -> None:
         """Log ``val/loss``, the mean over all target tokens."""
-        total, tokens = self.loss(list(batch))
+        with gather_parameters(self.student):
+            total, tokens = self.loss(list(batch))
         self.log("val/loss", total / tokens, batch_size=tokens, prog_bar=True, sync_dist=True)

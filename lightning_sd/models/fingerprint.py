@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -55,11 +56,16 @@ def fingerprint_files(files: list[Path]) -> str:
     return digest.hexdigest()
 
 
-@torch.no_grad()
 def fingerprint_module(model: nn.Module) -> str:
     """Hash the names, shapes, dtypes and evenly spaced values of all parameters and buffers."""
+    return fingerprint_tensors(model.state_dict())
+
+
+@torch.no_grad()
+def fingerprint_tensors(tensors: Mapping[str, Any]) -> str:
+    """Hash the names, shapes, dtypes and evenly spaced values of tensors; skip other values."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         if not isinstance(tensor, torch.Tensor):
             continue
         digest.update(f"{name}:{tuple(tensor.shape)}:{tensor.dtype};".encode())

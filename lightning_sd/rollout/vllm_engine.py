@@ -6,15 +6,16 @@ import json
 import os
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lightning_sd.models.cache import get_causal_lm
-from lightning_sd.models.fingerprint import fingerprint_module
+from lightning_sd.rollout.vllm_adapters import AdapterFiles
+from lightning_sd.rollout.vllm_weights import iterate_weights, read_version
 
 _ENGINES: weakref.WeakKeyDictionary[nn.Module, dict[str, VLLMEngine]] = weakref.WeakKeyDictionary()
 
@@ -28,13 +29,17 @@ class VLLMEngine:
     Args:
         model: A transformers causal language model, with LoRA adapters or without.
         settings: Arguments of ``vllm.LLM``, such as ``{"gpu_memory_utilization": 0.3}``.
+        swap_adapters: Hand over the LoRA adapter as it is instead of merging it into the weights.
 
     Raises:
         ImportError: vLLM is not installed.
-        ValueError: The model is quantized, or vLLM does not support its head size on this device.
+        ValueError: The model is quantized, vLLM does not support its head size on this device, or
+            its adapter cannot be swapped.
     """
 
-    def __init__(self, model: nn.Module, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, model: nn.Module, settings: Mapping[str, Any], *, swap_adapters: bool = False
+    ) -> None:
         base = get_causal_lm(model)
         check_servable(base)
         dtype = str(next(base.parameters()).dtype).removeprefix("torch.")
@@ -42,13 +47,19 @@ class VLLMEngine:
         base.config.save_pretrained(self._folder.name)
         self._name_architecture(type(base).__name__)
         defaults = {"dtype": dtype, "skip_tokenizer_init": True, "load_format": "dummy"}
+        self.adapters = AdapterFiles(model) if swap_adapters else None
+        if self.adapters is not None:
+            defaults |= self.adapters.list_settings()
         self.llm = start_llm(self._folder.name, base.config, {**defaults, **settings})
         self.version: tuple[Any, ...] | None = None
+        self.lora_request: Any = None
         self.syncs = 0
         self.asleep = False
 
     def sync(self, model: nn.Module) -> bool:
         """Wake the engine, and hand it the model's weights if they changed since the last call.
+
+        A swapped adapter is handed over with the next requests; its weights are not counted here.
 
         Args:
             model: The model with which the engine was started.
@@ -59,10 +70,14 @@ class VLLMEngine:
         if self.asleep:
             self.llm.wake_up()
             self.asleep = False
-        version = read_version(model)
+        merge = self.adapters is None
+        if self.adapters is not None:
+            self.lora_request = self.adapters.write(model)
+        version = read_version(model, adapters=merge)
         if version == self.version:
             return False
-        iterator = {"weights_iterator": iterate_weights(model), "is_checkpoint_format": True}
+        weights = iterate_weights(model, merge=merge)
+        iterator = {"weights_iterator": weights, "is_checkpoint_format": True}
         self.llm.collective_rpc("reload_weights", kwargs=iterator)
         # Blocks of the prefix cache were computed with the old weights.
         self.llm.reset_prefix_cache()
@@ -73,7 +88,9 @@ class VLLMEngine:
     def generate(self, prompts: Sequence[Sequence[int]], params: Sequence[Any]) -> list[Any]:
         """Generate one completion per prompt; ``params`` are vLLM's ``SamplingParams``."""
         requests = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
-        outputs = self.llm.generate(requests, list(params), use_tqdm=False)
+        outputs = self.llm.generate(
+            requests, list(params), use_tqdm=False, lora_request=self.lora_request
+        )
         return [output.outputs[0] for output in outputs]
 
     def sleep(self, level: int) -> None:
@@ -91,7 +108,9 @@ class VLLMEngine:
         path.write_text(json.dumps(config), encoding="utf-8")
 
 
-def get_engine(model: nn.Module, settings: Mapping[str, Any]) -> VLLMEngine:
+def get_engine(
+    model: nn.Module, settings: Mapping[str, Any], *, swap_adapters: bool = False
+) -> VLLMEngine:
     """Return the model's engine, and start it at the first call.
 
     Samplers of one model with equal settings share an engine, so that training and evaluation hold
@@ -100,51 +119,13 @@ def get_engine(model: nn.Module, settings: Mapping[str, Any]) -> VLLMEngine:
     Args:
         model: The student.
         settings: Arguments of ``vllm.LLM``.
+        swap_adapters: See :class:`VLLMEngine`.
     """
-    key = json.dumps(dict(settings), sort_keys=True, default=str)
+    key = json.dumps([dict(settings), swap_adapters], sort_keys=True, default=str)
     engines = _ENGINES.setdefault(model, {})
     if key not in engines:
-        engines[key] = VLLMEngine(model, settings)
+        engines[key] = VLLMEngine(model, settings, swap_adapters=swap_adapters)
     return engines[key]
-
-
-def read_version(model: nn.Module) -> tuple[Any, ...]:
-    """Return a value that differs if the model's weights may have changed.
-
-    It holds the address and the version counter of each parameter, a sample of its values (writing
-    to ``.data`` moves no counter), and the state of LoRA adapters.
-    """
-    tensors = tuple((p.data_ptr(), p._version) for p in model.parameters())
-    layers: list[Any] = [m for m in model.modules() if hasattr(m, "get_delta_weight")]
-    adapters = tuple((tuple(m.active_adapters), bool(m.disable_adapters)) for m in layers)
-    return tensors, adapters, fingerprint_module(model)
-
-
-@torch.no_grad()
-def iterate_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Yield names and tensors as a checkpoint of the base model has them.
-
-    LoRA adapters that are active are merged into copies, so the model's own weights never change.
-    A tied head is yielded by its own name too: vLLM on a CPU holds it as a packed copy, which would
-    stay old.
-
-    Args:
-        model: The model, with peft or without.
-    """
-    lora = {
-        name: module
-        for name, module in model.named_modules()
-        if hasattr(module, "get_delta_weight")
-    }
-    for name, parameter in model.state_dict(keep_vars=True).items():
-        if ".lora_" in name or "lora_magnitude_vector" in name:
-            continue
-        tensor = parameter.detach()
-        owner = name.removesuffix(".base_layer.weight")
-        if owner != name and owner in lora and not lora[owner].disable_adapters:
-            for adapter in lora[owner].active_adapters:
-                tensor = tensor + lora[owner].get_delta_weight(adapter).to(tensor.dtype)
-        yield name.removeprefix("base_model.model.").replace(".base_layer.", "."), tensor
 
 
 def check_servable(model: Any) -> None:

@@ -17,9 +17,9 @@ from lightning_sd.rollout.vllm_engine import get_engine, import_vllm
 class VLLMSampler(Sampler):
     """Samples with vLLM in this process, one engine per rank.
 
-    Before each batch the engine gets the student's weights if they changed, with LoRA adapters
-    merged. Inside ``teacher.swap_in`` it gets the teacher's. Each completion is a request with a
-    seed of its own, and vLLM's prefix cache shares their prompt.
+    Before each batch the engine gets the student's weights if they changed. Inside
+    ``teacher.swap_in`` it gets the teacher's. Each completion is a request with a seed of its own,
+    and vLLM's prefix cache shares their prompt.
 
     Run and tested on CPUs with vLLM 0.32. Not run on a GPU.
 
@@ -31,6 +31,8 @@ class VLLMSampler(Sampler):
         sleep_level: vLLM's sleep level between batches, which frees device memory for training: 1
             moves the weights to host memory, 2 drops them. Default: the engine stays awake. vLLM
             on a CPU ignores it.
+        swap_adapters: With LoRA, hand over the adapter alone; vLLM applies it beside the base
+            weights, which are sent once. False: the merged weights are sent after each step.
         engine: Further arguments of ``vllm.LLM``, such as ``{"gpu_memory_utilization": 0.3}``.
 
     Raises:
@@ -45,6 +47,7 @@ class VLLMSampler(Sampler):
         top_p: float = 1.0,
         top_k: int = 0,
         sleep_level: int | None = None,
+        swap_adapters: bool = False,
         engine: dict[str, Any] | None = None,
     ) -> None:
         if max_new_tokens < 1:
@@ -65,7 +68,7 @@ class VLLMSampler(Sampler):
             raise ValueError(f"sleep_level={sleep_level}: choose 1, 2 or none.")
         self.max_new_tokens, self.temperature = max_new_tokens, temperature
         self.top_p, self.top_k = top_p, top_k
-        self.sleep_level, self.engine = sleep_level, engine
+        self.sleep_level, self.swap_adapters, self.engine = sleep_level, swap_adapters, engine
 
     def sample(
         self,
@@ -84,7 +87,7 @@ class VLLMSampler(Sampler):
                 longer than the model allows.
         """
         check_lengths(model, prompts, self.max_new_tokens)
-        engine = get_engine(model, self._list_settings())
+        engine = get_engine(model, self._list_settings(), swap_adapters=self.swap_adapters)
         engine.sync(model)
         asked = [i for i in range(len(prompts)) for _ in range(samples)]
         device = generator.device

@@ -15,7 +15,9 @@ from lightning_sd.contexts import ReferenceSolution
 from lightning_sd.models.lora import LoRA, add_lora
 from lightning_sd.models.trainable import list_trainable
 from lightning_sd.rollout import VLLMSampler
-from lightning_sd.rollout.vllm_engine import VLLMEngine, get_engine, iterate_weights
+from lightning_sd.rollout.vllm_adapters import check_swappable
+from lightning_sd.rollout.vllm_engine import VLLMEngine, get_engine
+from lightning_sd.rollout.vllm_weights import iterate_weights
 from lightning_sd.scoring import Scorer
 from lightning_sd.scoring.statistics import compute_token_statistics
 from lightning_sd.teachers import EMATeacher, FrozenTeacher
@@ -64,10 +66,10 @@ def decode_greedily(model: Any) -> list[tuple[int, ...]]:
     return rows
 
 
-def assert_follows(model: Any) -> None:
-    greedy = sample(model, temperature=0.0)
+def assert_follows(model: Any, **settings: Any) -> None:
+    greedy = sample(model, temperature=0.0, **settings)
     assert [c.ids for c in greedy[::2]] == decode_greedily(model)
-    drawn = sample(model)
+    drawn = sample(model, **settings)
     prompts = [PROMPTS[c.prompt] for c in drawn]
     scores = Scorer(model).score(prompts, [c.ids for c in drawn])
     ids = torch.tensor([token for c in drawn for token in c.ids])
@@ -114,6 +116,42 @@ def test_adapters_are_merged_and_the_model_is_left_as_it_is(make_llama: Any) -> 
     with model.disable_adapter():
         assert_follows(model)
         assert adapted != sample(model, temperature=0.0)
+
+
+@needs_engine
+def test_adapters_are_swapped_and_the_base_weights_are_sent_once(make_llama: Any) -> None:
+    model = add_lora(make_model(make_llama), LoRA(r=4, alpha=12))
+    settings = VLLMSampler(engine=ENGINE)._list_settings()
+    for _ in range(3):
+        move(model, 0.1)
+        assert_follows(model, swap_adapters=True)
+        with model.disable_adapter():
+            assert_follows(model, swap_adapters=True)
+    assert get_engine(model, settings, swap_adapters=True).syncs == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"use_dora": True}, "use_dora is set"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save is set"),
+        ({"r": 1024}, "r=1024 is above 512"),
+    ],
+)
+def test_adapters_that_vllm_does_not_apply_are_refused(
+    make_llama: Any, change: Any, words: str
+) -> None:
+    model: Any = add_lora(make_llama(), LoRA(r=4))
+    assert check_swappable(model) == 4
+    for name, value in change.items():
+        setattr(model.peft_config["default"], name, value)
+    with pytest.raises(ValueError, match=words):
+        check_swappable(model)
+
+
+def test_swapping_needs_an_adapter(make_llama: Any) -> None:
+    with pytest.raises(ValueError, match="has no LoRA adapter"):
+        check_swappable(make_llama())
 
 
 @needs_engine
@@ -175,7 +213,9 @@ class StaleSampler(VLLMSampler):
             elif self.fault == "no head":
                 patch.setattr(
                     "lightning_sd.rollout.vllm_engine.iterate_weights",
-                    lambda model: (x for x in iterate_weights(model) if x[0] != "lm_head.weight"),
+                    lambda model, **kwargs: (
+                        pair for pair in iterate_weights(model) if pair[0] != "lm_head.weight"
+                    ),
                 )
             return super().sample(model, *args, **kwargs)
 
@@ -243,6 +283,7 @@ def test_a_sleeping_engine_is_woken_before_it_gets_weights(make_llama: Any, leve
 
     engine = object.__new__(VLLMEngine)
     engine.llm, engine.version, engine.syncs, engine.asleep = LLM(), None, 0, False
+    engine.adapters = None
     engine.sync(model)
     engine.sleep(level)
     calls.clear()

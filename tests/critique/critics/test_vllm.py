@@ -36,6 +36,7 @@ class FakeEngine:
 def vllm(monkeypatch):
     module = SimpleNamespace(LLM=FakeEngine, SamplingParams=lambda **options: options)
     monkeypatch.setitem(sys.modules, "vllm", module)
+    monkeypatch.setattr("lightning_sd.rollout.vllm_engine._list_cpu_head_sizes", list)
 
 
 def critic(**options):

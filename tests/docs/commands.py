@@ -48,6 +48,8 @@ def check_command(words):
         check_lightning_sd(words[3:])
     elif words[0] == "lightning-sd":
         check_lightning_sd(words[1:])
+    elif words[:2] == ["python", "-c"]:
+        compile(words[2], "<docs>", "exec")
     elif words[:2] == ["python", "-m"]:
         assert importlib.util.find_spec(words[2]) is not None, words
     elif words[0] == "python":

@@ -1,8 +1,8 @@
-"""The fuzz script runs, and notices a reader that breaks a property or is quadratic."""
+"""The fuzz scripts run, and notice a reader that breaks a property or is quadratic."""
 
 from __future__ import annotations
 
-from benchmarks.reliability import fuzz
+from benchmarks.reliability import fuzz, fuzz_prompts
 
 
 def test_the_script_finds_no_failure(capsys):
@@ -18,3 +18,14 @@ def test_a_broken_reader_is_noticed(monkeypatch, tmp_path, capsys):
     assert fuzz.main(["--cases", "2000", "--out", str(tmp_path / "fuzz.md")]) == 1
     assert "NOT LINEAR: ['slow']" in capsys.readouterr().out
     assert "| step-tag parser | 500 |" in (tmp_path / "fuzz.md").read_text()
+
+
+def test_the_script_finds_no_forged_turn(tmp_path):
+    assert fuzz_prompts.main(["--cases", "100", "--out", str(tmp_path / "report.md")]) == 0
+    assert "| gemma | 20 | 0 | 0 |" in (tmp_path / "report.md").read_text()
+
+
+def test_a_forged_turn_is_reported(monkeypatch, capsys):
+    monkeypatch.setattr(fuzz_prompts.Family, "find_control", lambda self, ids: list(ids))
+    assert fuzz_prompts.main(["--cases", "5"]) == 1
+    assert "FAILED chatml" in capsys.readouterr().out

@@ -30,8 +30,10 @@ SWAPS: dict[type[ast.AST], type[ast.AST]] = {
     ast.And: ast.Or,
     ast.Or: ast.And,
 }
-HARMLESS = ("cast", "rank_zero_warn", "rank_zero_info", "warn", "overload", "runtime_checkable")
+HARMLESS = ("cast", "rank_zero_info", "info", "debug", "overload", "runtime_checkable")
 """Calls and decorators that do not change results."""
+Edit = tuple[str, Callable[[ast.AST], ast.AST | None]]
+"""Description, and a function that edits a node in place or returns its replacement."""
 
 
 @dataclass(frozen=True)
@@ -39,39 +41,51 @@ class Mutant:
     """One change of a file."""
 
     line: int
+    statement: int
+    """First line of the enclosing statement."""
     change: str
     """Description, such as ``Add -> Sub``."""
     tree: ast.Module
+    """The unchanged file."""
+    index: int
+    """Place of the changed node in the tree."""
+    edit: Callable[[ast.AST], ast.AST | None]
 
-
-Edit = tuple[str, Callable[[ast.AST], ast.AST | None]]
-"""Description, and a function that edits a node in place or returns its replacement."""
+    def build(self) -> ast.Module:
+        """Return the changed file."""
+        mutant = copy.deepcopy(self.tree)
+        target, _ = list(_walk(mutant, 0))[self.index]
+        replacement = self.edit(target)
+        if replacement is not None:
+            mutant = _Replace(target, replacement).visit(mutant)
+        return ast.fix_missing_locations(mutant)
 
 
 def list_mutants(source: str) -> Iterator[Mutant]:
     """Yield all mutants of a source text in the order of its syntax tree."""
     tree = ast.parse(source)
-    nodes = list(_walk(tree))
-    for index, node in enumerate(nodes):
+    for index, (node, statement) in enumerate(_walk(tree, 0)):
+        line = getattr(node, "lineno", statement)
         for change, edit in _list_edits(node):
-            mutant = copy.deepcopy(tree)
-            target = list(_walk(mutant))[index]
-            replacement = edit(target)
-            if replacement is not None:
-                mutant = _Replace(target, replacement).visit(mutant)
-            yield Mutant(getattr(node, "lineno", 0), change, ast.fix_missing_locations(mutant))
+            yield Mutant(line, statement, change, tree, index, edit)
 
 
-def _walk(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield the nodes that decide results: no annotations, docstrings, messages or warnings."""
-    yield node
+def _walk(node: ast.AST, statement: int) -> Iterator[tuple[ast.AST, int]]:
+    """Yield the nodes that decide results, with the line of their statement.
+
+    Left out are annotations, docstrings, messages, arguments of ``dataclass``, and ``strict`` of
+    ``zip``.
+    """
+    if isinstance(node, ast.stmt):
+        statement = node.lineno
+    yield node, statement
     for name, value in ast.iter_fields(node):
         if name in ("annotation", "returns", "type_params") or isinstance(node, ast.Raise):
             continue
         children = value if isinstance(value, list) else [value]
         for child in children:
             if isinstance(child, ast.AST) and not _is_text(child):
-                yield from _walk(child)
+                yield from _walk(child, statement)
 
 
 def _is_text(node: ast.AST) -> bool:
@@ -79,11 +93,17 @@ def _is_text(node: ast.AST) -> bool:
         value = node.value
         is_string = isinstance(value, ast.Constant) and isinstance(value.value, str)
         return is_string or (isinstance(value, ast.Call) and _name(value.func) in HARMLESS)
+    if isinstance(node, ast.Call) and _name(node.func) == "dataclass":
+        return True
+    if isinstance(node, ast.keyword) and node.arg == "strict":
+        return True
+    if isinstance(node, ast.If) and _name(node.test) == "TYPE_CHECKING":
+        return True
     return isinstance(node, ast.Import | ast.ImportFrom | ast.JoinedStr)
 
 
 def _name(function: ast.AST) -> str:
-    return getattr(function, "attr", getattr(function, "id", ""))
+    return str(getattr(function, "attr", getattr(function, "id", "")))
 
 
 def _list_edits(node: ast.AST) -> Iterator[Edit]:

@@ -1,179 +1,127 @@
-"""Mutation test of the package's heart: change one place, run the matching tests, expect a failure.
+"""Mutation test of the package's heart: change one place, run its tests, expect a failure.
 
-    python -m benchmarks.mutations.run --glue              # the named places of glue.py
-    python -m benchmarks.mutations.run --per-file 10       # drawn mutants of each file
+    python -m benchmarks.mutations.covering lightning_sd tests   # once: the tests of each line
+    python -m benchmarks.mutations.run --glue                    # the named places of glue.py
+    python -m benchmarks.mutations.run --number 500 --seed 0     # a random sample
+    python -m benchmarks.mutations.run --again                   # the survivors, with new tests
+    python -m benchmarks.mutations.run --verify                  # the failing tests, unchanged code
 
 Each mutant runs in a fork of one process that has already imported the libraries. Only the forked
-copy sees the changed module; no file is written. An interrupted run continues where it stopped;
-``results.jsonl`` holds one row per mutant, ``results.md`` lists the survivors.
+copy sees the changed module; no file is written. An interrupted run continues where it stopped.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
-import contextlib
-import hashlib
-import importlib.abc
-import importlib.machinery
 import json
-import os
-import random
-import signal
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 from benchmarks.grid import ROOT, Row, read_rows
+from benchmarks.mutations.covering import Covering
+from benchmarks.mutations.draw import Drawn, draw, list_drawable
+from benchmarks.mutations.fork import Result, import_libraries, run_fork
 from benchmarks.mutations.glue import GLUE
-from benchmarks.mutations.mutate import Mutant, list_mutants
-from benchmarks.mutations.plan import list_files, list_tests
+from benchmarks.mutations.heart import ROOMS
 from benchmarks.mutations.report import write_report
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.jsonl"
-SURVIVED, KILLED, TIMEOUT = "survived", "killed", "timeout"
+LONGEST = 120.0
+"""Processor seconds of a mutant's tests in one fork, as recorded; slower tests are left out."""
 
 
-class Loader(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
-    """Imports one module from a changed syntax tree."""
-
-    def __init__(self, name: str, path: Path, tree: ast.Module) -> None:
-        self.name, self.path, self.tree = name, path, tree
-
-    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
-        if name != self.name:
-            return None
-        spec = importlib.machinery.ModuleSpec(name, self, origin=str(self.path))
-        spec.has_location = True
-        if self.path.name == "__init__.py":
-            spec.submodule_search_locations = [str(self.path.parent)]
-        return spec
-
-    def get_source(self, fullname: str) -> str:
-        return self.path.read_text(encoding="utf-8")
-
-    def exec_module(self, module: ModuleType) -> None:
-        exec(compile(self.tree, str(self.path), "exec"), module.__dict__)
-
-
-class Plugin:
-    """Installs the loader after pytest's import hook, which would otherwise import the original."""
-
-    def __init__(self, path: Path, tree: ast.Module) -> None:
-        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        self.loader = Loader(name, path, tree)
-
-    def pytest_sessionstart(self) -> None:
-        sys.meta_path.insert(0, self.loader)
+def run_drawn(drawn: Drawn, covering: Covering) -> Row:
+    """Run the tests of a mutant's line: first those of its room, then all others."""
+    mutant = drawn.mutant
+    tests = covering.find_tests(drawn.file, {mutant.line, mutant.statement})
+    own = [test for test in tests if test.startswith((f"tests/{drawn.room}/", drawn.file))]
+    seconds, result, left_out = 0.0, Result("untested", "", 0.0), 0
+    for part in (own, [test for test in tests if test not in set(own)]):
+        chosen = list(_take(part, covering.seconds))
+        left_out += len(part) - len(chosen)
+        if not chosen:
+            continue
+        limit = 30 + 4 * sum(covering.seconds[test] for test in chosen)
+        result = run_fork(drawn.path, mutant.build(), chosen, limit)
+        seconds += result.seconds
+        if result.name not in ("survived", "untested"):
+            break
+    return {
+        "key": drawn.key,
+        "room": drawn.room,
+        "file": drawn.file,
+        "line": mutant.line,
+        "change": mutant.change,
+        "text": drawn.text,
+        "result": result.name,
+        "test": result.test,
+        "tests_left_out": left_out,
+        "seconds": round(seconds, 1),
+    }
 
 
-def run_mutant(path: Path, tree: ast.Module | None, tests: Sequence[str], seconds: float) -> str:
-    """Run the tests in a fork that imports ``path`` from ``tree``; None: unchanged."""
-    child = os.fork()
-    if child == 0:
-        os.setpgid(0, 0)
-        os._exit(_run_tests(path, tree, tests))
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        pid, status = os.waitpid(child, os.WNOHANG)
-        if pid:
-            _end_group(child)
-            # Exit code 1 is a failed test. Codes 2 to 4 are errors of collection or an interrupt.
-            return SURVIVED if os.waitstatus_to_exitcode(status) == 0 else KILLED
-        time.sleep(0.05)
-    _end_group(child)
-    os.waitpid(child, 0)
-    return TIMEOUT
+def _take(tests: Sequence[str], seconds: dict[str, float]) -> Iterator[str]:
+    """Yield the fastest tests up to ``LONGEST`` in all."""
+    total = 0.0
+    for test in tests:
+        total += seconds[test]
+        if total > LONGEST:
+            return
+        yield test
 
 
-def _end_group(child: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child, signal.SIGKILL)
+def run_sample(number: int, seed: int, end: float) -> None:
+    """Run drawn mutants that have no row yet; other samples' mutants are not drawn again."""
+    rows = [row for row in read_rows(RESULTS) if "sample" in row]
+    others = {row["key"] for row in rows if row["sample"] != seed}
+    done = {row["key"] for row in rows}
+    covering = Covering.load()
+    for drawn in draw(number, seed, others):
+        if drawn.key not in done and time.monotonic() < end:
+            _append({**run_drawn(drawn, covering), "sample": seed})
 
 
-def _run_tests(path: Path, tree: ast.Module | None, tests: Sequence[str]) -> int:
-    import pytest
-
-    plugins = [] if tree is None else [Plugin(path, tree)]
-    log = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    options = ["-x", "-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    return int(pytest.main([*options, *tests], plugins=plugins))
-
-
-def import_libraries() -> None:
-    """Import everything that is slow and not under test, once for all forks."""
-    import hypothesis  # noqa: F401
-    import lightning.pytorch  # noqa: F401
-    import pytest  # noqa: F401
-    import torch
-    from torch.utils import flop_counter  # noqa: F401
-    from transformers import (  # noqa: F401
-        AutoModelForCausalLM,
-        GPT2LMHeadModel,
-        LlamaForCausalLM,
-        PreTrainedTokenizerFast,
-    )
-
-    torch.set_num_threads(1)
+def run_again(end: float) -> None:
+    """Run the survivors again, in order to count what new tests notice."""
+    rows = read_rows(RESULTS)
+    covering = Covering.load()
+    known = {drawn.key: drawn for room in ROOMS for drawn in list_drawable(room)}
+    for row in rows:
+        lives = row["result"] in ("survived", "untested") and row.get("after") != "killed"
+        if lives and "equivalent" not in row and row.get("key") in known:
+            if time.monotonic() > end:
+                break
+            found = run_drawn(known[row["key"]], covering)
+            row |= {"after": found["result"], "test": found["test"]}
+            print(row, flush=True)
+    RESULTS.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def draw_mutants(path: Path, number: int) -> list[Mutant]:
-    """Draw mutants of a file; a larger number keeps those of a smaller one."""
-    mutants = list(list_mutants(path.read_text(encoding="utf-8")))
-    random.Random(path.name).shuffle(mutants)
-    return mutants[:number]
-
-
-def make_key(path: Path, text: str) -> str:
-    """Identify a mutant of this version of a file."""
-    source = path.read_bytes()
-    digest = hashlib.sha256(source + text.encode()).hexdigest()[:12]
-    return f"{path.relative_to(ROOT)}:{digest}"
-
-
-def run_drawn(files: Sequence[Path], number: int, seconds: float) -> None:
-    """Run drawn mutants of each file that have no row yet."""
-    done = {row["key"] for row in read_rows(RESULTS)}
-    for path in files:
-        tests = list_tests(path)
-        lines = path.read_text(encoding="utf-8").splitlines()
-        for mutant in draw_mutants(path, number):
-            key = make_key(path, ast.dump(mutant.tree))
-            if key in done:
-                continue
-            facts = {"line": mutant.line, "change": mutant.change}
-            text = lines[mutant.line - 1].strip() if mutant.line else ""
-            _record(key, path, mutant.tree, tests, seconds, {**facts, "text": text})
-
-
-def run_glue(seconds: float) -> None:
-    """Run the named places of ``glue.py`` that have no row yet."""
-    done = {row["key"] for row in read_rows(RESULTS)}
+def run_glue() -> None:
+    """Run the named places of ``glue.py``, in place of their former rows."""
+    rows = [row for row in read_rows(RESULTS) if "glue" not in row]
+    RESULTS.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     for place in GLUE:
         path = ROOT / "lightning_sd" / place.path
         source = path.read_text(encoding="utf-8")
         if source.count(place.old) != 1:
             raise ValueError(f"{place.path}: {place.old!r} must occur once, for {place.name!r}.")
-        key = make_key(path, place.name)
-        if key not in done:
-            tree = ast.parse(source.replace(place.old, place.new))
-            tests = [str(ROOT / "tests" / name) for name in place.tests]
-            _record(key, path, tree, tests, seconds, {"glue": place.name})
+        tree = ast.parse(source.replace(place.old, place.new))
+        result = run_fork(path, tree, [f"tests/{name}" for name in place.tests], 300)
+        _append({"glue": place.name, "result": result.name, "test": result.test})
 
 
-def _record(
-    key: str, path: Path, tree: ast.Module, tests: Sequence[str], seconds: float, facts: Row
-) -> None:
-    start = time.monotonic()
-    result = run_mutant(path, tree, tests, seconds)
-    row = {"key": key, "file": str(path.relative_to(ROOT)), **facts, "result": result}
-    row["seconds"] = round(time.monotonic() - start, 1)
+def verify() -> None:
+    """Run each test that killed a mutant on the unchanged package, where it has to pass."""
+    tests = list(dict.fromkeys(row["test"] for row in read_rows(RESULTS)))
+    named = [test for test in tests if "::" in test]
+    print(f"{len(named)} tests, unchanged package: {run_fork(None, None, named, 1200)}")
+
+
+def _append(row: Row) -> None:
     with RESULTS.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
     print(row, flush=True)
@@ -182,16 +130,23 @@ def _record(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--glue", action="store_true", help="run the named places")
-    parser.add_argument("--per-file", type=int, default=0, help="drawn mutants per file")
-    parser.add_argument("--files", nargs="*", type=Path, help="only these files")
-    parser.add_argument("--seconds", type=float, default=300.0, help="time limit per mutant")
+    parser.add_argument("--number", type=int, default=0, help="size of the sample")
+    parser.add_argument("--seed", type=int, default=0, help="which sample")
+    parser.add_argument("--again", action="store_true", help="run the survivors again")
+    parser.add_argument("--verify", action="store_true", help="run the failing tests unchanged")
+    parser.add_argument("--minutes", type=float, default=1e6, help="stop after this time")
     args = parser.parse_args()
+    end = time.monotonic() + 60 * args.minutes
     import_libraries()
     if args.glue:
-        run_glue(args.seconds)
-    files = [path.resolve() for path in args.files] if args.files else list_files()
-    run_drawn(files, args.per_file, args.seconds)
-    print(write_report(RESULTS, HERE / "results.md"))
+        run_glue()
+    if args.number:
+        run_sample(args.number, args.seed, end)
+    if args.again:
+        run_again(end)
+    if args.verify:
+        verify()
+    write_report(RESULTS, HERE / "results.md")
 
 
 if __name__ == "__main__":

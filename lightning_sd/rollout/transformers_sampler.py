@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,10 +12,11 @@ from torch import Tensor, nn
 from lightning_sd.models.finite import raise_non_finite_logits
 from lightning_sd.models.limits import check_lengths
 from lightning_sd.models.probing import eval_mode
-from lightning_sd.rollout.base import Completion, Sampler
+from lightning_sd.rollout.base import Completion
 from lightning_sd.rollout.decoding import Decoding, find_groups, plan_decoding
 from lightning_sd.rollout.draw import draw, find_excluded_tokens
 from lightning_sd.rollout.packed import use_packed_linears
+from lightning_sd.rollout.settings import SamplingSettings
 from lightning_sd.rollout.stopping import StopRule
 
 SHRINK_AT = 0.25
@@ -24,44 +24,24 @@ SHRINK_AT = 0.25
 
 
 @dataclass(frozen=True)
-class TransformersSampler(Sampler):
+class TransformersSampler(SamplingSettings):
     """Samples with the model's own forward pass and a key-value cache.
 
     Raises:
         ValueError: A setting is out of range.
     """
 
-    max_new_tokens: int = 256
-    """Longest completion in tokens; one without a stop token by then counts as cut off."""
-    temperature: float = 1.0
-    """Divisor of the logits; 0 is greedy decoding."""
-    top_p: float = 1.0
-    """Sample from the smallest set of tokens with this probability; 1: from all tokens."""
-    top_k: int = 0
-    """Sample from the k most likely tokens; 0: from all tokens."""
-    stop_token_ids: Sequence[int] = ()
-    """Further token ids that end a completion."""
     stop_strings: Sequence[str] = ()
     """Texts that end a completion; the token that completes one is the last."""
 
     def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens={self.max_new_tokens}: must be at least 1.")
-        if not 0 <= self.temperature < math.inf:
-            raise ValueError(
-                f"temperature={self.temperature}: must be finite, and 0 (greedy) or more."
-            )
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p={self.top_p}: must be above 0 and at most 1.")
-        if self.top_k < 0:
-            raise ValueError(f"top_k={self.top_k}: must be 0 (off) or above.")
+        super().__post_init__()
         strings: Any = self.stop_strings
         if isinstance(strings, str) or not all(strings):
             raise ValueError(
                 f"stop_strings={self.stop_strings!r}: must be a list of texts that are not empty."
             )
-        for name in ("stop_token_ids", "stop_strings"):  # YAML and checkpoints give lists
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+        object.__setattr__(self, "stop_strings", tuple(strings))
 
     @torch.no_grad()
     def sample(

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from lightning_sd.models.limits import check_lengths
-from lightning_sd.rollout.base import Completion, Sampler
+from lightning_sd.rollout.base import Completion
+from lightning_sd.rollout.settings import SamplingSettings
 from lightning_sd.rollout.vllm_engine import get_engine, import_vllm
 
 
-class VLLMSampler(Sampler):
+@dataclass(frozen=True)
+class VLLMSampler(SamplingSettings):
     """Samples with vLLM in this process, one engine per rank.
 
     Before each batch the engine gets the student's weights if they changed. Inside
@@ -23,52 +25,30 @@ class VLLMSampler(Sampler):
 
     Run and tested on CPUs with vLLM 0.32. Not run on a GPU.
 
-    Args:
-        max_new_tokens: Maximum length of a completion, in tokens.
-        temperature: Divisor of the logits; 0 is greedy decoding.
-        top_p: Sample from the smallest set of tokens with this probability; 1: from all tokens.
-        top_k: Sample from the k most likely tokens; 0: from all tokens.
-        sleep_level: vLLM's sleep level between batches, which frees device memory for training: 1
-            moves the weights to host memory, 2 drops them. Default: the engine stays awake. vLLM
-            on a CPU ignores it.
-        swap_adapters: With LoRA, hand over the adapter alone; vLLM applies it beside the base
-            weights, which are sent once. False: the merged weights are sent after each step.
-        engine: Further arguments of ``vllm.LLM``, such as ``{"gpu_memory_utilization": 0.3}``.
-
     Raises:
         ValueError: A setting is out of range, or log-probabilities would be those of a truncated
             distribution.
     """
 
-    def __init__(
-        self,
-        max_new_tokens: int = 256,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        top_k: int = 0,
-        sleep_level: int | None = None,
-        swap_adapters: bool = False,
-        engine: dict[str, Any] | None = None,
-    ) -> None:
-        if max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens={max_new_tokens}: must be at least 1.")
-        if not 0 <= temperature < math.inf:
-            raise ValueError(f"temperature={temperature}: must be finite, and 0 (greedy) or more.")
-        if not 0 < top_p <= 1:
-            raise ValueError(f"top_p={top_p}: must be above 0 and at most 1.")
-        if top_k < 0:
-            raise ValueError(f"top_k={top_k}: must be 0 (off) or above.")
-        if temperature not in (0.0, 1.0) and (top_p < 1 or top_k):
+    sleep_level: int | None = None
+    """vLLM's sleep level between batches, which frees device memory for training: 1 moves the
+    weights to host memory, 2 drops them; none: the engine stays awake. vLLM on a CPU ignores it."""
+    swap_adapters: bool = False
+    """With LoRA, hand over the adapter alone; vLLM applies it beside the base weights, which are
+    sent once. False: the merged weights are sent after each step."""
+    engine: dict[str, Any] | None = None
+    """Further arguments of ``vllm.LLM``, such as ``{"gpu_memory_utilization": 0.3}``."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.temperature not in (0.0, 1.0) and (self.top_p < 1 or self.top_k):
             raise ValueError(
-                f"temperature={temperature} with top_p={top_p}, top_k={top_k}: vLLM reports "
-                "log-probabilities either untempered or truncated. Set temperature to 1, or top_p "
-                "to 1 and top_k to 0."
+                f"temperature={self.temperature} with top_p={self.top_p}, top_k={self.top_k}: vLLM "
+                "reports log-probabilities either untempered or truncated. Set temperature to 1, "
+                "or top_p to 1 and top_k to 0."
             )
-        if sleep_level not in (None, 1, 2):
-            raise ValueError(f"sleep_level={sleep_level}: choose 1, 2 or none.")
-        self.max_new_tokens, self.temperature = max_new_tokens, temperature
-        self.top_p, self.top_k = top_p, top_k
-        self.sleep_level, self.swap_adapters, self.engine = sleep_level, swap_adapters, engine
+        if self.sleep_level not in (None, 1, 2):
+            raise ValueError(f"sleep_level={self.sleep_level}: choose 1, 2 or none.")
 
     def sample(
         self,
@@ -119,7 +99,7 @@ class VLLMSampler(Sampler):
             top_k=self.top_k,
             logprobs=0,
             detokenize=False,
-            stop_token_ids=list(stop_ids),
+            stop_token_ids=[*stop_ids, *self.stop_token_ids],
             ignore_eos=True,
         )
 

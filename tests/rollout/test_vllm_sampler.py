@@ -105,6 +105,16 @@ def test_equal_seeds_give_equal_rollouts_and_siblings_differ(make_llama: Any) ->
 
 
 @needs_engine
+def test_further_stop_tokens_end_a_completion(make_llama: Any) -> None:
+    model = make_model(make_llama)
+    (first, *_) = sample(model, temperature=0.0)
+    stop = first.ids[4]
+    (again, *_) = sample(model, temperature=0.0, stop_token_ids=[stop])
+    assert again.ids == first.ids[: first.ids.index(stop) + 1]
+    assert again.finished
+
+
+@needs_engine
 def test_adapters_are_merged_and_the_model_is_left_as_it_is(make_llama: Any) -> None:
     model = add_lora(make_model(make_llama), LoRA(r=4))
     before = {name: p.clone() for name, p in model.state_dict().items()}
@@ -201,9 +211,7 @@ def test_the_gap_stays_small_over_training_steps(make_llama: Any) -> None:
 class StaleSampler(VLLMSampler):
     """Gives its engine only the weights of the first step, or never a tied head."""
 
-    def __init__(self, fault: str) -> None:
-        super().__init__(max_new_tokens=12, engine=ENGINE)
-        self.fault = fault
+    fault = "none"
 
     def sample(self, model: Any, *args: Any, **kwargs: Any) -> Any:
         engine = get_engine(model, self._list_settings())
@@ -225,12 +233,10 @@ class StaleSampler(VLLMSampler):
 def test_an_engine_with_old_weights_stops_the_run(
     make_llama: Any, tokenizer: Any, tmp_path: Any, fault: str
 ) -> None:
-    student = module(
-        make_model(make_llama, tie_word_embeddings=True),
-        tokenizer,
-        sampler=StaleSampler(fault),
-        check_every=2,
-    )
+    sampler = StaleSampler(max_new_tokens=12, engine=ENGINE)
+    object.__setattr__(sampler, "fault", fault)
+    model = make_model(make_llama, tie_word_embeddings=True)
+    student = module(model, tokenizer, sampler=sampler, check_every=2)
     fit = trainer(tmp_path, ReferenceSolution(), max_steps=3).fit
     if fault == "none":
         fit(student, LabData())

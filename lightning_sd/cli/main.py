@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import set_parsing_settings
 from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -28,6 +29,8 @@ class SelfDistillCLI(LightningCLI):
     """The command line; see ``python -m lightning_sd --help``."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # The fields of dataclasses are documented below each field.
+        set_parsing_settings(docstring_parse_attribute_docstrings=True)
         load_public_classes()
         super().__init__(*args, **kwargs)
 

@@ -215,3 +215,11 @@ def test_two_ranks_sample_different_answers(tmp_path):
     assert ranks[0]["total"] == ranks[1]["total"]
     assert {i for i, _ in ranks[0]["seen"]}.isdisjoint({i for i, _ in ranks[1]["seen"]})
     assert [ids for _, ids in ranks[0]["seen"]] != [ids for _, ids in ranks[1]["seen"]]
+
+
+def test_the_fields_of_dataclasses_are_explained(capsys):
+    words = ["fit", "--model", "SelfDistillModule", "--model.sampler.help", "TransformersSampler"]
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 0
+    assert "Divisor of the logits" in capsys.readouterr().out

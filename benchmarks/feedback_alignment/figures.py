@@ -7,29 +7,33 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
 from benchmarks.feedback_alignment.rows import BUDGETS, build_curve, select_scores
 from benchmarks.feedback_alignment.study import BASE, TABLE, WEAK, Plan
 from benchmarks.grid import Row
+from lightning_sd.diagnostics.plot_style import (
+    BLUE,
+    GRAY,
+    INK,
+    SKY,
+    VERMILION,
+    make_figure,
+    save_figure,
+)
 from lightning_sd.metrics.intervals import mean_over_seeds
 
-COLORS = {"grpo": "#999999", "refsol": "#d55e00", "step_aligned": "#0072b2", BASE: "#000000"}
-OTHER = "#56b4e9"
+COLORS = {"grpo": GRAY, "refsol": VERMILION, "step_aligned": BLUE, BASE: INK}
+OTHER = SKY
 Conditions = Mapping[str, Sequence[Row]]
 
 
 def plot_all(found: Conditions, folder: Path, plan: Plan, *, draws: int) -> None:
     """Plot the figures that have data."""
     if any(name in found for name in TABLE):
-        _save(plot_curves(found, plan), folder / "curves.png")
+        save_figure(plot_curves(found, plan), folder / "curves.svg")
     if len(found) > 1:
-        _save(plot_conditions(found, plan, draws=draws), folder / "conditions.png")
+        save_figure(plot_conditions(found, plan, draws=draws), folder / "conditions.svg")
     if any(name in found for name in WEAK):
-        _save(plot_weak(found, plan, draws=draws), folder / "weak_critic.png")
+        save_figure(plot_weak(found, plan, draws=draws), folder / "weak_critic.svg")
 
 
 def plot_curves(found: Conditions, plan: Plan) -> Any:
@@ -38,8 +42,9 @@ def plot_curves(found: Conditions, plan: Plan) -> Any:
     Means are taken per validation, so each mean is placed at the mean spent budget.
     """
     starts = {run["seed"]: run for run in found.get(BASE, ())}
-    figure, axes = plt.subplots(1, len(BUDGETS), figsize=(11, 3.6), sharey=True)
-    for axis, (budget, label) in zip(axes, BUDGETS.items(), strict=True):
+    figure, axes = make_figure(11, 3.6, columns=len(BUDGETS), sharey=True)
+    figure.suptitle("Validation accuracy during training (thin: seeds, thick: their mean)")
+    for axis, (budget, label) in zip(axes[0], BUDGETS.items(), strict=True):
         for name in (n for n in TABLE if n in found):
             curves = [build_curve(run, starts.get(run["seed"]), budget) for run in found[name]]
             for points in curves:
@@ -58,15 +63,18 @@ def plot_curves(found: Conditions, plan: Plan) -> Any:
             )
         axis.set_xlabel(label)
         axis.set_xlim(left=0)
-    axes[0].set_ylabel(f"validation Avg@{plan.k}, %")
-    # Above the panels, because curves of some solver cover every place inside them.
-    axes[1].legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(TABLE))
+        axis.locator_params(axis="x", nbins=5)
+    axes[0, 0].set_ylabel(f"validation Avg@{plan.k}, %")
+    # Outside the panels, because curves of some solver cover every place inside them.
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=len(TABLE))
     return figure
 
 
 def plot_conditions(found: Conditions, plan: Plan, *, draws: int) -> Any:
     """Plot test accuracy of all conditions with intervals, and each seed as a dot."""
-    figure, axis = plt.subplots(figsize=(7, 0.9 + 0.36 * len(found)))
+    figure, [[axis]] = make_figure(7, 1.2 + 0.36 * len(found))
+    axis.set_title("Test accuracy of all conditions")
     names = list(reversed(found))
     for place, name in enumerate(names):
         table = select_scores(found[name], "avg")
@@ -78,7 +86,7 @@ def plot_conditions(found: Conditions, plan: Plan, *, draws: int) -> Any:
         axis.plot(seeds, [place - 0.25] * len(seeds), ".", color=color, alpha=0.5, markersize=4)
     axis.set_yticks(range(len(names)), names)
     axis.set_xlabel(f"test Avg@{plan.k}, % (95% interval; small dots: seeds)")
-    axis.grid(axis="x", alpha=0.3)
+    axis.grid(visible=False, axis="y")
     return figure
 
 
@@ -86,7 +94,8 @@ def plot_weak(found: Conditions, plan: Plan, *, draws: int) -> Any:
     """Plot test accuracy against the share of wrong corrections, beside the other signals."""
     shares = {"step_aligned": 0, **{name: int(name.rsplit("_", 1)[1]) for name in WEAK}}
     shares = {name: share for name, share in shares.items() if name in found}
-    figure, axis = plt.subplots(figsize=(5.4, 3.6))
+    figure, [[axis]] = make_figure(6.4, 4.2)
+    axis.set_title("A critic that corrects wrongly")
     tables = [select_scores(found[name], "avg") for name in shares]
     values = [mean_over_seeds(table, draws=draws).ends() for table in tables]
     means = [100 * mean for mean, _, _ in values]
@@ -108,11 +117,3 @@ def plot_weak(found: Conditions, plan: Plan, *, draws: int) -> Any:
     axis.set_ylabel(f"test Avg@{plan.k}, %")
     axis.legend(frameon=False)
     return figure
-
-
-def _save(figure: Any, path: Path) -> None:
-    for axis in figure.axes:
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    figure.savefig(path, dpi=130)
-    plt.close(figure)

@@ -54,14 +54,14 @@ def write_report(raw: Path, folder: Path, *, draws: int = DRAWS) -> str:
     parts = ["# Results", "", "Protocol: [README.md](README.md). Raw rows: `raw/`.", ""]
     if rows["lab"]:
         parts += [*format_lab(rows["lab"], draws), *format_lengths(rows["lab"], draws)]
-        plot_lab(rows["lab"], folder / "lab.png", draws=draws)
+        plot_lab(rows["lab"], folder / "lab.svg", draws=draws)
     if rows["style"]:
         parts += format_style(rows["style"], draws)
     if rows["rare"]:
         parts += format_rare(rows["rare"], draws)
     if rows["continual"]:
         parts += format_continual(rows["continual"], draws)
-        plot_continual(rows["continual"], folder / "continual.png")
+        plot_continual(rows["continual"], folder / "continual.svg")
     text = "\n".join(parts)
     (folder / "results.md").write_text(text, encoding="utf-8")
     return text
@@ -123,7 +123,7 @@ def format_lab(rows: Sequence[Row], draws: int) -> Iterator[str]:
     yield ""
     yield "Minutes are wall-clock minutes, with two concurrent runs on a shared machine of 2 cores."
     yield ""
-    yield "![Accuracy and change of length, method by method](lab.png)"
+    yield "![Accuracy and change of length, method by method](lab.svg)"
     yield ""
 
 
@@ -273,7 +273,7 @@ def format_continual(rows: Sequence[Row], draws: int) -> Iterator[str]:
             )
     yield ""
     yield from _format_continual_gaps(rows, chosen, draws)
-    yield "![Second task learned against first task kept](continual.png)"
+    yield "![Second task learned against first task kept](continual.svg)"
     yield ""
 
 

@@ -6,16 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
 from benchmarks.step_time.table import PHASES, Entry, pairs
+from lightning_sd.diagnostics.plot_style import (
+    BLUE,
+    GRAY,
+    INK,
+    ORANGE,
+    SERIES,
+    VERMILION,
+    make_figure,
+    save_figure,
+)
 
-COLORS = ("#4477aa", "#66ccee", "#228833", "#ccbb44", "#ee6677", "#aa3377", "#bbbbbb")
-WHO = {"ours": "#4477aa", "sdpo": "#ee6677", "sdft": "#ee6677", "dense": "#bbbbbb"}
-WHO |= {"chunked": "#ccbb44"}
+WHO = {"ours": BLUE, "sdpo": VERMILION, "sdft": VERMILION, "dense": GRAY, "chunked": ORANGE}
 CURVE_NAMES = {
     "samples": "rollouts per question, at equal tokens",
     "completion": "completion, tokens",
@@ -27,11 +30,11 @@ CURVE_NAMES = {
 def plot_all(entries: Sequence[Entry], folder: Path) -> None:
     """Plot the figures that have data."""
     for shape in dict.fromkeys(e["shape"] for e in entries if e["part"] == "step"):
-        plot_phases(entries, shape, folder / f"phases_{shape}.png")
+        plot_phases(entries, shape, folder / f"phases_{shape}.svg")
     if any(e["part"] == "curve" for e in entries):
-        plot_curves(entries, folder / "curves.png")
+        plot_curves(entries, folder / "curves.svg")
     if any(e["part"] == "loss" for e in entries):
-        plot_loss(entries, folder / "loss.png")
+        plot_loss(entries, folder / "loss.svg")
 
 
 def plot_phases(entries: Sequence[Entry], shape: str, path: Path) -> None:
@@ -39,12 +42,13 @@ def plot_phases(entries: Sequence[Entry], shape: str, path: Path) -> None:
     found = [pair for pair in pairs(entries) if pair[0]["shape"] == shape]
     if not found:
         return
-    figure, axes = plt.subplots(figsize=(9, 0.8 + 0.62 * len(found)))
+    figure, [[axes]] = make_figure(9, 1.3 + 0.62 * len(found))
+    figure.suptitle(f"Time and peak memory of a step, {shape}")
     labels, at = [], 0.0
     for our, peer in found:
         for entry in (our, peer):
             left = 0.0
-            for phase, color in zip(PHASES, COLORS, strict=True):
+            for phase, color in zip(PHASES, SERIES, strict=True):
                 seconds = entry.phases[phase]
                 axes.barh(at, seconds, left=left, color=color, height=0.9)
                 left += seconds
@@ -56,16 +60,18 @@ def plot_phases(entries: Sequence[Entry], shape: str, path: Path) -> None:
         at += 0.4
     axes.set_yticks([y for y, _ in labels], [name for _, name in labels], fontsize=7)
     axes.invert_yaxis()
-    axes.margins(x=0.18)
-    axes.set_xlabel(f"seconds of a step, {shape}")
-    handles = [plt.Rectangle((0, 0), 1, 1, color=color) for color in COLORS]
-    axes.legend(handles, PHASES, ncols=7, fontsize=7, loc="lower center", bbox_to_anchor=(0.4, 1))
-    _save(figure, path)
+    axes.margins(x=0.18, y=0.02)
+    axes.set_xlabel("seconds per step")
+    axes.grid(visible=False, axis="y")
+    handles = axes.containers[: len(PHASES)]
+    figure.legend(handles, PHASES, ncols=7, fontsize=8, loc="outside lower center", frameon=False)
+    save_figure(figure, path)
 
 
 def plot_curves(entries: Sequence[Entry], path: Path) -> None:
     """Plot time above memory."""
-    figure, axes = plt.subplots(2, len(CURVE_NAMES), figsize=(13, 5.5), squeeze=False)
+    figure, axes = make_figure(13, 5.5, 2, len(CURVE_NAMES))
+    figure.suptitle("Time and peak memory of a step, by size")
     for column, (curve, label) in enumerate(CURVE_NAMES.items()):
         for who in ("ours", "sdft"):
             points = [e for e in entries if e["curve"] == curve and e["trainer"] == who]
@@ -81,34 +87,34 @@ def plot_curves(entries: Sequence[Entry], path: Path) -> None:
             from_zero(axes[row][column])
             if curve == "vocab":
                 axes[row][column].xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k")
-    axes[0][0].set_ylabel("step, s")
-    axes[1][0].set_ylabel("peak, MiB")
-    axes[0][0].legend()
-    _save(figure, path)
+    axes[0][0].set_ylabel("step, seconds")
+    axes[1][0].set_ylabel("peak memory, MiB")
+    axes[0][0].legend(frameon=False)
+    save_figure(figure, path)
 
 
 def plot_loss(entries: Sequence[Entry], path: Path) -> None:
     """Plot the loss alone, JS, by tokens."""
     found = [e for e in entries if e["part"] == "loss" and e["kind"] == "js"]
     smallest = min(e["vocab"] for e in found)
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.5))
+    figure, [axes] = make_figure(9, 3.8, columns=2)
+    figure.suptitle("The loss alone: time and memory, by tokens")
     for how in dict.fromkeys(e["how"] for e in found):
         points = [e for e in found if e["how"] == how and e["vocab"] == smallest]
         points.sort(key=lambda e: e["tokens"])
         x = [e["tokens"] for e in points]
         for axis, name in zip(axes, ("seconds", "grown_mib"), strict=True):
             axis.plot(x, [e.median(name) for e in points], "o-", color=_color(how), label=how)
-    for axis, name in zip(axes, ("seconds", "MiB"), strict=True):
+    for axis, name in zip(axes, ("seconds", "memory, MiB"), strict=True):
         axis.set_xlabel(f"tokens (JS, vocabulary {smallest:,})")
         axis.set_ylabel(name)
         from_zero(axis)
-    axes[0].legend()
-    _save(figure, path)
+    axes[0].legend(frameon=False)
+    save_figure(figure, path)
 
 
 def from_zero(axis: Any) -> None:
-    axis.margins(y=0.15)
-    axis.set_ylim(bottom=0)
+    axis.set_ylim(0, 1.15 * axis.dataLim.y1)
 
 
 def _peaks(points: Sequence[Entry]) -> list[float]:
@@ -116,10 +122,4 @@ def _peaks(points: Sequence[Entry]) -> list[float]:
 
 
 def _color(how: str) -> str:
-    return {**WHO, "sdpo": "#ee6677"}.get(how, "#000000")
-
-
-def _save(figure: Any, path: Path) -> None:
-    figure.tight_layout()
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    return {**WHO, "sdpo": VERMILION}.get(how, INK)

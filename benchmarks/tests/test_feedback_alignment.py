@@ -259,8 +259,8 @@ def test_the_report_is_made_of_the_raw_rows(plan):
     assert "0.001 (edge of the grid) |" in text
     assert "| step_aligned | 8 |" in text
     assert "0.700 [0.600, 0.800]; chance 0.500" in text
-    names = {path.name for path in plan.results.glob("*.png")}
-    assert names == {"curves.png", "conditions.png", "weak_critic.png"}
+    names = {path.name for path in plan.results.glob("*.svg")}
+    assert names == {"curves.svg", "conditions.svg", "weak_critic.svg"}
 
 
 def test_a_report_of_half_a_study_is_written_too(plan):

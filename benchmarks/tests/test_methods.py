@@ -264,7 +264,7 @@ def test_the_report_is_made_of_the_raw_rows(raw, tmp_path):
     assert "-10.0 [-10.0, -10.0]" in text
     assert "SDFT minus SFT at the chosen rates, in points: first task 20.0 [20.0, 20.0]" in text
     assert "SFT, own words" not in text.split("![Second")[0].split("## SDFT")[1]
-    assert {path.name for path in tmp_path.glob("*.png")} == {"lab.png", "continual.png"}
+    assert {path.name for path in tmp_path.glob("*.svg")} == {"lab.svg", "continual.svg"}
 
 
 def test_half_a_study_is_reported_too(raw, tmp_path):

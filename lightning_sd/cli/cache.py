@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
+from lightning_sd.cli.errors import OneLineErrors, suggest
 from lightning_sd.critique.cache.filters import filter_attempts
 from lightning_sd.critique.cache.maintenance import (
     export_cache,
@@ -37,14 +38,23 @@ def main(args: Sequence[str]) -> None:
         SystemExit: With status 1 if ``verify`` found a fault, with status 2 if the arguments are
             wrong.
     """
-    from jsonargparse import auto_cli
+    from jsonargparse import ArgumentParser, auto_cli
 
+    class Parser(OneLineErrors, ArgumentParser):  # type: ignore[misc]
+        """Prints errors in one line."""
+
+    if args[0] not in COMMANDS:
+        hint, commands = suggest(args[0], COMMANDS), ", ".join(COMMANDS)
+        text = f"error: critique {args[0]}: there is no such command{hint} Commands: {commands}."
+        print(text, file=sys.stderr)
+        sys.exit(2)
+    program = "python -m lightning_sd critique"
     try:
         result: Any = auto_cli(
-            COMMANDS, args=list(args), prog="python -m lightning_sd critique", as_positional=True
+            COMMANDS, args=list(args), prog=program, as_positional=True, parser_class=Parser
         )
     except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     plain = asdict(result) if is_dataclass(result) and not isinstance(result, type) else result
     print(json.dumps(plain, indent=1, default=str))

@@ -12,6 +12,8 @@ from lightning_sd.critique import VLLMCritic
 from lightning_sd.models import PretrainedModel
 from lightning_sd.models.extras import require_extra
 from lightning_sd.rollout import VLLMSampler
+from lightning_sd.rollout.stored import get_attempt
+from lightning_sd.tasks import StreamTask, Task
 
 OPTIONAL: dict[type, str] = {VLLMSampler: "vllm", VLLMCritic: "vllm"}
 """Classes that need a package which an extra of the same name installs."""
@@ -27,8 +29,8 @@ def check_settings(verb: str, model: Any, data: Any, callbacks: list[Any]) -> No
         callbacks: The teacher context and other callbacks.
 
     Raises:
-        ValueError: A template uses an unknown field or none of its context's fields, or a quantized
-            model would be trained without adapters.
+        ValueError: A template uses an unknown field or none of its context's fields, the data lack
+            the stored attempts, or a quantized model would be trained without adapters.
         ImportError: An optional dependency is missing.
         FileNotFoundError: A local model does not exist.
     """
@@ -40,6 +42,10 @@ def check_settings(verb: str, model: Any, data: Any, callbacks: list[Any]) -> No
         extra = OPTIONAL.get(type(part))
         if extra is not None:
             require_extra(extra, extra)
+    if verb == "fit" and getattr(model, "attempts", None) == "stored":
+        task = getattr(data, "task", None)
+        if isinstance(task, Task) and not isinstance(task, StreamTask):
+            get_attempt(task.questions("train")[0])
     source = getattr(model, "source", None)
     if isinstance(source, PretrainedModel):
         check_source(verb, source)

@@ -7,11 +7,13 @@ import importlib
 import inspect
 import os
 import re
+import sys
 from collections.abc import Iterable, Sequence
-from typing import Any, get_type_hints
+from typing import Any, NoReturn, get_type_hints
 
 import lightning_sd
 from lightning_sd.cli.run import DEBUG_VARIABLE
+from lightning_sd.text.cleaning import clean_text, hide_credentials
 
 _NESTED_KEY = re.compile(r'Parser key "([^"]+)"')
 _REFUSED_OPTION = re.compile(r"(?:Option|does not accept option) '([^']+)'(?: is not accepted)?")
@@ -31,6 +33,25 @@ _UNKNOWN_ARGUMENTS = re.compile(r"unrecognized arguments: (--[\w.+]+)")
 def is_debug() -> bool:
     """Return whether the usage text and tracebacks are shown as well."""
     return bool(os.environ.get(DEBUG_VARIABLE))
+
+
+class OneLineErrors:
+    """Makes a parser of jsonargparse print the cause of an error in one line.
+
+    Passwords in URLs are hidden, because an error quotes the settings. ``--debug`` shows the usage
+    and the whole text.
+    """
+
+    exit_on_error: bool
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print the error and exit with status 2."""
+        if is_debug() or not self.exit_on_error:
+            super().error(clean_text(hide_credentials(message)), ex)  # type: ignore[misc]
+        parser = getattr(ex, "subcommand_parser", None) or self
+        text = condense(message, list_options(parser))
+        sys.stderr.write(f"error: {clean_text(hide_credentials(text))}\n")
+        sys.exit(2)
 
 
 def condense(message: str, options: Iterable[str] = ()) -> str:

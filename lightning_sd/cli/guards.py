@@ -1,32 +1,21 @@
-"""Refuse configs that expand without bound, and hide passwords in the errors of the parser."""
+"""Refuse configs that expand without bound."""
 
 from __future__ import annotations
 
-import sys
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 from jsonargparse import get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 
-from lightning_sd.cli.errors import condense, is_debug, list_options
-from lightning_sd.text.cleaning import clean_text, hide_credentials
+from lightning_sd.cli.errors import OneLineErrors
 
 MAX_CONFIG_VALUES = 100_000
 """Largest number of values in one config after its aliases are expanded."""
 
 
-class RedactingParser(LightningArgumentParser):
-    """Hides passwords in URLs when it prints an error, which quotes the config."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print the cause in one line and exit; ``--debug`` shows the usage and the whole text."""
-        if is_debug() or not self.exit_on_error:
-            super().error(clean_text(hide_credentials(message)), ex)
-        parser = getattr(ex, "subcommand_parser", None) or self
-        text = condense(message, list_options(parser))
-        sys.stderr.write(f"error: {clean_text(hide_credentials(text))}\n")
-        sys.exit(2)
+class OneLineParser(OneLineErrors, LightningArgumentParser):
+    """The parser of Lightning's command line, with errors in one line."""
 
 
 def install_yaml_guard() -> None:

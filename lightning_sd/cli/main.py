@@ -18,7 +18,7 @@ from lightning_sd.callbacks.checkpoint_files import check_checkpoint, find_last_
 from lightning_sd.callbacks.resume import ExactResume
 from lightning_sd.cli.checks import check_checkpoint_path, check_settings
 from lightning_sd.cli.errors import condense, is_debug
-from lightning_sd.cli.guards import RedactingParser, install_yaml_guard
+from lightning_sd.cli.guards import OneLineParser, install_yaml_guard
 from lightning_sd.cli.shipped import resolve_words
 from lightning_sd.cli.trainer import Trainer
 from lightning_sd.contexts import TeacherContext
@@ -152,7 +152,7 @@ def main(
         subclass_mode_model=True,
         subclass_mode_data=True,
         trainer_class=Trainer,
-        parser_class=RedactingParser,
+        parser_class=OneLineParser,
         auto_configure_optimizers=False,
         seed_everything_default=1,
         save_config_kwargs={"overwrite": True},

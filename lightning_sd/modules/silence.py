@@ -64,10 +64,8 @@ class SilenceGuard:
                 self._reasons[name] = self._reasons.get(name, 0.0) + logged[name]
         if not self.max_silent_steps:
             return
-        dead = not self._learned and set(self._reasons) == {
-            "no_teacher",
-            "no_teacher/critic_failed",
-        }
+        failed = self._reasons.get("no_teacher/critic_failed", 0.0)
+        dead = not self._learned and failed > 0 and failed == self._reasons.get("no_teacher")
         if dead or self.in_a_row >= self.max_silent_steps:
             raise SilenceError(self.explain())
 

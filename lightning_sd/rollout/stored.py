@@ -28,15 +28,23 @@ def encode_stored_attempts(questions: Sequence[Question], tokenizer: Any) -> lis
     """
     rollouts, end_of_turn = [], find_end_of_turn(tokenizer)
     for group, question in enumerate(questions):
-        if question.attempt is None:
-            raise ValueError(
-                f"attempts='stored', but question {question.id!r} has no attempt: map a column to "
-                "`attempt` (DatasetTask), write some with `critique`, or use attempts='sampled'."
-            )
-        ids = encode_text(tokenizer, question.attempt)
+        attempt = get_attempt(question)
+        ids = encode_text(tokenizer, attempt)
         finished = bool(question.extra.get("finished", True))
         end = (end_of_turn,) if finished else ()
-        rollouts.append(
-            Rollout(question, (*ids, *end), question.attempt, group=group, finished=finished)
-        )
+        rollouts.append(Rollout(question, (*ids, *end), attempt, group=group, finished=finished))
     return rollouts
+
+
+def get_attempt(question: Question) -> str:
+    """Return a question's stored attempt.
+
+    Raises:
+        ValueError: It has none.
+    """
+    if question.attempt is None:
+        raise ValueError(
+            f"attempts='stored', but question {question.id!r} has no attempt: map a column to "
+            "`attempt` (DatasetTask), write some with `critique`, or use attempts='sampled'."
+        )
+    return question.attempt

@@ -79,6 +79,12 @@ CASES = {
         ["fit", "--config", "own.yaml", *[word for word in TINY if "task" not in word]],
         "OwnTask.verify returned 1.0 (float) for question 'val'. Return a Verdict",
     ),
+    "attempts": ([*QUICK, "--model.attempts=stored"], "has no attempt: map a column to `attempt`"),
+    "cache command": (
+        ["critique", "stat"],
+        "critique stat: there is no such command; did you mean stats?",
+    ),
+    "cache option": (["critique", "stats", "--foo=1", "out"], "--foo: unknown option"),
     "last": ([*QUICK, *FOLDER, "--ckpt_path=last"], "ckpt_path=last: no last*.ckpt in ['/"),
     "last for test": (
         ["test", *QUICK[1:], *FOLDER, "--ckpt_path=last"],

@@ -33,10 +33,13 @@ def test_zero_never_stops() -> None:
         SilenceGuard(-1)
 
 
-def test_a_critic_that_fails_from_the_first_step_stops_at_once() -> None:
-    reasons = {"no_teacher": 8.0, "no_teacher/critic_failed": 8.0}
+@pytest.mark.parametrize("other", [{}, {"equal_rewards": 4.0}, {"no_answer": 2.0}])
+def test_a_critic_that_fails_from_the_first_step_stops_at_once(other: Any) -> None:
+    reasons = {"no_teacher": 8.0, "no_teacher/critic_failed": 8.0, **other}
     with pytest.raises(SilenceError, match="check its address and key"):
         SilenceGuard(10).check(silent(**reasons))
+    mixed = {**reasons, "no_teacher/critic_failed": 7.0}
+    SilenceGuard(10).check(silent(**mixed))  # the critic answered once
     later = SilenceGuard(10)
     later.check({"silent": 0.0})
     later.check(silent(**reasons))  # it worked before: it may come back

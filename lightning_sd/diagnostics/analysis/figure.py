@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from lightning_sd.diagnostics.analysis.rows import Row, get_share
+from lightning_sd.diagnostics.plot_style import (
+    BLUE,
+    GRAY,
+    INK,
+    VERMILION,
+    make_figure,
+    save_figure,
+)
 from lightning_sd.metrics.wrong_steps import find_first_wrong_token
-
-NEGATIVE, POSITIVE = "#D55E00", "#0072B2"
-"""Vermilion and blue of Okabe and Ito's palette for color-blind readers."""
 
 
 def choose_typical_row(rows: Sequence[Row]) -> Row | None:
@@ -55,27 +60,22 @@ def draw_figure(rows: Sequence[Row], path: Path) -> None:
     Raises:
         ImportError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError('Figures need matplotlib: pip install "lightning_sd[report]".') from error
     row = choose_typical_row(rows)
     if row is None:
         return
     contexts = {name: scored for name, scored in row["contexts"].items() if scored}
-    figure = Figure(figsize=(9, 0.6 + 2.4 * len(contexts)), layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(len(contexts), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    size = (9, 0.6 + 2.4 * len(contexts))
+    figure, axes = make_figure(*size, len(contexts), sharex=True, sharey=True)
+    panels = axes[:, 0]
     for panel, (name, scored) in zip(panels, contexts.items(), strict=True):
         _draw_panel(panel, name, scored["advantages"], row)
     panels[-1].set_xlabel("token")
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path)
 
 
 def _draw_panel(axes: Any, name: str, values: Sequence[float], row: Row) -> None:
     for number, (start, end) in enumerate(row["steps"], start=1):
-        axes.axvspan(start - 0.5, end - 0.5, color="0.5", alpha=0.16 if number % 2 else 0.05, lw=0)
+        axes.axvspan(start - 0.5, end - 0.5, color=GRAY, alpha=0.2 if number % 2 else 0.06, lw=0)
         axes.annotate(
             str(number),
             ((start + end - 1) / 2, 1.0),
@@ -83,22 +83,23 @@ def _draw_panel(axes: Any, name: str, values: Sequence[float], row: Row) -> None
             va="top",
             ha="center",
             fontsize=8,
-            color="0.35",
+            color=INK,
         )
-    colors = [NEGATIVE if value < 0 else POSITIVE for value in values]
+    colors = [VERMILION if value < 0 else BLUE for value in values]
     axes.bar(range(len(values)), values, width=0.9, color=colors)
-    axes.axhline(0, color="0.3", lw=0.6)
+    axes.axhline(0, color=INK, lw=0.6)
     axes.set_ylabel("advantage, nats")
     first = find_first_wrong_token(row["steps"], row["wrong"])
     if first is not None:
-        axes.axvline(first - 0.5, color="black", ls="--", lw=1.2)
+        axes.axvline(first - 0.5, color=INK, ls="--", lw=1.2)
     axes.set_title(_format_title(name, values, first), fontsize=10, loc="left")
     mass = [max(-value, 0.0) for value in values]
     if sum(mass) > 0:
         other = axes.twinx()
         cumulative = [100 * part / sum(mass) for part in accumulate(mass)]
-        other.step(range(len(mass)), cumulative, where="mid", color="black", lw=1)
+        other.step(range(len(mass)), cumulative, where="mid", color=INK, lw=1)
         other.set_ylim(0, 105)
+        other.grid(visible=False)
         other.set_ylabel("cumulative negative mass, %")
 
 

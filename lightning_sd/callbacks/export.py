@@ -8,6 +8,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor, nn
 
 from lightning_sd.callbacks.before_after import BeforeAfter
 from lightning_sd.callbacks.model_card import write_model_card
@@ -61,6 +62,15 @@ def export_pretrained(student: Any, tokenizer: Any, dirpath: str | Path, *, merg
     path.mkdir(parents=True, exist_ok=True)
     model = student
     if merge and hasattr(student, "merge_and_unload"):
+        _detach_states(student)
         model = copy.deepcopy(student).merge_and_unload()
     model.save_pretrained(path)
     getattr(tokenizer, "processor", tokenizer).save_pretrained(path)
+
+
+def _detach_states(model: nn.Module) -> None:
+    """Detach what layers keep of the last forward pass (RecurrentGemma): graphs are not copied."""
+    for module in model.modules():
+        for name, value in list(vars(module).items()):
+            if isinstance(value, Tensor) and value.grad_fn is not None:
+                setattr(module, name, value.detach())

@@ -110,7 +110,13 @@ _HOMES = {
         "TokenLoss",
         "TokenWeight",
     ),
-    "lightning_sd.rollout": ("Completion", "Sampler", "TransformersSampler", "VLLMSampler"),
+    "lightning_sd.rollout": (
+        "Completion",
+        "Sampler",
+        "TransformersSampler",
+        "VLLMSampler",
+        "VLLMServerSampler",
+    ),
     "lightning_sd.tasks": (
         "DatasetTask",
         "ProgramTask",

@@ -4,5 +4,13 @@ from lightning_sd.rollout.base import Completion, Sampler
 from lightning_sd.rollout.stored import encode_stored_attempts
 from lightning_sd.rollout.transformers_sampler import TransformersSampler
 from lightning_sd.rollout.vllm_sampler import VLLMSampler
+from lightning_sd.rollout.vllm_server import VLLMServerSampler
 
-__all__ = ["Completion", "Sampler", "TransformersSampler", "VLLMSampler", "encode_stored_attempts"]
+__all__ = [
+    "Completion",
+    "Sampler",
+    "TransformersSampler",
+    "VLLMSampler",
+    "VLLMServerSampler",
+    "encode_stored_attempts",
+]

@@ -8,19 +8,10 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor, nn
-
-from lightning_sd.callbacks.before_after import BeforeAfter
-from lightning_sd.callbacks.model_card import write_model_card
-from lightning_sd.callbacks.report import compare_answers
-from lightning_sd.callbacks.resume import ExactResume
 
 
 class ExportPretrained(Callback):
     """Write the student and its tokenizer with ``save_pretrained`` when training ends.
-
-    The folder also gets a model card with the settings. List it after ``BeforeAfter``, whose
-    results it shows.
 
     Args:
         dirpath: The folder.
@@ -33,20 +24,10 @@ class ExportPretrained(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Export on rank 0."""
-        if not trainer.is_global_zero:
-            return
-        module: Any = pl_module
-        export_pretrained(module.student, module.tokenizer, self.dirpath, merge=self.merge)
-        callbacks: list[Any] = getattr(trainer, "callbacks")  # noqa: B009 - untyped in Lightning
-        questions = next((c.questions for c in callbacks if isinstance(c, BeforeAfter)), {})
-        config = next((c.config for c in callbacks if isinstance(c, ExactResume)), {})
-        write_model_card(
-            self.dirpath,
-            config or {"model": {"init_args": dict(module.hparams)}},
-            trainer.global_step,
-            compare_answers(questions),
-        )
-        rank_zero_info(f"The trained student is in {self.dirpath} (transformers format).")
+        if trainer.is_global_zero:
+            module: Any = pl_module
+            export_pretrained(module.student, module.tokenizer, self.dirpath, merge=self.merge)
+            rank_zero_info(f"The trained student is in {self.dirpath} (transformers format).")
 
 
 def export_pretrained(student: Any, tokenizer: Any, dirpath: str | Path, *, merge: bool) -> None:
@@ -62,15 +43,6 @@ def export_pretrained(student: Any, tokenizer: Any, dirpath: str | Path, *, merg
     path.mkdir(parents=True, exist_ok=True)
     model = student
     if merge and hasattr(student, "merge_and_unload"):
-        _detach_states(student)
         model = copy.deepcopy(student).merge_and_unload()
     model.save_pretrained(path)
     getattr(tokenizer, "processor", tokenizer).save_pretrained(path)
-
-
-def _detach_states(model: nn.Module) -> None:
-    """Detach what layers keep of the last forward pass (RecurrentGemma): graphs are not copied."""
-    for module in model.modules():
-        for name, value in list(vars(module).items()):
-            if isinstance(value, Tensor) and value.grad_fn is not None:
-                setattr(module, name, value.detach())

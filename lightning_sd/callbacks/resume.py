@@ -12,6 +12,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from lightning_sd.callbacks.resumed_fit import resume_after_batch
+
 _PROGRESS = frozenset(
     {"last_epoch", "_step_count", "_last_lr", "_get_lr_called_within_step", "_is_initial"}
 )
@@ -26,9 +28,11 @@ class ExactResume(Callback):
     settings of the current run. A scheduler is advanced to the restored step with its current
     settings.
 
-    It also lets a run that ``max_steps`` stopped within an epoch continue with a larger
-    ``max_steps``, and saves ``last.ckpt`` of every ``ModelCheckpoint(save_last=True)`` at the last
-    step. The command line adds it to ``fit``.
+    It also does the validation that was due after the checkpoint's step, and the end of the run
+    (validation, exports) if that step was the last. A run that ``max_steps`` stopped within an
+    epoch may continue with a larger ``max_steps``. ``last.ckpt`` of every
+    ``ModelCheckpoint(save_last=True)`` is saved at the last step. The command line adds this
+    callback to ``fit``.
 
     Args:
         config: Plain settings of this run, stored in checkpoints; differences to the settings in
@@ -55,15 +59,15 @@ class ExactResume(Callback):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Refuse to resume a finished run, and reopen an epoch that ``max_steps`` ended."""
+        """Refuse a checkpoint beyond ``max_steps``; reopen an epoch that ``max_steps`` ended."""
         if not trainer.training and trainer.state.fn != "fit":
             return
         self._resumed = True
         step, limit = checkpoint.get("global_step", 0), trainer.max_steps
-        if 0 <= limit <= step:
+        if 0 <= limit < step:
             raise ValueError(
-                f"trainer.max_steps={limit}: the checkpoint is at step {step} already, so there is "
-                "nothing to train; set a larger max_steps."
+                f"trainer.max_steps={limit}: the checkpoint is at step {step} already; set a "
+                "larger max_steps."
             )
         reopen_epoch(checkpoint)
 
@@ -73,6 +77,8 @@ class ExactResume(Callback):
         self._schedulers = [
             copy.deepcopy(config.scheduler.state_dict()) for config in trainer.lr_scheduler_configs
         ]
+        if self._resumed:
+            resume_after_batch(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Set the settings of this run in the restored optimizers and schedulers."""

@@ -28,6 +28,7 @@ from torch.optim import Optimizer
 
 from lightning_sd.modules.bad_steps import Describe, write_bad_step
 from lightning_sd.modules.guards import StepGuard, compute_gradient_norm
+from lightning_sd.modules.logged_row import forget_values
 from lightning_sd.modules.memory import MemoryLimits
 from lightning_sd.modules.window import Window, restore_process, save_process
 
@@ -55,6 +56,7 @@ class GlobalMean(LightningModule, ABC):
         self.memory_limits = MemoryLimits()
         self._window = Window()
         self._batches: list[Describe] = []
+        self._published: set[str] = set()
         self._restored: Mapping[str, Any] | None = None
 
     @abstractmethod
@@ -118,6 +120,8 @@ class GlobalMean(LightningModule, ABC):
 
     def publish_means(self, means: Mapping[str, float]) -> None:
         """Log the means of one optimizer step; override it to change the progress bar."""
+        forget_values(self.trainer, [f"train/{name}" for name in self._published - means.keys()])
+        self._published = set(means)
         for name, value in means.items():
             self.log(f"train/{name}", value, prog_bar=name == "loss", rank_zero_only=False)
 

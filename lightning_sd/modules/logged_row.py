@@ -1,8 +1,8 @@
-"""The logged values of a batch, which a kill between its checkpoint and its log would lose."""
+"""The values that an optimizer step logs: those of this step, all of them, also after a kill."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -31,3 +31,10 @@ def log_row(trainer: Any, row: Mapping[str, Any]) -> None:
     """Log what :func:`get_unlogged_row` returned; loggers may hold the same row already."""
     if row:
         trainer._logger_connector.log_metrics(dict(row["values"]), step=row["step"])
+
+
+def forget_values(trainer: Any, names: Iterable[str]) -> None:
+    """Forget values that an earlier step logged and this one did not; Lightning logs them again."""
+    results = trainer.fit_loop.epoch_loop._results
+    for name in names:
+        results.pop(f"on_before_optimizer_step.{name}", None)

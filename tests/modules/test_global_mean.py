@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, GradientAccumulationScheduler
+from lightning.pytorch.loggers.logger import DummyLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
@@ -215,6 +216,28 @@ def test_an_empty_micro_batch_does_not_dilute_the_others() -> None:
     data = sequences([0, 4, 0, 2])
     fit(module, [1] * 4, data, accumulate_grad_batches=4)
     assert_gradients(module, updates([data]))
+
+
+class Logged(DummyLogger):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[dict[str, float]] = []
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.rows.append(metrics)
+
+
+def test_a_value_is_logged_only_in_the_steps_that_measured_it() -> None:
+    class Rare(Sums):
+        def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+            if batch_idx % 2 == 0:
+                self.log_mean("rare", batch_idx, 1)
+            return super().training_step(batch, batch_idx)
+
+    logger = Logged()
+    fit(Rare(), [2, 2, 2, 2], logger=logger, log_every_n_steps=1)
+    assert [row.get("train/rare") for row in logger.rows] == [0, None, 2, None]
+    assert all("train/loss" in row for row in logger.rows)
 
 
 def test_sums_of_float32_are_added_up_exactly() -> None:

@@ -14,6 +14,7 @@ from lightning_sd.callbacks.checkpoint_files import (
     remove_leftovers,
     write_checkpoint,
 )
+from lightning_sd.callbacks.checkpoint_shards import is_sharded_checkpoint, join_shards
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -52,13 +53,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         map_location: Callable[..., Any] | None = lambda storage, _: storage,
         weights_only: bool | None = None,
     ) -> dict[str, Any]:
-        """Verify and load a checkpoint.
+        """Verify and load a checkpoint, also one that FSDP2 wrote in shards.
 
         Raises:
             FileNotFoundError: There is no such file.
             DamagedCheckpointError: It is damaged; the message names the newest good one.
         """
         local = _get_local_path(path)
+        if local is not None and is_sharded_checkpoint(local):
+            return join_shards(local)
         if local is not None and local.is_file():
             self._clean(local.parent)
             check_checkpoint(local)

@@ -6,8 +6,14 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
+from torch import nn
+
+from lightning_sd.models import LoadedModel
+from lightning_sd.models.sharding import is_sharded, to_full
+from lightning_sd.models.trainable import list_trainable
 
 
 class ExportPretrained(Callback):
@@ -22,12 +28,41 @@ class ExportPretrained(Callback):
     def __init__(self, dirpath: str, merge: bool = True) -> None:
         self.dirpath, self.merge = dirpath, merge
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse at once what could not be exported after training."""
+        module: Any = pl_module
+        if is_sharded(module.student) and isinstance(module.source, LoadedModel):
+            raise ValueError(
+                "ExportPretrained: a sharded student is exported through a second copy, which a "
+                "LoadedModel cannot give. Name the model with PretrainedModel, or use ddp."
+            )
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Export on rank 0."""
+        """Export on rank 0; the ranks of a sharded student gather it there."""
+        module: Any = pl_module
+        student = module.student
+        if is_sharded(student):
+            student = load_whole(module, keep=trainer.is_global_zero)
         if trainer.is_global_zero:
-            module: Any = pl_module
-            export_pretrained(module.student, module.tokenizer, self.dirpath, merge=self.merge)
+            export_pretrained(student, module.tokenizer, self.dirpath, merge=self.merge)
             rank_zero_info(f"The trained student is in {self.dirpath} (transformers format).")
+
+
+@torch.no_grad()
+def load_whole(module: Any, *, keep: bool) -> nn.Module | None:
+    """Load a second student in host memory, with the trained parameters of a sharded one.
+
+    Args:
+        module: A module with a sharded student; every rank must call this.
+        keep: Whether this rank loads it.
+    """
+    whole = module.source.load()[0] if keep else None
+    targets = dict(whole.named_parameters()) if whole is not None else {}
+    for name, parameter in list_trainable(module.student):
+        full = to_full(parameter)
+        if keep:
+            targets[name].copy_(full)
+    return whole
 
 
 def export_pretrained(student: Any, tokenizer: Any, dirpath: str | Path, *, merge: bool) -> None:

@@ -86,7 +86,8 @@ class ResumableLoader(ABC):
         """Make the next pass continue at the position where ``state`` was saved.
 
         Raises:
-            ValueError: The data, batch size, seed or number of processes has changed.
+            ValueError: The data, the seed, or the number of questions of all processes per batch
+                has changed.
         """
         for name, value in self.get_resume_settings().items():
             if state.get(name) != value:
@@ -217,9 +218,8 @@ class StreamLoader(ResumableLoader):
     def get_resume_settings(self) -> dict[str, int]:
         """Return the sizes that must be equal when an interrupted epoch is resumed."""
         return {
-            "batch_size": self.batch_size,
+            "global_batch_size": self.batch_size * self.world_size,
             "batches": self.batches,
-            "world_size": self.world_size,
             "repeat": self.repeat,
         }
 

@@ -80,8 +80,9 @@ class TrainPlan:
 
     def get_resume_settings(self) -> dict[str, int]:
         """Return the settings that must be equal when an interrupted epoch is resumed."""
-        names = ("size", "batch_size", "seed", "world_size", "shuffle", "repeat")
+        names = ("size", "seed", "shuffle", "repeat")
         settings = {name: int(getattr(self, name)) for name in names}
+        settings["global_batch_size"] = self.batch_size * self.world_size
         return {**settings, "by_length": int(self.lengths is not None)}
 
     def _sort_by_length(self, order: list[int], lengths: tuple[int, ...]) -> list[int]:

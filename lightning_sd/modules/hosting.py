@@ -73,11 +73,7 @@ class HostingModule(AnsweringModule):
     def write_views(self, rollouts: Sequence[Rollout]) -> list[TeacherView | None]:
         """Let the context write what the teacher sees of each rollout."""
         context = self.teacher_context
-        views: list[TeacherView | None] = [None] * len(rollouts)
-        if context is not None:
-            views = context.views(rollouts)
-        self.shared_work.help_others()  # contexts of other ranks may still write
-        return views
+        return [None] * len(rollouts) if context is None else context.views(rollouts)
 
     @torch.no_grad()
     def write(

@@ -174,6 +174,7 @@ class SelfDistillModule(HostingModule):
         rollouts = self.gather_rollouts(list(batch))
         rollouts = self.prepare_context(rollouts)
         views = self.write_views(rollouts)
+        self.shared_work.help_others()  # contexts of other ranks may still write
         scored = self.rollout_scorer.score(rollouts, views, self.inputs)
         if self.check_every and self.trainer.global_step % self.check_every == 0:
             gap = self.rollout_scorer.check_sampler(scored, self.sampler)

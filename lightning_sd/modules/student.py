@@ -18,6 +18,7 @@ from lightning_sd.models.stop_ids import find_stop_ids
 from lightning_sd.models.trainable import broadcast_trainable, list_trainable
 from lightning_sd.modules.global_mean import GlobalMean
 from lightning_sd.modules.guards import check_trained_weights
+from lightning_sd.modules.optimizer_state import renumber_state
 
 OptimizerCallable = Callable[[Iterable[nn.Parameter]], Optimizer]
 SchedulerCallable = Callable[[Optimizer], LRScheduler]
@@ -114,6 +115,9 @@ class StudentModule(GlobalMean):
         super().on_save_checkpoint(checkpoint)
         if is_sharded(self.student) and self.trainer.strategy._save_distributed_checkpoint:  # type: ignore[attr-defined]
             return  # a distributed checkpoint is loaded by the names of all parameters
+        if not is_sharded(self.student) and "optimizer_states" in checkpoint:
+            states = zip(checkpoint["optimizer_states"], self.trainer.optimizers, strict=True)
+            checkpoint["optimizer_states"] = [renumber_state(*pair, self) for pair in states]
         kept = self._list_saved()
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name: state[name] for name in state if name in kept}

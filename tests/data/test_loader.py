@@ -134,6 +134,17 @@ def test_goes_on_where_it_was(workers, at, repeat):
     assert take(second, 28 - at) == unbroken[at:]
 
 
+def test_goes_on_with_another_number_of_ranks():
+    alone = [ids(batch) for batch in loader()]
+    first = loader()
+    next(iter(first))
+    ranks = [loader(TrainPlan(23, 2, 5, rank, world_size=2)) for rank in (0, 1)]
+    for rank in ranks:
+        rank.load_state_dict(first.state_dict())
+    rest = [ids(left) + ids(right) for left, right in zip(*ranks, strict=True)]
+    assert rest == alone[1:]
+
+
 @pytest.mark.parametrize(
     "plan",
     [

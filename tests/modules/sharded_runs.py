@@ -1,35 +1,44 @@
-"""Train under DDP and under FSDP2 in two processes, and write the weights of each run.
+"""Train under DDP and both kinds of FSDP2 in two processes, and write the weights of each run.
 
-Started by test_sharding.py on two ranks: ``python sharded_runs.py FOLDER``.
+Started by test_sharding.py twice, with ``LOCAL_RANK`` 0 and 1: ``python sharded_runs.py FOLDER``.
 """
 
 from __future__ import annotations
 
 import itertools
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 
 from lightning_sd import (
+    ArithmeticTask,
+    AtomicCheckpointIO,
     ContrastiveHints,
     ContrastivePolicy,
+    CritiqueDataModule,
     EMATeacher,
+    ExportPretrained,
     FrozenTeacher,
+    FSDP2Strategy,
     LiveTeacher,
     LoRA,
+    RuleCritic,
     SelfDistillModule,
     SnapshotTeacher,
     StepAlignedCritique,
+    SupervisedModule,
     TransformersSampler,
     TrustRegionTeacher,
 )
 from lightning_sd.models import PretrainedModel
 from lightning_sd.models.sharding import to_full
-from lightning_sd.modules.strategy import FSDP2Strategy
 from tests.stubs import LabData
 
 TEACHERS: dict[str, Any] = {
@@ -44,6 +53,8 @@ STRATEGIES: dict[str, Any] = {
     "model": lambda: ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1),
     "layers": lambda: FSDP2Strategy(gather="layers"),
 }
+CHAIN = ("ddp", "layers", "model", "ddp")
+"""A run that is resumed under another strategy after each step."""
 
 
 class SilentRank(StepAlignedCritique):
@@ -60,82 +71,210 @@ class UnequalWriter(StepAlignedCritique):
     """Writes on one rank, with other weights, or another number of times than on the other."""
 
     def prepare_batch(self, rollouts: Any) -> Any:
-        rank, step = self._host.trainer.global_rank, self._host.trainer.global_step  # type: ignore[union-attr]
-        prompts = [[{"role": "user", "content": "1+2"}]]
+        trainer = self._host.trainer  # type: ignore[union-attr]
+        rank, step = trainer.global_rank, trainer.global_step
+        sampler = TransformersSampler(max_new_tokens=3 if rank else 30)
         for i in range(1 + 2 * rank):
-            sampler = TransformersSampler(max_new_tokens=3 if rank else 30)
-            self.write(prompts, sampler=sampler, teacher=(rank + step + i) % 2 == 0)
+            teacher = (rank + step + i) % 2 == 0
+            self.write([[{"role": "user", "content": "1+2"}]], sampler=sampler, teacher=teacher)
         if rank == 0:
             self.frozen_teacher_fingerprint()
         return list(rollouts)
 
 
-def run(strategy: str, lora: bool, accumulate: int, context: Any, **settings: Any) -> Any:
+class UnequalSampler(TransformersSampler):
+    """Samples 3 tokens on rank 0 and 300 on rank 1."""
+
+    def sample(self, *args: Any, **settings: Any) -> Any:
+        sampler = TransformersSampler(max_new_tokens=(3, 300)[torch.distributed.get_rank()])
+        return sampler.sample(*args, **{**settings, "stop_ids": ()})
+
+
+class DyingRank(Callback):
+    """Ends rank 1 without a word when it has sampled."""
+
+    def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
+        if trainer.global_rank == 1:
+            os._exit(9)
+
+
+def make_module(lora: bool = False, dtype: Any = "float64", **settings: Any) -> Any:
     torch.manual_seed(0)
     source = PretrainedModel(
         "package:lightning_sd/lab/solver",
-        dtype="float64",
+        dtype=dtype,
         lora=LoRA(r=2) if lora else None,
         model_kwargs={"num_hidden_layers": 2},
     )
-    module = SelfDistillModule(
-        source,
-        sampler=TransformersSampler(max_new_tokens=6),
-        samples=2,
-        seed=3,
-        optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=1e-3),
-        **settings,
-    )
-    trainer = Trainer(
-        accelerator="cpu",
-        devices=2,
-        strategy=STRATEGIES[strategy](),
-        max_steps=2,
-        accumulate_grad_batches=accumulate,
-        gradient_clip_val=1.0,
-        logger=False,
-        limit_val_batches=0,
-        num_sanity_val_steps=0,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[context],
+    defaults = {
+        "sampler": TransformersSampler(max_new_tokens=6),
+        "samples": 2,
+        "eval_samples": 1,
+        "seed": 3,
+        "optimizer": lambda parameters: torch.optim.AdamW(parameters, lr=1e-3),
+    }
+    return SelfDistillModule(source, **{**defaults, **settings})
+
+
+def make_trainer(strategy: Any, *callbacks: Any, **settings: Any) -> Trainer:
+    defaults = {
+        "accelerator": "cpu",
+        "devices": 2,
+        "max_steps": 2,
+        "gradient_clip_val": 1.0,
+        "logger": False,
+        "limit_val_batches": 0,
+        "num_sanity_val_steps": 0,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    return Trainer(callbacks=list(callbacks), strategy=strategy, **{**defaults, **settings})
+
+
+def read_weights(module: Any) -> dict[str, torch.Tensor]:
+    named = module.student.named_parameters()
+    return {name: to_full(p.detach()).cpu().clone() for name, p in named}
+
+
+def fit(
+    strategy: str,
+    context: Any,
+    *,
+    accumulate: int = 1,
+    steps: int = 2,
+    **settings: Any,
+) -> dict[str, torch.Tensor]:
+    module = make_module(**settings)
+    trainer = make_trainer(
+        STRATEGIES[strategy](), context, accumulate_grad_batches=accumulate, max_steps=steps
     )
     trainer.fit(module, datamodule=LabData(batch_size=2, train_size=16))
-    student = module.student
-    return {name: to_full(p.detach()).cpu().clone() for name, p in student.named_parameters()}
+    return read_weights(module)
+
+
+def fit_supervised(strategy: str) -> dict[str, torch.Tensor]:
+    source = PretrainedModel("package:lightning_sd/lab/solver", dtype="float64")
+    module = SupervisedModule(source, lambda parameters: torch.optim.SGD(parameters, lr=0.1))
+    trainer = make_trainer(STRATEGIES[strategy](), accumulate_grad_batches=2, limit_val_batches=1)
+    trainer.fit(module, datamodule=LabData(batch_size=2, train_size=16))
+    return read_weights(module)
+
+
+def list_cases() -> dict[str, Callable[[str], dict[str, torch.Tensor]]]:
+    """Return what is run under each strategy, by name."""
+
+    def case(context: Any, teacher: Any, **settings: Any) -> Any:
+        return lambda strategy: fit(strategy, context(), teacher=teacher(), **settings)
+
+    cases = {
+        f"{name}-{'lora' if lora else 'full'}-{accumulate}": case(
+            StepAlignedCritique, teacher, lora=lora, accumulate=accumulate
+        )
+        for (name, teacher), lora, accumulate in itertools.product(
+            TEACHERS.items(), (False, True), (1, 2)
+        )
+    }
+    ema, snapshot = TEACHERS["ema"], TEACHERS["snapshot"]
+    cases["float32"] = case(StepAlignedCritique, ema, dtype="float32", accumulate=2)
+    cases["silent_rank"] = case(SilentRank, ema, accumulate=2)
+    cases["unequal_writes"] = case(UnequalWriter, FrozenTeacher, lora=True)
+    cases["3_and_300_tokens"] = case(StepAlignedCritique, ema, sampler=UnequalSampler(), steps=1)
+    cases["contrasts"] = case(ContrastiveHints, snapshot, objective=ContrastivePolicy())
+    cases["supervised"] = fit_supervised
+    return cases
+
+
+def resume_chain(folder: Path, lora: bool) -> None:
+    """Take one step under each strategy of the chain, and the same steps in one run under DDP.
+
+    Three validation and test questions leave one rank without a batch.
+    """
+    name = "lora" if lora else "full"
+    for step, strategy in enumerate((*CHAIN, "ddp"), 1):
+        unbroken = step > len(CHAIN)
+        link = folder / f"chain-{name}-{'unbroken' if unbroken else step}"
+        task = ArithmeticTask(train_size=32, val_size=3, test_size=3)
+        data = CritiqueDataModule(
+            task, RuleCritic(), str(folder / "cache"), batch_size=2, eval_batch_size=1
+        )
+        module = make_module(lora, teacher=EMATeacher(0.3))
+        trainer = make_trainer(
+            STRATEGIES[strategy](),
+            StepAlignedCritique(),
+            ModelCheckpoint(link, "{step}", save_top_k=-1, every_n_train_steps=1),
+            ExportPretrained(str(link / "export")),
+            plugins=[AtomicCheckpointIO()],
+            max_steps=len(CHAIN) if unbroken else step,
+            enable_checkpointing=True,
+            limit_val_batches=1.0,
+            val_check_interval=1,
+        )
+        before = folder / f"chain-{name}-{step - 1}" / f"step={step - 1}.ckpt"
+        resume = None if unbroken or step == 1 else str(before)
+        trainer.fit(module, datamodule=data, ckpt_path=resume)
+        save(read_weights(module), link / "weights.pt")
+        answers = trainer.predict(module, datamodule=data)
+        rows = [(o.rollouts[0].question.id, o.advantages[0]) for o in answers]
+        torch.save(rows, link / f"predictions.{trainer.global_rank}.pt")
+
+
+class Recorder(Callback):
+    """Writes the weights and the teacher with which a run starts and ends."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def record(self, module: Any, when: str) -> None:
+        state = {**read_weights(module), **module.teacher.state_dict()["shadow"]}
+        save(state, self.path / f"{when}.pt")
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self.path.mkdir(exist_ok=True)
+        self.record(pl_module, "start")
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        self.record(pl_module, "end")
+
+
+def change_size(folder: Path, devices: int, step: int) -> None:
+    """Take one step with a number of processes, after the steps of others."""
+    strategy = FSDP2Strategy("layers", save_distributed_checkpoint=True) if devices > 1 else "auto"
+    path = folder / f"size-{step}"
+    trainer = make_trainer(
+        strategy,
+        StepAlignedCritique(),
+        ModelCheckpoint(path, "{step}", save_top_k=-1, every_n_train_steps=1),
+        Recorder(path),
+        plugins=[AtomicCheckpointIO()],
+        devices=devices,
+        max_steps=step,
+        enable_checkpointing=True,
+    )
+    before = folder / f"size-{step - 1}" / f"step={step - 1}.ckpt"
+    resume = str(before) if step > 1 else None
+    data = LabData(batch_size=2, train_size=16)
+    trainer.fit(make_module(teacher=EMATeacher(0.3)), datamodule=data, ckpt_path=resume)
+
+
+def save(values: Any, path: Path) -> None:
+    if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
+        torch.save(values, path)
 
 
 def main(folder: Path) -> None:
-    cases: dict[str, Any] = {}
-    for name, lora, accumulate in itertools.product(TEACHERS, (False, True), (1, 2)):
-        settings = {"teacher": TEACHERS[name]()}
-        cases[f"{name}-{'lora' if lora else 'full'}-{accumulate}"] = (
-            lora,
-            accumulate,
-            StepAlignedCritique(),
-            settings,
-        )
-    cases["silent_rank"] = (False, 2, SilentRank(), {"teacher": EMATeacher(0.3)})
-    cases["unequal_writes"] = (True, 1, UnequalWriter(), {"teacher": FrozenTeacher()})
-    contrast = {"objective": ContrastivePolicy(), "teacher": SnapshotTeacher(1)}
-    cases["contrasts"] = (False, 1, ContrastiveHints(), contrast)
-    for name, (lora, accumulate, context, settings) in cases.items():
+    for name, run in list_cases().items():
         for strategy in STRATEGIES:
-            if strategy != "ddp":
-                settings = {**settings, "teacher": _copy(settings["teacher"])}
-            weights = run(strategy, lora, accumulate, _copy(context), **settings)
-            if torch.distributed.get_rank() == 0:
-                torch.save(weights, folder / f"{name}.{strategy}.pt")
-
-
-def _copy(part: Any) -> Any:
-    """Make a fresh part with the same settings."""
-    from lightning_sd._serialize import build, describe
-
-    if type(part).__module__ == "__main__":
-        return type(part)()
-    return build(describe(part))
+            save(run(strategy), folder / f"{name}.{strategy}.pt")
+    for lora in (False, True):
+        resume_chain(folder, lora)
+    change_size(folder, devices=2, step=2)
+    try:
+        module = make_module(teacher=EMATeacher(0.3))
+        trainer = make_trainer(FSDP2Strategy(gather="layers"), StepAlignedCritique(), DyingRank())
+        trainer.fit(module, datamodule=LabData(batch_size=2, train_size=16))
+    except RuntimeError as error:
+        (folder / "error.txt").write_text(str(error))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -36,6 +37,9 @@ def run(args: Sequence[str]) -> None:
     # Large tensors on huge pages: a CPU step of a real model then has a third of the page faults.
     # torch reads this once, before its first large allocation.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    # From inside Lightning and transformers, about code of theirs.
+    for message in (".*LeafSpec.*", ".*is_gradient_checkpointing.*"):
+        warnings.filterwarnings("ignore", message=message)
     words = [word for word in args if word != "--debug"]
     if len(words) < len(args):
         os.environ[DEBUG_VARIABLE] = "1"

@@ -158,7 +158,7 @@ def _create(name: str, seed: int, config: Mapping[str, Any]) -> Any:
         from reasoning_gym.factory import DATASETS
     except ImportError as error:
         raise ImportError(
-            'ReasoningGymTask needs reasoning-gym: pip install "lightning_sd[tasks]"'
+            "ReasoningGymTask needs reasoning-gym: pip install reasoning-gym (with a C compiler)"
         ) from error
     if name not in DATASETS:
         raise ValueError(

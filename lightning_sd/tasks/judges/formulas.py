@@ -23,7 +23,7 @@ def require_math_verify() -> None:
         ImportError: It is not.
     """
     if importlib.util.find_spec("math_verify") is None:
-        raise ImportError('judge="math" needs math-verify: pip install "lightning_sd[tasks]"')
+        raise ImportError('judge="math" needs math-verify: pip install "lightning_sd[math]"')
 
 
 def are_equal_formulas(gold: str, answer: str) -> bool:

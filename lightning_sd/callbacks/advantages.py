@@ -112,7 +112,7 @@ def _send_means(trainer: Trainer, means: dict[str, float], step: int) -> None:
 
 @rank_zero_only
 def _print_means(means: dict[str, float]) -> None:
-    from rich.console import Console
+    from rich import get_console
     from rich.table import Table
 
     table = Table("Advantages", title="Where the teacher's signal falls")
@@ -122,4 +122,4 @@ def _print_means(means: dict[str, float]) -> None:
         value, chance = means.get(f"advantage/{name}"), means.get(f"advantage/{name}_chance")
         if value is not None:
             table.add_row(measure.label, f"{value:.3f}", "" if chance is None else f"{chance:.3f}")
-    Console().print(table)
+    get_console().print(table)

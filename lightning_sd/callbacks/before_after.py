@@ -57,7 +57,7 @@ class BeforeAfter(Callback):
 
     @rank_zero_only
     def _show(self, trainer: Trainer) -> None:
-        from rich.console import Console
+        from rich import get_console
         from rich.table import Table
 
         table = Table(title=f"Held-out questions, {trainer.global_step} optimizer steps")
@@ -65,7 +65,7 @@ class BeforeAfter(Callback):
             table.add_column(name.capitalize(), justify="right" if name else "left")
         table.add_row("before", *(_format(n, v) for n, v in self.before.items()))
         table.add_row("after", *(_format(n, v) for n, v in self.after.items()), style="bold")
-        Console().print(table)
+        get_console().print(table)
         if self.path is not None:
             Path(self.path).parent.mkdir(parents=True, exist_ok=True)
             both = {"before": self.before, "after": self.after, "steps": trainer.global_step}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -31,6 +33,7 @@ class StepProgressBar(ProgressBar):
         self._progress: Any = None
         self._task: Any = None
         self._monitor: StepMonitor | None = None
+        self._redirected: list[tuple[logging.StreamHandler[Any], Any]] = []
 
     def disable(self) -> None:
         """Show nothing; called on all ranks but 0."""
@@ -46,7 +49,9 @@ class StepProgressBar(ProgressBar):
         self._monitor = next((c for c in callbacks if isinstance(c, StepMonitor)), None)
         total = float(trainer.estimated_stepping_batches)
         self._progress = self._build(None if total == float("inf") else total)
+        before = sys.stderr
         self._progress.start()
+        self._redirect_logs(before)
         self._update(trainer)
 
     def on_train_batch_end(
@@ -105,9 +110,23 @@ class StepProgressBar(ProgressBar):
             text = describe_metrics(trainer.callback_metrics)
             self._progress.update(self._task, completed=trainer.global_step, metrics=text)
 
+    def _redirect_logs(self, stream: Any) -> None:
+        """Let log messages appear above the bar, not in its line.
+
+        Rich replaces ``sys.stderr`` while a bar runs; log handlers keep the stream they began with.
+        """
+        for logger in map(logging.getLogger, (None, "lightning.pytorch", "lightning.fabric")):
+            for handler in logger.handlers:
+                if isinstance(handler, logging.StreamHandler) and handler.stream is stream:
+                    handler.setStream(sys.stderr)
+                    self._redirected.append((handler, stream))
+
     def _stop(self) -> None:
         if self._progress is not None:
             self._progress.stop()
+        for handler, stream in self._redirected:
+            handler.setStream(stream)
+        self._redirected = []
 
 
 def describe_metrics(metrics: Any) -> str:

@@ -77,7 +77,7 @@ def build_sample_row(
 
 
 def _print_rows(rows: list[tuple[str, ...]], step: int) -> None:
-    from rich.console import Console
+    from rich import get_console
     from rich.table import Table
     from rich.text import Text
 
@@ -88,4 +88,4 @@ def _print_rows(rows: list[tuple[str, ...]], step: int) -> None:
     for row in rows:
         # Text instead of str, so that rich does not read a model's text as markup.
         table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)
+    get_console().print(table)

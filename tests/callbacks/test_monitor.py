@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import csv
+import io
+import logging
+import sys
 
 import pytest
+import rich
 import torch
 from lightning.pytorch.loggers import CSVLogger
+from rich.console import Console
 
 from lightning_sd import ReferenceSolution
-from lightning_sd.callbacks import StepMonitor, StepProgressBar
+from lightning_sd.callbacks import SampleTable, StepMonitor, StepProgressBar
 from lightning_sd.callbacks.monitor import PHASES, summarize_rollouts
 from lightning_sd.types import Question, Rollout, Verdict
 from tests.stubs import LabData, module, trainer
@@ -66,6 +71,28 @@ def test_each_step_is_measured(make_llama, tokenizer, tmp_path):
     # All is as it was.
     assert "sample" not in vars(student)
     assert "evidence" not in vars(data)
+
+
+def test_messages_stay_off_the_line_of_the_bar(make_llama, tokenizer, tmp_path, monkeypatch):
+    """A log message that is written beside the bar would end in its line, or be erased."""
+    screen = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", screen)
+    handler = logging.StreamHandler(screen)
+    monkeypatch.setattr(logging.getLogger("lightning.pytorch"), "handlers", [handler])
+    console = Console(file=screen, force_terminal=True, width=120)
+    monkeypatch.setattr(rich, "_console", console)
+    bar = StepProgressBar()
+    run = trainer(
+        *(tmp_path, ReferenceSolution(), bar, SampleTable(every_n_steps=1)),
+        max_steps=2,
+        enable_progress_bar=True,
+    )
+    run.fit(module(make_llama(), tokenizer), datamodule=LabData(batch_size=2))
+    lines = screen.getvalue().splitlines()
+    for text in ("First batch:", "Rollouts at step 1"):
+        (line,) = [line for line in lines if text in line]
+        assert "step \x1b" not in line
+    assert handler.stream is screen
 
 
 def test_the_bar_counts_optimizer_steps(make_llama, tokenizer, tmp_path):

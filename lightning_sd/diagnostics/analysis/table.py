@@ -57,7 +57,7 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     Args:
         summary: A summary from :func:`.summary.summarize_rows`.
     """
-    from rich.console import Console
+    from rich import get_console
 
     contexts = {
         f"{name}\n{context['scored']} scored": context["measures"]
@@ -66,7 +66,7 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     differences = {
         f"{part['of']}\n- {part['minus']}": part["measures"] for part in summary["differences"]
     }
-    console = Console()
+    console = get_console()
     console.print(_build_table(describe_summary(summary), contexts))
     if differences:
         console.print(_build_table("Differences, on rollouts that both scored", differences))

@@ -53,10 +53,10 @@ def print_report(report: ProbeReport) -> None:
     Args:
         report: The report.
     """
-    from rich.console import Console
+    from rich import get_console
     from rich.table import Table
 
-    console = Console()
+    console = get_console()
     title = (
         f"{report.context}, {report.teacher}: {report.questions} validation questions, "
         f"{report.samples} attempts each"

@@ -67,10 +67,12 @@ def build(kind: str, variant: str) -> nn.Module:
     model = make_model(kind, **changes)
     disable_dropout(model)
     if variant == "lora":
-        model = add_lora(model, LoRA(r=2))
-        for name, parameter in model.named_parameters():
-            if "lora_B" in name:
-                nn.init.normal_(parameter, std=0.05)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = add_lora(model, LoRA(r=2))
+            for name, parameter in model.named_parameters():
+                if "lora_B" in name:
+                    nn.init.normal_(parameter, std=0.05)
     return model.train()
 
 
@@ -124,7 +126,7 @@ def score_shared(
     flat = torch.tensor([i for row in ids for i in row])
     logprobs = logits.log_softmax(-1).gather(-1, flat[:, None])[:, 0]
     logprobs.sum().backward()
-    return logprobs.detach(), _flat_gradient(model)
+    return logprobs.detach(), flatten_gradient(model)
 
 
 def whole_gradient(model: nn.Module, prompts: list[list[int]], ids: list[list[int]]) -> Tensor:
@@ -133,7 +135,7 @@ def whole_gradient(model: nn.Module, prompts: list[list[int]], ids: list[list[in
     for prompt, row in zip(prompts, ids, strict=True):
         logits = compute_logits(model, [[*prompt, *row]])[0, len(prompt) - 1 : -1].float()
         logits.log_softmax(-1).gather(-1, torch.tensor(row)[:, None]).sum().backward()
-    return _flat_gradient(model)
+    return flatten_gradient(model)
 
 
 def greedy_agrees(model: nn.Module) -> tuple[bool, bool]:
@@ -172,7 +174,7 @@ def _generate(model: Any, prompt: list[int]) -> list[int] | None:
     return list(out[0, len(prompt) :].tolist())
 
 
-def _flat_gradient(model: nn.Module) -> Tensor:
+def flatten_gradient(model: nn.Module) -> Tensor:
     """Join the gradients; an expert that got no token has none in one layout and 0 in another."""
     trained = [p for p in model.parameters() if p.requires_grad]
     grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]

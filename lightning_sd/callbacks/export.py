@@ -9,8 +9,12 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
-from torch import nn
+from torch import Tensor, nn
 
+from lightning_sd.callbacks.before_after import BeforeAfter
+from lightning_sd.callbacks.model_card import write_model_card
+from lightning_sd.callbacks.report import compare_answers
+from lightning_sd.callbacks.resume import ExactResume
 from lightning_sd.models import LoadedModel
 from lightning_sd.models.sharding import is_sharded, to_full
 from lightning_sd.models.trainable import list_trainable
@@ -18,6 +22,9 @@ from lightning_sd.models.trainable import list_trainable
 
 class ExportPretrained(Callback):
     """Write the student and its tokenizer with ``save_pretrained`` when training ends.
+
+    The folder also gets a model card with the settings. List it after ``BeforeAfter``, whose
+    results it shows.
 
     Args:
         dirpath: The folder.
@@ -43,9 +50,19 @@ class ExportPretrained(Callback):
         student = module.student
         if is_sharded(student):
             student = load_whole(module, keep=trainer.is_global_zero)
-        if trainer.is_global_zero:
-            export_pretrained(student, module.tokenizer, self.dirpath, merge=self.merge)
-            rank_zero_info(f"The trained student is in {self.dirpath} (transformers format).")
+        if not trainer.is_global_zero:
+            return
+        export_pretrained(student, module.tokenizer, self.dirpath, merge=self.merge)
+        callbacks: list[Any] = getattr(trainer, "callbacks")  # noqa: B009 - untyped in Lightning
+        questions = next((c.questions for c in callbacks if isinstance(c, BeforeAfter)), {})
+        config = next((c.config for c in callbacks if isinstance(c, ExactResume)), {})
+        write_model_card(
+            self.dirpath,
+            config or {"model": {"init_args": dict(module.hparams)}},
+            trainer.global_step,
+            compare_answers(questions),
+        )
+        rank_zero_info(f"The trained student is in {self.dirpath} (transformers format).")
 
 
 @torch.no_grad()
@@ -78,6 +95,15 @@ def export_pretrained(student: Any, tokenizer: Any, dirpath: str | Path, *, merg
     path.mkdir(parents=True, exist_ok=True)
     model = student
     if merge and hasattr(student, "merge_and_unload"):
+        _detach_states(student)
         model = copy.deepcopy(student).merge_and_unload()
     model.save_pretrained(path)
     getattr(tokenizer, "processor", tokenizer).save_pretrained(path)
+
+
+def _detach_states(model: nn.Module) -> None:
+    """Detach what layers keep of the last forward pass (RecurrentGemma): graphs are not copied."""
+    for module in model.modules():
+        for name, value in list(vars(module).items()):
+            if isinstance(value, Tensor) and value.grad_fn is not None:
+                setattr(module, name, value.detach())

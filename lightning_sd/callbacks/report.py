@@ -6,6 +6,7 @@ import math
 import shlex
 import sys
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ class TrainingReport(Callback):
             title=f"{type(pl_module).__name__}, {trainer.global_step} optimizer steps",
             error=error and hide_credentials(error),
             series=self.series,
-            answers=compare_answers(comparison) if comparison else [],
+            answers=compare_answers(comparison.questions) if comparison else [],
             columns=COLUMNS,
             samples=self.samples,
             settings=settings or dict(pl_module.hparams),
@@ -123,16 +124,17 @@ class TrainingReport(Callback):
         rank_zero_info(f"The report of this run is {self.path}.")
 
 
-def compare_answers(comparison: BeforeAfter) -> list[tuple[str, ...]]:
+def compare_answers(questions: Mapping[str, list[dict[str, Any]]]) -> list[tuple[str, ...]]:
     """Compare held-out answers before and after training, with intervals over questions.
 
     Args:
-        comparison: The callback, after both measurements.
+        questions: One row per question, ``before`` and ``after``, as
+            :class:`~lightning_sd.callbacks.BeforeAfter` keeps and writes them.
 
     Returns:
         Rows of name, before, after and difference; empty if a measurement is missing.
     """
-    before, after = (comparison.questions.get(when, []) for when in ("before", "after"))
+    before, after = (questions.get(when, []) for when in ("before", "after"))
     if not before or len(before) != len(after):
         return []
     rows = []

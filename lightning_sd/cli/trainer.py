@@ -96,6 +96,7 @@ class Trainer(pl.Trainer):
         samples: int = 4,
         phrases: tuple[str, ...] = LEAK_PHRASES,
         thresholds: Thresholds = Thresholds(),  # noqa: B008 - frozen
+        admission: bool = False,
     ) -> ProbeReport:
         """Measure whether the teacher context is worth distilling, before anything is trained.
 
@@ -113,6 +114,8 @@ class Trainer(pl.Trainer):
             samples: Attempts per question, at least 2.
             phrases: Phrases in an answer that refer to a context.
             thresholds: Thresholds of the verdict.
+            admission: Whether to test, with three further answers an attempt, that the context is
+                read and that the teacher goes on from the student's own right steps.
         """
         report = probe(
             model,
@@ -122,6 +125,7 @@ class Trainer(pl.Trainer):
             samples=samples,
             phrases=phrases,
             thresholds=thresholds,
+            admission=admission,
             ckpt_path=ckpt_path,
         )
         report.show()

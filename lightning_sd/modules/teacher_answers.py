@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lightning_sd.modules.self_distill import SelfDistillModule
 from lightning_sd.rollout.seeding import make_batch_generator
 from lightning_sd.types import Rollout, StepOutput
@@ -21,13 +23,45 @@ def sample_teacher_answers(
     Returns:
         One judged answer per attempt, in order; None for an attempt without a view.
     """
-    viewed = [(i, view) for i, view in enumerate(output.views) if view is not None]
-    if not viewed:
-        return [None] * len(output.views)
-    with module.gather_writer(teacher=True):
+    prompts = [
+        None if view is None else module.encode(view.messages, view.template_kwargs)
+        for view in output.views
+    ]
+    return sample_answers(module, output.rollouts, prompts, index, stage)
+
+
+def sample_answers(
+    module: SelfDistillModule,
+    rollouts: Sequence[Rollout],
+    prompts: Sequence[Sequence[int] | None],
+    index: int,
+    stage: str,
+    *,
+    prefixes: Sequence[Sequence[int]] | None = None,
+    teacher: bool = True,
+) -> list[Rollout | None]:
+    """Sample one answer to the question of each attempt, from a prompt of the caller's.
+
+    Args:
+        module: Has the parameters and the sampler.
+        rollouts: The attempts.
+        prompts: Token ids per attempt; None: no answer.
+        index: Index of the batch; together with ``stage`` it determines the random numbers.
+        stage: Name of the measurement.
+        prefixes: Token ids that each answer begins with. Default: none.
+        teacher: Whether the teacher's parameters answer, and not the student's.
+
+    Returns:
+        One judged answer per attempt, in order, with its prefix; None for one without a prompt.
+    """
+    starts = prefixes or [()] * len(prompts)
+    asked = [(i, (*prompt, *starts[i])) for i, prompt in enumerate(prompts) if prompt is not None]
+    if not asked:
+        return [None] * len(prompts)
+    with module.gather_writer(teacher=teacher):
         completions = module.sampler.sample(
             module.student,
-            [module.encode(view.messages, view.template_kwargs) for _, view in viewed],
+            [list(prompt) for _, prompt in asked],
             samples=1,
             stop_ids=module.stop_ids,
             generator=make_batch_generator(
@@ -35,16 +69,14 @@ def sample_teacher_answers(
             ),
         )
     # The verifier judges them as answers to the plain question, without the context.
-    answers = [
-        Rollout(
-            question=output.rollouts[i].question,
-            ids=completion.ids,
-            text=module.tokenizer.decode(completion.ids, skip_special_tokens=True),
-            group=group,
-            finished=completion.finished,
+    answers = []
+    for group, ((i, _), completion) in enumerate(zip(asked, completions, strict=True)):
+        ids = (*starts[i], *completion.ids)
+        text = module.tokenizer.decode(ids, skip_special_tokens=True)
+        question = rollouts[i].question
+        answers.append(
+            Rollout(question, ids=ids, text=text, group=group, finished=completion.finished)
         )
-        for group, ((i, _), completion) in enumerate(zip(viewed, completions, strict=True))
-    ]
     judged = module.gather_evidence(answers, frozenset())
-    by_attempt = {i: answer for (i, _), answer in zip(viewed, judged, strict=True)}
-    return [by_attempt.get(i) for i in range(len(output.views))]
+    by_attempt = {i: answer for (i, _), answer in zip(asked, judged, strict=True)}
+    return [by_attempt.get(i) for i in range(len(prompts))]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lightning_sd.contexts.base import TeacherContext
+from lightning_sd.diagnostics.probe.admission import Admission, AdmissionTest
 from lightning_sd.metrics.localization import Localization, localize
 from lightning_sd.metrics.wrong_steps import find_steps
 from lightning_sd.modules.self_distill import SelfDistillModule
@@ -44,6 +45,12 @@ class Attempt:
     """log p_T - log p_S of each token of the student's attempt, in nats."""
     localization: Localization | None = None
     """Where the advantages fall; None if no step is known to be wrong."""
+    unrelated: bool | None = None
+    """Whether the teacher is right under another question's context; None if not asked."""
+    continued: bool | None = None
+    """Whether the teacher is right from the attempt's steps before the first wrong one."""
+    continued_alone: bool | None = None
+    """Whether the student, without a context, is right from the same steps."""
 
 
 class AttemptRecorder:
@@ -53,10 +60,19 @@ class AttemptRecorder:
         context: The teacher context of the module.
         phrases: Phrases that refer to a context.
         task: Task of the questions, which may know wrong steps exactly; None if unknown.
+        admission: Whether the answers of the admission test are sampled as well.
     """
 
-    def __init__(self, context: TeacherContext, phrases: Sequence[str], task: Any = None) -> None:
+    def __init__(
+        self,
+        context: TeacherContext,
+        phrases: Sequence[str],
+        task: Any = None,
+        *,
+        admission: bool = False,
+    ) -> None:
         self.context, self.phrases, self.task = context, tuple(phrases), task
+        self.admission = AdmissionTest(context, task) if admission else None
         self.student_tokens = 0
         self.teacher_tokens = 0
         self.critic_tokens = 0
@@ -76,7 +92,10 @@ class AttemptRecorder:
         self.critic_seconds += counters.get("critique_seconds", 0.0)
         self.student_tokens += sum(len(rollout.ids) for rollout in output.rollouts)
         self.teacher_tokens += sum(len(answer.ids) for answer in answers if answer)
-        rows = zip(output.rollouts, output.views, output.advantages, answers, strict=True)
+        tested = [Admission()] * len(answers)
+        if self.admission is not None:
+            tested = self.admission(module, output, index)
+        rows = zip(output.rollouts, output.views, output.advantages, answers, tested, strict=True)
         return [self._record(module, *row) for row in rows]
 
     def _record(
@@ -86,6 +105,7 @@ class AttemptRecorder:
         view: TeacherView | None,
         advantages: tuple[float, ...] | None,
         answer: Rollout | None,
+        tested: Admission,
     ) -> Attempt:
         localization = None
         if advantages is not None:
@@ -98,6 +118,9 @@ class AttemptRecorder:
             missing=explain_missing_view(self.context, rollout) if view is None else None,
             advantages=advantages,
             localization=localization,
+            unrelated=_is_correct(tested.unrelated),
+            continued=_is_correct(tested.continued),
+            continued_alone=_is_correct(tested.continued_alone),
         )
 
     def _describe(
@@ -117,6 +140,10 @@ class AttemptRecorder:
             leaks=find_leaked_phrases(answer.text, self.phrases, prompt),
             copied=copied,
         )
+
+
+def _is_correct(answer: Rollout | None) -> bool | None:
+    return None if answer is None or answer.verdict is None else answer.verdict.correct
 
 
 def explain_missing_view(context: TeacherContext, rollout: Rollout) -> str:

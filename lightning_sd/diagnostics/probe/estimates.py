@@ -22,7 +22,8 @@ def estimate_means(attempts: Sequence[Attempt]) -> dict[str, Estimate]:
         attempts: At least two per question, in any order.
 
     Returns:
-        Estimates by name; ``table.ROWS`` labels them.
+        Estimates by name; ``table.ROWS`` labels them. Those of the admission test are left out if
+        it was not run.
     """
     questions = list_questions(attempts)
     bootstrap = Bootstrap(len(questions))
@@ -35,7 +36,7 @@ def estimate_means(attempts: Sequence[Attempt]) -> dict[str, Estimate]:
 
     teacher_failed = add_up(lambda a: _teacher(a, _correct) if _failed(a) else None)
     again_failed = _sum_second_attempts(attempts, questions)
-    return {
+    found = {
         "student": mean(lambda a: _student(a, _correct)),
         "teacher": mean(lambda a: _teacher(a, _correct)),
         "gain": bootstrap.difference(
@@ -61,6 +62,26 @@ def estimate_means(attempts: Sequence[Attempt]) -> dict[str, Estimate]:
         "positive_wrong": mean(lambda a: _positive(a) if _failed(a) else None),
         "negative_from_error": mean(lambda a: _position(a, "negative_mass")),
         "tokens_from_error": mean(lambda a: _position(a, "mass_chance")),
+    }
+    if all(a.unrelated is None and a.continued is None for a in attempts):
+        return found
+    return found | _estimate_admission(add_up, bootstrap)
+
+
+def _estimate_admission(
+    add_up: Callable[[Count], Sums], bootstrap: Bootstrap
+) -> dict[str, Estimate]:
+    """Estimate the means of the admission test."""
+    unrelated = add_up(lambda a: None if a.unrelated is None else (a.unrelated, 1))
+    student = add_up(lambda a: None if a.unrelated is None else _student(a, _correct))
+    continued = add_up(lambda a: None if a.continued is None else (a.continued, 1))
+    alone = add_up(lambda a: None if a.continued_alone is None else (a.continued_alone, 1))
+    return {
+        "unrelated": bootstrap.mean(unrelated),
+        "unrelated_gain": bootstrap.difference(unrelated, student),
+        "continued": bootstrap.mean(continued),
+        "continued_alone": bootstrap.mean(alone),
+        "continued_gain": bootstrap.difference(continued, alone),
     }
 
 

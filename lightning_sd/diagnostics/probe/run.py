@@ -30,6 +30,7 @@ def probe(
     samples: int = 4,
     phrases: Sequence[str] = LEAK_PHRASES,
     thresholds: Thresholds | None = None,
+    admission: bool = False,
     ckpt_path: str | None = None,
 ) -> ProbeReport:
     """Measure whether a teacher context is worth distilling, on validation questions.
@@ -48,6 +49,9 @@ def probe(
             attempts at its question.
         phrases: Phrases in an answer that refer to a context.
         thresholds: Thresholds of the verdict. Default: ``Thresholds()``.
+        admission: Whether to sample three further answers for the admission test: the teacher's
+            under another question's context, and those of the teacher and of the student alone
+            from the right steps of failed attempts. It roughly doubles the time.
         ckpt_path: Checkpoint of the student. Default: the parameters of its model source.
 
     Returns:
@@ -74,7 +78,9 @@ def probe(
             f"teacher_context={type(context).__name__}: it shows the teacher nothing, so there is "
             "nothing to probe. Choose a context that gives views, such as ReferenceSolution."
         )
-    recorder = AttemptRecorder(context, phrases, getattr(datamodule, "task", None))
+    recorder = AttemptRecorder(
+        context, phrases, getattr(datamodule, "task", None), admission=admission
+    )
     collector = collect_records(
         trainer,
         module,

@@ -30,6 +30,11 @@ ROWS = (
     TableRow("failed attempts: teacher correct", "teacher_failed", SHARE),
     TableRow("  student correct in a second attempt", "again_failed", SHARE),
     TableRow("  gain", "gain_failed", POINTS),
+    TableRow("teacher under an unrelated context: correct", "unrelated", SHARE),
+    TableRow("  gain over the student alone", "unrelated_gain", POINTS),
+    TableRow("from failed attempts' right steps: teacher correct", "continued", SHARE),
+    TableRow("  student alone correct", "continued_alone", SHARE),
+    TableRow("  gain", "continued_gain", POINTS),
     TableRow("attempts with a teacher", "has_teacher", SHARE),
     TableRow("teacher refers to its context", "leaks_teacher", SHARE),
     TableRow("  student does", "leaks_student", SHARE),
@@ -65,7 +70,8 @@ def print_report(report: ProbeReport) -> None:
     for name in ("", "", "95% interval", "of"):
         table.add_column(name, justify="right" if table.columns else "left")
     for row in ROWS:
-        table.add_row(row.label, *_format_cells(report.estimates[row.estimate], row.style))
+        if row.estimate in report.estimates:
+            table.add_row(row.label, *_format_cells(report.estimates[row.estimate], row.style))
     console.print(table)
     for line in list_lines(report):
         # Without markup: reasons and phrases are texts of models and users.

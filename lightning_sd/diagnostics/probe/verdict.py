@@ -159,6 +159,12 @@ def _list_notes(estimates: Estimates) -> tuple[str, ...]:
             "teacher than under the student, not reliably more than half: it may doubt correct "
             "tokens"
         )
+    unrelated = estimates.get("unrelated_gain")
+    if unrelated is not None and unrelated.low is not None and unrelated.low > 0:
+        notes.append(
+            f"the teacher gains {format_gain(unrelated)} under an unrelated context: that a "
+            "context is there helps, whatever it says"
+        )
     teachers = estimates["has_teacher"].value
     if teachers is not None and teachers < 1:
         notes.append(f"{format_percent(1 - teachers)} of the attempts have no teacher")

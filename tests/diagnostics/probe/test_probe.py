@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -86,6 +87,56 @@ def test_a_context_that_nobody_heeds_is_not(run):
     found = run(lambda prompt, number: "<answer>no</answer>", Hint())
     assert found.estimates["gain_failed"].high == 0
     assert found.verdict.word == "not worth distilling"
+
+
+def test_a_teacher_that_reads_gains_nothing_from_an_unrelated_context(run):
+    found = run(knows, Hint(), admission=True)
+    # It is told another question's answer, which equals its own in few cases.
+    assert found.estimates["teacher"].value == 1
+    assert found.estimates["unrelated"].value < 0.5
+    assert "unrelated" not in run(knows, Hint()).estimates
+
+
+def test_a_teacher_that_reads_nothing_is_told_from_one_that_does(run):
+    """Its heading means "be right": the answers come from the question, not from the context."""
+    data = stubs.LabData()
+    answers = {q.text: q.answer for q in data.task.questions("val")}
+
+    def inspired(prompt, number):
+        value = next(a for text, a in answers.items() if text in prompt)
+        return f"<answer>{value if 'Hint' in prompt else 'no'}</answer>"
+
+    found = run(inspired, Hint(), data=data, admission=True)
+    # Batches hold one question each, and none precedes the first.
+    assert found.estimates["unrelated"].number == 14
+    assert found.estimates["unrelated_gain"].value == 1
+    assert any("whatever it says" in note for note in found.verdict.notes)
+    assert found.verdict.word == "worth distilling"
+
+
+def test_the_teacher_goes_on_from_the_right_steps_of_failed_attempts(run):
+    """The attempt's second step is wrong; only the teacher goes on rightly from the first."""
+    data = stubs.LabData()
+    questions = list(data.task.questions("val"))
+
+    def goes_on(prompt, number):
+        question = next(q for q in questions if q.text in prompt)
+        solution = re.sub(r"get (.) from ([^<]+)", r"\2=\1", question.reference)
+        first, rest = solution.split("<step_2>")
+        begun = first in prompt
+        if begun and "Hint" in prompt:
+            # The prefix may end inside the tag of the wrong step.
+            return f"<step_2>{rest}".removeprefix(prompt.partition(first)[2])
+        operation, result = rest.partition("</step_2>")[0].split("=")
+        slip = f"{operation}={(int(result) + 1) % 10}"
+        wrong = f"<step_2>{slip}</step_2><answer>no</answer>"
+        return wrong if begun else first + wrong
+
+    found = run(goes_on, Hint(), data=data, admission=True)
+    assert found.estimates["continued"].number == found.estimates["continued_alone"].number > 0
+    assert found.estimates["continued"].value == 1
+    assert found.estimates["continued_alone"].value == 0
+    assert found.estimates["continued_gain"].value == 1
 
 
 def test_what_the_teacher_says_of_its_context_is_counted(run):

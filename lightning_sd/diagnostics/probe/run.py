@@ -78,14 +78,10 @@ def probe(
             f"teacher_context={type(context).__name__}: it shows the teacher nothing, so there is "
             "nothing to probe. Choose a context that gives views, such as ReferenceSolution."
         )
-    recorder = AttemptRecorder(
-        context, phrases, getattr(datamodule, "task", None), admission=admission
-    )
+    task = getattr(datamodule, "task", None)
+    recorder = AttemptRecorder(context, phrases, task, admission=admission)
     collector = collect_records(
-        trainer,
-        module,
-        datamodule,
-        recorder,
+        *(trainer, module, datamodule, recorder),
         split="val",
         questions=questions,
         samples=samples,

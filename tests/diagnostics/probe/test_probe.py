@@ -124,6 +124,7 @@ def test_the_teacher_goes_on_from_the_right_steps_of_failed_attempts(run):
         solution = re.sub(r"get (.) from ([^<]+)", r"\2=\1", question.reference)
         first, rest = solution.split("<step_2>")
         begun = first in prompt
+        assert "<answer>" not in prompt
         if begun and "Hint" in prompt:
             # The prefix may end inside the tag of the wrong step.
             return f"<step_2>{rest}".removeprefix(prompt.partition(first)[2])

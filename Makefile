@@ -39,4 +39,4 @@ lock:
 	pip-compile --quiet --generate-hashes --strip-extras --extra dev \
 	  --unsafe-package torch --unsafe-package lightning-sd \
 	  --no-emit-find-links --no-emit-index-url --no-emit-trusted-host --no-emit-options \
-	  --annotation-style line --no-header --output-file requirements/ci.txt pyproject.toml
+	  --annotation-style line --no-header --output-file requirements/ci.txt pyproject.toml requirements/compiled.in

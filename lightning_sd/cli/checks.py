@@ -55,8 +55,6 @@ def check_source(verb: str, source: PretrainedModel) -> None:
     """Refuse a model source that could not be loaded or trained; see :func:`check_settings`."""
     if source.lora is not None:
         require_extra("peft", "lora")
-    if source.quantization is not None:
-        require_extra("bitsandbytes", "quantization")
     if source.name.endswith(".gguf"):
         require_extra("gguf", "gguf")
     if verb == "fit" and source.quantization is not None and source.lora is None:

@@ -4,6 +4,8 @@ import pytest
 
 from lightning_sd.tasks.reasoning_gym import ReasoningGymTask
 
+pytest.importorskip("reasoning_gym", reason="needs reasoning-gym, which needs a C compiler")
+
 SIZES = {"train": 30, "val": 10, "test": 10}
 SINGLE_DIGITS = {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_sd.models.fingerprint import fingerprint_tensors
+from lightning_sd.models.sharding import is_sharded
 
 
 def is_adapter(name: str) -> bool:
@@ -53,7 +54,15 @@ def iterate_weights(model: nn.Module, *, merge: bool = True) -> Iterator[tuple[s
         model: The model, with peft or without.
         merge: Merge active LoRA adapters into copies, so the model's own weights never change.
             False: leave them out.
+
+    Raises:
+        ValueError: The weights are in shards.
     """
+    if is_sharded(model):
+        raise ValueError(
+            "sampler: vLLM gets the student's weights whole, and they are in shards. Set "
+            "`gather: model` of FSDP2Strategy, or use TransformersSampler."
+        )
     lora = {
         name: module
         for name, module in model.named_modules()

@@ -264,6 +264,12 @@ def test_merged_weights_are_those_of_peft(make_llama: Any) -> None:
         torch.testing.assert_close(ours[name], tensor)
 
 
+def test_weights_in_shards_are_refused(make_llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning_sd.rollout.vllm_weights.is_sharded", lambda model: True)
+    with pytest.raises(ValueError, match="gather: model"):
+        next(iterate_weights(make_model(make_llama)))
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

@@ -56,12 +56,12 @@ def iterate_weights(model: nn.Module, *, merge: bool = True) -> Iterator[tuple[s
             False: leave them out.
 
     Raises:
-        ValueError: The weights are in shards.
+        ValueError: FSDP2 shards the model.
     """
     if is_sharded(model):
         raise ValueError(
-            "sampler: vLLM gets the student's weights whole, and they are in shards. Set "
-            "`gather: model` of FSDP2Strategy, or use TransformersSampler."
+            "sampler: vLLM needs the student's weights whole, and FSDP2 keeps them in shards. Use "
+            "DDP, or TransformersSampler."
         )
     lora = {
         name: module

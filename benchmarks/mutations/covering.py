@@ -12,6 +12,7 @@ import gzip
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,13 +57,19 @@ class Covering:
         MAP.write_bytes(gzip.compress(text.encode()))
 
     def find_tests(self, file: str, lines: set[int]) -> list[str]:
-        """Return the tests of any of the lines, fastest first.
+        """Return the tests of any of the lines: the fastest case of each, then the second, ...
 
         Lines that run at import only, such as a constant, get the tests of the whole file.
         """
         known = self.lines.get(file, {})
-        tests = set().union(*(known.get(line, set()) for line in lines))
-        return sorted(tests or set().union(*known.values()), key=self.seconds.__getitem__)
+        found = set().union(*(known.get(line, set()) for line in lines))
+        tests = sorted(found or set().union(*known.values()), key=self.seconds.__getitem__)
+        cases, ranks = Counter[str](), {}
+        for test in tests:
+            name = test.partition("[")[0]
+            ranks[test] = cases[name]
+            cases[name] += 1
+        return sorted(tests, key=ranks.__getitem__)
 
 
 class Recorder:

@@ -143,8 +143,12 @@ def _list_statement_edits(node: ast.AST) -> Iterator[Edit]:
         for place, decorator in enumerate(node.decorator_list):
             if isinstance(decorator, ast.Call) and _name(decorator.func) == "no_grad":
                 yield "drop no_grad", _drop_decorator(place)
-    if isinstance(node, ast.Return) and node.value is not None:
+    if isinstance(node, ast.Return) and not _is_none(node.value):
         yield "return None", lambda n: ast.Return(ast.Constant(None))
+
+
+def _is_none(value: ast.expr | None) -> bool:
+    return value is None or (isinstance(value, ast.Constant) and value.value is None)
 
 
 def _swap_operator(kind: type[ast.AST]) -> Edit:

@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.grid import Row, read_rows
 
 HEADER = (
-    "| room | drawn | killed | survived | of these equivalent | killed by new tests | open |",
+    "| room | run | killed | survived | of these equivalent | killed by new tests | open |",
     "|---|---|---|---|---|---|---|",
 )
 

@@ -111,7 +111,7 @@ HEAVY = (
         1,
         "RewardGuard: over steps 1 to 1, train/reward is",
     ),
-    Step("export --config quickstart.yaml --config tiny.yaml --ckpt_path=last --out=hf", 0, "hf"),
+    Step("export --ckpt_path=ckpt/last.ckpt --out=hf", 0, "is in hf"),
 )
 
 

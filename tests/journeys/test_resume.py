@@ -41,10 +41,11 @@ def test_the_last_step_is_in_last_ckpt():
     assert torch.load("ckpt/last.ckpt", weights_only=True)["global_step"] == 3
 
 
-def test_a_finished_run_is_refused():
+def test_a_finished_run_trains_nothing_and_says_so(caplog):
     main([*QUICK, "--trainer.max_steps=1"])
-    with pytest.raises(ValueError, match="max_steps=1: the checkpoint is at step 1 already"):
-        main([*QUICK, "--trainer.max_steps=1", "--ckpt_path=last"])
+    resumed = main([*QUICK, "--trainer.max_steps=1", "--ckpt_path=last"])
+    assert resumed.trainer.global_step == 1
+    assert "at step 1, the last one: only what follows it is done" in caplog.text
 
 
 def test_a_changed_rate_is_applied_and_named(caplog, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 import traceback
@@ -41,6 +42,10 @@ def run(args: Sequence[str]) -> None:
     # From inside Lightning and transformers, about code of theirs.
     for message in (".*LeafSpec.*", ".*is_gradient_checkpointing.*"):
         warnings.filterwarnings("ignore", message=message)
+    # Lightning's advertisement of its logger. Ours are set by `trainer.logger`.
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+        lambda record: "LitLogger" not in record.getMessage()
+    )
     words = [word for word in args if word != "--debug"]
     if len(words) < len(args):
         os.environ[DEBUG_VARIABLE] = "1"

@@ -55,8 +55,14 @@ def roll_back(trainer: Trainer, pl_module: LightningModule, step: int, began: fl
     checkpoint = trainer.strategy.load_checkpoint(path)
     trainer.strategy.load_model_state_dict(checkpoint, strict=pl_module.strict_loading)
     for optimizer, saved in zip(trainer.optimizers, checkpoint["optimizer_states"], strict=True):
-        # The settings, such as the learning rate, are those of the present step.
-        settings = optimizer.state_dict()["param_groups"]
+        # The settings, such as the learning rate, are those of the present step; the checkpoint
+        # numbers the parameters in its own way.
+        settings = [
+            {**now, "params": then["params"]}
+            for now, then in zip(
+                optimizer.state_dict()["param_groups"], saved["param_groups"], strict=True
+            )
+        ]
         optimizer.load_state_dict({**saved, "param_groups": settings})
     # The teacher. The state of the process, such as its random numbers, is not that of a resume.
     pl_module.on_load_checkpoint({k: v for k, v in checkpoint.items() if k != "process"})

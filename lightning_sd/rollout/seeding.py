@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 
 import torch
 
@@ -32,3 +33,21 @@ def make_batch_generator(
     base = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
     digest = hashlib.sha256(f"{base}/{stage}/{index}/{rank}".encode()).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+def draw_requests(
+    prompts: Sequence[object], samples: int, generator: torch.Generator
+) -> list[tuple[int, int]]:
+    """Give each completion a seed of its own, for engines that draw by themselves.
+
+    Args:
+        prompts: The prompts of a batch.
+        samples: Completions per prompt.
+        generator: The batch's generator.
+
+    Returns:
+        The prompt's index and the seed of each completion, in the order of :meth:`Sampler.sample`.
+    """
+    asked = [i for i in range(len(prompts)) for _ in range(samples)]
+    seeds = torch.randint(2**62, (len(asked),), generator=generator, device=generator.device)
+    return list(zip(asked, seeds.tolist(), strict=True))

@@ -15,7 +15,7 @@ from torch import nn
 
 from lightning_sd.models.cache import get_causal_lm
 from lightning_sd.rollout.vllm_adapters import AdapterFiles
-from lightning_sd.rollout.vllm_weights import iterate_weights, read_version
+from lightning_sd.rollout.vllm_weights import check_servable, iterate_weights, read_version
 
 _ENGINES: weakref.WeakKeyDictionary[nn.Module, dict[str, VLLMEngine]] = weakref.WeakKeyDictionary()
 
@@ -33,15 +33,15 @@ class VLLMEngine:
 
     Raises:
         ImportError: vLLM is not installed.
-        ValueError: The model is quantized, vLLM does not support its head size on this device, or
-            its adapter cannot be swapped.
+        ValueError: The model is quantized or in shards, vLLM does not support its head size on
+            this device, or its adapter cannot be swapped.
     """
 
     def __init__(
         self, model: nn.Module, settings: Mapping[str, Any], *, swap_adapters: bool = False
     ) -> None:
+        check_servable(model)
         base = get_causal_lm(model)
-        check_servable(base)
         dtype = str(next(base.parameters()).dtype).removeprefix("torch.")
         self._folder = tempfile.TemporaryDirectory(prefix="vllm-config-")
         base.config.save_pretrained(self._folder.name)
@@ -126,22 +126,6 @@ def get_engine(
     if key not in engines:
         engines[key] = VLLMEngine(model, settings, swap_adapters=swap_adapters)
     return engines[key]
-
-
-def check_servable(model: Any) -> None:
-    """Refuse models whose weights this engine cannot follow.
-
-    Args:
-        model: A transformers causal language model without peft.
-
-    Raises:
-        ValueError: The model is quantized.
-    """
-    if getattr(model, "hf_quantizer", None) is not None:
-        raise ValueError(
-            "sampler: VLLMSampler cannot read quantized weights. Load `model` without "
-            "`quantization`, or use TransformersSampler."
-        )
 
 
 def start_llm(name: str, config: Any, settings: Mapping[str, Any]) -> Any:

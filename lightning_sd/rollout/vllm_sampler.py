@@ -11,6 +11,7 @@ from torch import nn
 
 from lightning_sd.models.limits import check_lengths
 from lightning_sd.rollout.base import Completion
+from lightning_sd.rollout.seeding import draw_requests
 from lightning_sd.rollout.settings import SamplingSettings
 from lightning_sd.rollout.vllm_engine import get_engine, import_vllm
 
@@ -69,11 +70,9 @@ class VLLMSampler(SamplingSettings):
         check_lengths(model, prompts, self.max_new_tokens)
         engine = get_engine(model, self._list_settings(), swap_adapters=self.swap_adapters)
         engine.sync(model)
-        asked = [i for i in range(len(prompts)) for _ in range(samples)]
-        device = generator.device
-        seeds = torch.randint(2**62, (len(asked),), generator=generator, device=device).tolist()
-        params = [self._make_params(seed, stop_ids) for seed in seeds]
-        outputs = engine.generate([prompts[i] for i in asked], params)
+        requests = draw_requests(prompts, samples, generator)
+        params = [self._make_params(seed, stop_ids) for _, seed in requests]
+        outputs = engine.generate([prompts[i] for i, _ in requests], params)
         if self.sleep_level is not None:
             engine.sleep(self.sleep_level)
         return [
@@ -86,7 +85,7 @@ class VLLMSampler(SamplingSettings):
                 ),
                 finished=output.finish_reason == "stop",
             )
-            for i, output in zip(asked, outputs, strict=True)
+            for (i, _), output in zip(requests, outputs, strict=True)
         ]
 
     def _make_params(self, seed: int, stop_ids: Sequence[int]) -> Any:

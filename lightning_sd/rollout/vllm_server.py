@@ -19,8 +19,9 @@ from torch import nn
 
 from lightning_sd.models.limits import check_lengths
 from lightning_sd.rollout.base import Completion
+from lightning_sd.rollout.seeding import draw_requests
 from lightning_sd.rollout.settings import SamplingSettings
-from lightning_sd.rollout.vllm_weights import iterate_weights, read_version
+from lightning_sd.rollout.vllm_weights import check_servable, iterate_weights, read_version
 
 _SENT: dict[str, tuple[Any, ...]] = {}
 """The weights that each server has, by its address; samplers of one server share it."""
@@ -71,22 +72,21 @@ class VLLMServerSampler(SamplingSettings):
         """Sample from each prompt; see :meth:`Sampler.sample`.
 
         Raises:
-            ValueError: A prompt and its completion can be longer than the model allows.
+            ValueError: The student is quantized or in shards, or a prompt and its completion can
+                be longer than the model allows.
             RuntimeError: The server cannot be reached, or refuses a request.
         """
         check_lengths(model, prompts, self.max_new_tokens)
         self.sync(model)
-        asked = [i for i in range(len(prompts)) for _ in range(samples)]
-        device = generator.device
-        seeds = torch.randint(2**62, (len(asked),), generator=generator, device=device).tolist()
         stops = [*stop_ids, *self.stop_token_ids]
 
-        def ask(place: int) -> Completion:
-            body = self._make_request(prompts[asked[place]], seeds[place], stops)
-            return read_completion(self._post("/v1/completions", body), asked[place])
+        def ask(request: tuple[int, int]) -> Completion:
+            prompt, seed = request
+            body = self._make_request(prompts[prompt], seed, stops)
+            return read_completion(self._post("/v1/completions", body), prompt)
 
         with ThreadPoolExecutor(self.concurrency) as pool:
-            return list(pool.map(ask, range(len(asked))))
+            return list(pool.map(ask, draw_requests(prompts, samples, generator)))
 
     def sync(self, model: nn.Module) -> bool:
         """Let the server load the model's weights if it has others.
@@ -96,6 +96,7 @@ class VLLMServerSampler(SamplingSettings):
         Returns:
             Whether the server loaded weights.
         """
+        check_servable(model)
         version = read_version(model, adapters=True)
         if version == _SENT.get(self.url):
             return False
@@ -142,7 +143,8 @@ class VLLMServerSampler(SamplingSettings):
             with urllib.request.urlopen(request, timeout=self.timeout) as answer:
                 return json.loads(answer.read() or b"null")
         except urllib.error.HTTPError as error:
-            hint = " Start it with VLLM_SERVER_DEV_MODE=1." if error.code == 404 else ""
+            missing = error.code == 404 and path == "/collective_rpc"
+            hint = " Start it with VLLM_SERVER_DEV_MODE=1." if missing else ""
             raise RuntimeError(
                 f"sampler: the server refused {path} with {error.code}: "
                 f"{error.read()[:300].decode(errors='replace')}.{hint}"

@@ -8,8 +8,30 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_sd.models.cache import get_causal_lm
 from lightning_sd.models.fingerprint import fingerprint_tensors
 from lightning_sd.models.sharding import is_sharded
+
+
+def check_servable(model: nn.Module) -> None:
+    """Refuse models whose weights vLLM cannot follow; called on every rank before any is sent.
+
+    Args:
+        model: A transformers causal language model, with peft or without.
+
+    Raises:
+        ValueError: The model is quantized, or FSDP2 shards it.
+    """
+    if getattr(get_causal_lm(model), "hf_quantizer", None) is not None:
+        raise ValueError(
+            "sampler: vLLM cannot read quantized weights of the student. Load `model` without "
+            "`quantization`, or use TransformersSampler."
+        )
+    if is_sharded(model):
+        raise ValueError(
+            "sampler: vLLM needs the student's weights whole, and FSDP2 keeps them in shards. Use "
+            "DDP, or TransformersSampler."
+        )
 
 
 def is_adapter(name: str) -> bool:
@@ -54,15 +76,7 @@ def iterate_weights(model: nn.Module, *, merge: bool = True) -> Iterator[tuple[s
         model: The model, with peft or without.
         merge: Merge active LoRA adapters into copies, so the model's own weights never change.
             False: leave them out.
-
-    Raises:
-        ValueError: FSDP2 shards the model.
     """
-    if is_sharded(model):
-        raise ValueError(
-            "sampler: vLLM needs the student's weights whole, and FSDP2 keeps them in shards. Use "
-            "DDP, or TransformersSampler."
-        )
     lora = {
         name: module
         for name, module in model.named_modules()

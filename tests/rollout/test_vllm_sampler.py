@@ -17,7 +17,7 @@ from lightning_sd.models.trainable import list_trainable
 from lightning_sd.rollout import VLLMSampler
 from lightning_sd.rollout.vllm_adapters import check_swappable
 from lightning_sd.rollout.vllm_engine import VLLMEngine, get_engine
-from lightning_sd.rollout.vllm_weights import iterate_weights
+from lightning_sd.rollout.vllm_weights import check_servable, iterate_weights
 from lightning_sd.scoring import Scorer
 from lightning_sd.scoring.statistics import compute_token_statistics
 from lightning_sd.teachers import EMATeacher, FrozenTeacher
@@ -267,7 +267,7 @@ def test_merged_weights_are_those_of_peft(make_llama: Any) -> None:
 def test_weights_in_shards_are_refused(make_llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lightning_sd.rollout.vllm_weights.is_sharded", lambda model: True)
     with pytest.raises(ValueError, match="keeps them in shards"):
-        next(iterate_weights(make_model(make_llama)))
+        check_servable(make_model(make_llama))
 
 
 @pytest.mark.parametrize(

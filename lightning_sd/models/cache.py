@@ -31,7 +31,9 @@ def make_cache(config: Any) -> Any:
 def left_pad(
     prompts: Sequence[Sequence[int]], device: torch.device
 ) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Pad prompts on the left, so that all end at the last column.
+    """Pad prompts on the left with their own first token, so that all end at the last column.
+
+    A padding token may have an embedding of zeros, at which Gemma 3n has no gradient.
 
     Args:
         prompts: Token ids, at least one per prompt.
@@ -43,9 +45,7 @@ def left_pad(
     """
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
     longest = int(lengths.max())
-    ids = torch.zeros(len(prompts), longest, dtype=torch.long)
-    for row, prompt in enumerate(prompts):
-        ids[row, longest - len(prompt) :] = torch.tensor(list(prompt))
+    ids = torch.tensor([[p[0]] * (longest - len(p)) + list(p) for p in prompts], device=device)
     mask = (torch.arange(longest, device=device) >= longest - lengths.unsqueeze(1)).long()
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    return ids.to(device), mask if bool((lengths < longest).any()) else None, positions
+    return ids, mask if bool((lengths < longest).any()) else None, positions

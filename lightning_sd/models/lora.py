@@ -16,6 +16,12 @@ log = logging.getLogger(__name__)
 ROUTERS = ("gate", "router")
 """Names of the modules that send tokens to experts."""
 
+DIRECTLY_READ = {
+    ("A_log", "D", "out_proj"): ("out_proj", "conv1d"),
+    ("correction_coefs", "prediction_coefs"): ("correction_coefs",),
+}
+"""Layers whose weights are read without a call, by attributes of the module that holds them."""
+
 
 @dataclass(frozen=True)
 class LoRA:
@@ -37,8 +43,9 @@ class LoRA:
 def add_lora(model: nn.Module, lora: LoRA) -> nn.Module:
     """Freeze a model and add trainable adapters to it; log which layers get one.
 
-    With ``all-linear``, two kinds of layers get none: the output projections of Mamba layers, which
-    kernels read directly, and routers that return more than a linear layer does (Llama 4, Phi-MoE).
+    With ``all-linear``, two kinds of layers get none: those whose weights are read directly (output
+    projections of Mamba layers, correction coefficients of Gemma 3n), and routers that return more
+    than a linear layer does (Llama 4, Phi-MoE).
 
     Raises:
         ImportError: peft is not installed.
@@ -101,11 +108,12 @@ def _list_fused_experts(model: nn.Module) -> list[str]:
 
 def _list_excluded(model: nn.Module) -> list[str]:
     """List the linear layers to which an adapter would do nothing, or which it would break."""
-    mamba = [
+    direct = [
         f"{name}.{part}"
         for name, module in model.named_modules()
-        if all(hasattr(module, part) for part in ("A_log", "D", "out_proj"))
-        for part in ("out_proj", "conv1d")
+        for attributes, parts in DIRECTLY_READ.items()
+        if all(hasattr(module, attribute) for attribute in attributes)
+        for part in parts
     ]
     routers = [
         name
@@ -115,4 +123,4 @@ def _list_excluded(model: nn.Module) -> list[str]:
         and type(module).forward is not nn.Linear.forward
         and name.rpartition(".")[2] in ROUTERS
     ]
-    return mamba + routers
+    return direct + routers

@@ -116,11 +116,11 @@ def make_probe(model: nn.Module) -> Probe:
         model: A causal language model, in eval mode.
 
     Raises:
-        ValueError: The model is not causal: a token's logits depend on later tokens.
+        ValueError: The model does not compute logits from token ids alone, or it is not causal: a
+            token's logits depend on later tokens.
         FloatingPointError: Logits are NaN or infinite.
     """
-    first = compute_logits(model, [[1]])
-    vocab = first.shape[-1]
+    vocab = _find_vocab_size(model)
     ids, coarse = _choose_ids(model, vocab), is_coarse(model)
     prompts, completions, logits = [], [], []
     for number, length in enumerate(PROMPT_LENGTHS):
@@ -156,6 +156,26 @@ def compute_logits(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
     device = next(model.parameters()).device
     logits: Tensor = model(input_ids=ids.to(device), **make_plain_arguments(model)).logits
     return logits
+
+
+def _find_vocab_size(model: nn.Module) -> int:
+    """Run the model on two tokens; return the number of logits, or refuse a model without them."""
+    try:
+        shape = compute_logits(model, [[1, 1]]).shape
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        raise _make_refusal(model, f"{type(error).__name__}: {error}") from error
+    if len(shape) != 3 or shape[:2] != (1, 2):
+        raise _make_refusal(model, f"its logits have the shape {tuple(shape)}")
+    return shape[-1]
+
+
+def _make_refusal(model: nn.Module, reason: str) -> ValueError:
+    return ValueError(
+        f"{type(get_causal_lm(model)).__name__} does not compute logits [rows, tokens, vocab] from "
+        f"input_ids alone ({reason}): choose a causal language model of text."
+    )
 
 
 def _choose_ids(model: nn.Module, vocab: int) -> list[int]:

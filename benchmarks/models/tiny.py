@@ -66,8 +66,8 @@ def make_model(
     config = make_config(kind, **changes)
     cls = getattr(transformers, CAUSAL[kind])
     # Some text models are registered under the configuration of a model around them.
-    parts = [part for part in iterate_configs(config) if isinstance(part, cls.config_class)]
-    config = config if isinstance(config, cls.config_class) else parts[0]
+    parts = [config, *iterate_configs(config)]
+    config = next((part for part in parts if isinstance(part, cls.config_class)), config)
     with torch.device("meta"):
         size = sum(parameter.numel() for parameter in cls(copy.deepcopy(config)).parameters())
     if size > LARGEST:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from torch import nn
 
+from lightning_sd.models.cache import get_causal_lm
 from lightning_sd.models.extras import require_extra
 
 log = logging.getLogger(__name__)
@@ -21,6 +22,9 @@ DIRECTLY_READ = {
     ("correction_coefs", "prediction_coefs"): ("correction_coefs",),
 }
 """Layers whose weights are read without a call, by attributes of the module that holds them."""
+
+REVERSIBLE = ("reformer",)
+"""Model types whose layers compute gradients only if their input requires one."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,8 @@ def add_lora(model: nn.Module, lora: LoRA) -> nn.Module:
     )
     fused = _list_fused_experts(model)
     peft_model: nn.Module = get_peft_model(model, config)
+    if getattr(getattr(model, "config", None), "model_type", None) in REVERSIBLE:
+        get_causal_lm(peft_model).enable_input_require_grads()
     report_adapters(peft_model, fused if lora.target_parameters is None else [])
     return peft_model
 

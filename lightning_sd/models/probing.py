@@ -117,7 +117,7 @@ def make_probe(model: nn.Module) -> Probe:
 
     Raises:
         ValueError: The model does not compute logits from token ids alone, or it is not causal: a
-            token's logits depend on later tokens.
+            token's logits depend on later tokens, maybe only in rows that hold its padding token.
         FloatingPointError: Logits are NaN or infinite.
     """
     vocab = _find_vocab_size(model)
@@ -135,6 +135,8 @@ def make_probe(model: nn.Module) -> Probe:
                 "depend on later tokens. Configure it as a decoder (is_decoder=True), or choose "
                 "another model."
             )
+        if number == 0:
+            _check_padding_token(model, row, vocab, coarse=coarse)
         prompts.append(row[:length])
         completions.append(row[length:])
         logits.append(whole[length - 1 :])
@@ -176,6 +178,23 @@ def _make_refusal(model: nn.Module, reason: str) -> ValueError:
         f"{type(get_causal_lm(model)).__name__} does not compute logits [rows, tokens, vocab] from "
         f"input_ids alone ({reason}): choose a causal language model of text."
     )
+
+
+def _check_padding_token(model: Any, row: list[int], vocab: int, *, coarse: bool) -> None:
+    """Refuse a model that counts the padding tokens of a row, which a completion may hold."""
+    pad = getattr(getattr(get_causal_lm(model), "config", None), "pad_token_id", None)
+    if not isinstance(pad, int) or not 0 <= pad < vocab:
+        return
+    padded, end = [row[0], pad, *row[2:]], len(row) // 2
+    if not agree(
+        compute_logits(model, [padded[:end]])[0, 2:],
+        compute_logits(model, [padded])[0, 2:end],
+        coarse=coarse,
+    ):
+        raise ValueError(
+            f"{type(get_causal_lm(model)).__name__} is not causal in rows that hold its padding "
+            f"token (pad_token_id={pad}), which a model may sample: choose another model."
+        )
 
 
 def _choose_ids(model: nn.Module, vocab: int) -> list[int]:

@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.models.tiny import make_model
 from lightning_sd.models import LoRA
 from lightning_sd.models.cache import get_cache_argument, left_pad
 from lightning_sd.models.lora import add_lora
+from lightning_sd.scoring import Scorer
 
 CPU = torch.device("cpu")
 
@@ -33,3 +35,11 @@ def test_the_cache_argument_is_found_inside_an_adapter(make_llama: Any, make_gpt
         assert get_cache_argument(make()) in ("cache", "past_key_values")
     wrapped = add_lora(make_llama(), LoRA(r=1, target_modules=["q_proj"]))
     assert get_cache_argument(wrapped) == get_cache_argument(make_llama())
+
+
+def test_padded_prompts_of_gemma_3n_have_a_gradient():
+    """It divides by the size of embeddings, and that of its padding token is 0."""
+    model = make_model("gemma3n_text")
+    scores = Scorer(model, call_cost=0).score([[5, 6, 7], [8, 9], [8, 9]], [[10, 11]] * 3)
+    scores.logits().sum().backward()
+    assert all(bool(p.grad.isfinite().all()) for p in model.parameters() if p.grad is not None)

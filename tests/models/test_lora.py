@@ -59,3 +59,17 @@ def test_a_router_that_returns_a_tuple_has_no_adapter(family):
     """peft would wrap it as a linear layer, and fail in the first forward pass."""
     model = add_lora(make_model(family), LoRA(r=2))
     model(input_ids=torch.tensor([[5, 6, 7]]))
+
+
+def test_weights_that_gemma_3n_reads_directly_have_no_adapter():
+    model = add_lora(make_model("gemma3n_text"), LoRA(r=2))
+    names = list_adapted(model)
+    assert "prediction_coefs" in names
+    assert "correction_coefs" not in names
+
+
+def test_adapters_of_reversible_layers_get_a_gradient():
+    model = add_lora(make_model("reformer", hidden_dropout_prob=0.0), LoRA(r=2))
+    model(input_ids=torch.tensor([[5, 6, 7]])).logits.sum().backward()
+    gradients = [p.grad for name, p in model.named_parameters() if "lora_B" in name]
+    assert all(gradient is not None and bool(gradient.any()) for gradient in gradients)

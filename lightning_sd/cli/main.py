@@ -29,16 +29,23 @@ class SelfDistillCLI(LightningCLI):
     """The command line; see ``python -m lightning_sd --help``."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # The fields of dataclasses are documented below each field.
-        set_parsing_settings(docstring_parse_attribute_docstrings=True)
+        self._words: Sequence[str] = kwargs["args"]
+        # The fields of dataclasses are documented below each field. Only help texts show them, and
+        # reading the source of every class takes long.
+        explained = any("help" in word or "print_config" in word for word in self._words)
+        set_parsing_settings(docstring_parse_attribute_docstrings=explained)
         load_public_classes()
         super().__init__(*args, **kwargs)
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Add ``critique``, ``probe`` and ``analyze`` to Lightning's subcommands."""
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override] # static in Lightning
+        """Add ``critique``, ``probe`` and ``analyze`` to Lightning's subcommands.
+
+        If the first word is a subcommand, only its parser is built, because each takes long.
+        """
         own = {"model", "datamodule"}
-        return {**LightningCLI.subcommands(), "critique": own, "probe": own, "analyze": own}
+        known = {**LightningCLI.subcommands(), "critique": own, "probe": own, "analyze": own}
+        verb = self._words[0] if self._words else ""
+        return {verb: known[verb]} if verb in known else known
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse a list of words, without Lightning's warning about giving one."""

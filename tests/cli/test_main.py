@@ -7,11 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import docstring_parser.attrdoc
 import pytest
 import torch
 import yaml
 
-from lightning_sd.cli.main import main
+from lightning_sd.cli.main import SelfDistillCLI, main
 from tests.cli.test_configs import CONFIGS, TINY
 
 QUICK = ["--config", str(CONFIGS / "quickstart.yaml"), *TINY]
@@ -171,6 +172,34 @@ def test_bad_options_are_refused_at_configuration(option, named, capsys):
 def test_a_context_without_its_critic_is_refused_before_training():
     with pytest.raises(ValueError, match="critic"):
         main(["fit", *QUICK, "--data.init_args.critic=null"])
+
+
+def test_importing_the_package_loads_no_other():
+    code = (
+        "import sys; before = set(sys.modules); import lightning_sd\n"
+        "loaded = {name.split('.')[0] for name in set(sys.modules) - before}\n"
+        "print(sorted(loaded - set(sys.stdlib_module_names)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "['lightning_sd']\n"
+
+
+def test_a_run_builds_one_parser_and_reads_no_source_for_help(monkeypatch):
+    parsers = []
+    prepare = SelfDistillCLI._prepare_subcommand_parser
+
+    def count_parser(self, klass, verb, **options):
+        parsers.append(verb)
+        return prepare(self, klass, verb, **options)
+
+    def refuse(self, part):
+        raise AssertionError(f"the source of {part} was read for a help text")
+
+    monkeypatch.setattr(SelfDistillCLI, "_prepare_subcommand_parser", count_parser)
+    monkeypatch.setattr(docstring_parser.attrdoc.AttributeDocstrings, "get_attr_docs", refuse)
+    with pytest.raises(SystemExit):
+        main(["fit", *QUICK, "--no_such_option=1"])
+    assert parsers == ["fit"]
 
 
 @pytest.mark.slow

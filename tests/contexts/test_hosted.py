@@ -119,6 +119,15 @@ def test_siblings_come_with_the_evidence_and_teachers_texts_stay_as_they_are(
     assert teachers is rollouts[2]
 
 
+def test_a_tokenizer_of_its_own_comes_before_the_module_s(tokenizer: Any, tmp_path: Any) -> None:
+    context, own = ReferenceSolution(), object()
+    assert context.tokenizer is None
+    context.setup(trainer(tmp_path), Plain(tokenizer), "fit")
+    assert context.tokenizer is tokenizer
+    context.tokenizer = own
+    assert context.tokenizer is own
+
+
 def test_without_a_module_nothing_is_asked(tokenizer: Any) -> None:
     question = LabData().questions("train")[0]
     rollout = Rollout(question, (5,), "7", 0, verdict=Verdict(0.0, False))

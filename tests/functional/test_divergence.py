@@ -486,15 +486,16 @@ def test_returns_what_the_sampled_tokens_were_worth() -> None:
     assert not any(x.requires_grad for x in result[1:])
 
 
-def test_any_number_of_leading_axes() -> None:
+@pytest.mark.parametrize("case", CASES, ids=case_id)
+def test_any_number_of_leading_axes(case: dict) -> None:
     student, teacher = random_logits(11)
-    flat = value_of(student, teacher, DivergenceSpec("js", 0.3, top_k=2))
-    folded = value_of(
-        student.reshape(2, 3, VOCAB),
-        teacher.reshape(2, 3, VOCAB),
-        DivergenceSpec("js", 0.3, top_k=2),
-    )
-    torch.testing.assert_close(folded.flatten(), flat, rtol=0, atol=0)
+    spec = DivergenceSpec(**case)
+    flat = value_of(student, teacher, spec)
+    (gradient,) = torch.autograd.grad(flat.sum(), student)
+    folded = value_of(student.reshape(2, 3, VOCAB), teacher.reshape(2, 3, VOCAB), spec)
+    (gradient_folded,) = torch.autograd.grad(folded.sum(), student)
+    torch.testing.assert_close(folded.flatten(), flat, rtol=0, atol=1e-14)
+    torch.testing.assert_close(gradient_folded, gradient, rtol=0, atol=1e-14)
 
 
 def test_the_teacher_gets_no_gradient() -> None:

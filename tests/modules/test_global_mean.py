@@ -249,6 +249,12 @@ def test_sums_of_float32_are_added_up_exactly() -> None:
     assert module._window.sums["loss"].item() == 2**24 + 1
 
 
+def test_a_window_that_logged_no_loss_counts_no_items() -> None:
+    module = Sums()
+    module.log_mean("length", 6.0, 2)
+    assert module._window.reduce(1, torch.device("cpu")) == ({"length": 3.0}, 0.0)
+
+
 def test_parameters_without_gradient_are_left_alone() -> None:
     class Two(Sums):
         def __init__(self) -> None:

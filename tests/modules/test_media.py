@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.methods.echodistill.model import audio_model, audio_processor, texts
 from lightning_sd.lab.spoken_digits import SpokenDigitsTask
-from lightning_sd.models import LoadedModel, PretrainedModel
+from lightning_sd.models import LoadedModel, PretrainedModel, chat
 from lightning_sd.models.chat import encode_prompt
 from lightning_sd.models.media import MediaPrompt, collect_media_inputs, has_media
 from lightning_sd.models.tokenizer import prepare_tokenizer
@@ -95,6 +95,39 @@ def test_text_alone_stays_a_plain_list(tokenizer: Any) -> None:
     assert parts == plain
     assert not has_media([plain, parts])
     assert collect_media_inputs([plain], torch.device("cpu")) == {}
+
+
+def test_only_the_most_recent_prompts_are_kept(
+    questions: Any, tokenizer: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(chat, "_MOST_RECENT", 2)
+    prompts = [encode_prompt(tokenizer, q.messages) for q in questions[:3]]
+    assert len(chat._RECENT) == 2
+    assert encode_prompt(tokenizer, questions[2].messages) is prompts[2]
+    assert encode_prompt(tokenizer, questions[0].messages) is not prompts[0]
+
+
+def test_inputs_with_one_entry_per_token_are_refused(
+    questions: Any, tokenizer: Any, processor: Any, monkeypatch: Any
+) -> None:
+    def encode(*args: Any, **kwargs: Any) -> Any:
+        ids = torch.tensor([[5, 6]])
+        return {"input_ids": ids, "mm_token_type_ids": torch.zeros_like(ids)}
+
+    monkeypatch.setattr(processor, "apply_chat_template", encode)
+    with pytest.raises(ValueError, match=r"returns \['mm_token_type_ids'\]"):
+        encode_prompt(
+            tokenizer, [{"role": "user", "content": [*questions[4].messages[0]["content"]]}]
+        )
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_the_processor_s_template_comes_before_its_tokenizer_s(missing: bool) -> None:
+    processor = audio_processor(["I hear four"])
+    processor.tokenizer.chat_template = "of the tokenizer"
+    processor.chat_template = None if missing else "of the processor"
+    expected = "of the tokenizer" if missing else "of the processor"
+    assert prepare_tokenizer(processor, "tiny").chat_template == expected
 
 
 def test_parts_without_a_processor_are_refused(questions: Any, request: Any) -> None:

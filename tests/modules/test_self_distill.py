@@ -561,17 +561,17 @@ def test_a_batch_sampled_in_parts_is_judged_in_parts_and_is_one_batch(
 
 
 def test_the_chat_template_has_settings_for_student_and_teacher_apart(make_llama, tokenizer):
-    """Qwen3's teacher thinks, its student does not."""
+    """The student's arguments are the default of every prompt; a view has its own."""
     marked = copy.deepcopy(tokenizer)
     marked.chat_template = "{% if loud %}1{% endif %}" + marked.chat_template
-    student = module(make_llama(), marked, template_kwargs={"loud": False})
+    student = module(make_llama(), marked, template_kwargs={"loud": True})
     student.configure_model()
     messages = LabData().questions("train")[0].messages
     plain = encode_prompt(tokenizer, messages)
-    assert student.encode(messages) == plain
-    assert student.encode(messages, {"loud": True}) == [*marked("1").input_ids, *plain]
-    context = ReferenceSolution(template_kwargs={"loud": True})
+    assert student.encode(messages) == [*marked("1").input_ids, *plain]
+    assert student.encode(messages, {"loud": False}) == plain
+    context = ReferenceSolution(template_kwargs={"loud": False})
     context.tokenizer = marked
     rollout = Rollout(LabData().questions("train")[0], (5,), "", 0)
     (view,) = context.views([rollout])
-    assert view.template_kwargs == {"loud": True}
+    assert view.template_kwargs == {"loud": False}

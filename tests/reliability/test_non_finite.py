@@ -1,6 +1,7 @@
 """Nothing that is NaN or infinite is stepped on, trained on, or saved."""
 
 import copy
+import datetime
 import json
 import math
 import re
@@ -13,6 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lightning_sd import EMATeacher, PolicyGradient, SnapshotTeacher
 from lightning_sd.contexts import NoContext
+from lightning_sd.modules.bad_steps import write_bad_step
 from tests.stubs import LabData, SameAsStudent, equal, module, trainer, weights
 
 
@@ -88,7 +90,7 @@ def test_training_stops_after_the_limit_and_writes_the_batch(make_llama, tokeniz
     student = start(make_llama, tokenizer, max_bad_steps=2)
     spoil(student, {1, 2, 3})
     run = trainer(tmp_path, SameAsStudent(), max_steps=5)
-    with pytest.raises(FloatingPointError, match=r"number 2 in a row, and max_bad_steps=2"):
+    with pytest.raises(FloatingPointError, match=r"bad_step_2_rank_0.json. It was number 2 in a"):
         run.fit(student, datamodule=LabData(batch_size=2))
     assert all(p.isfinite().all() for p in student.student.parameters())
     assert {path.name for path in tmp_path.glob("*.json")} == {
@@ -104,6 +106,17 @@ def test_training_stops_after_the_limit_and_writes_the_batch(make_llama, tokeniz
         assert row["view"]["messages"]
         assert row["tokens"].keys() == {"loss", "student_logprobs", "entropy", "teacher_logprobs"}
         assert {len(values) for values in row["tokens"].values()} == {len(row["ids"])}
+
+
+def test_a_batch_with_objects_of_the_users_own_is_written(tmp_path):
+    """Extra columns hold what a data set gives, such as dates."""
+    day = datetime.date(2026, 1, 2)
+    path = write_bad_step(tmp_path, {"step": 3, "rank": 1}, [lambda: {"extra": {"day": day}}])
+    assert json.loads(path.read_text()) == {
+        "step": 3,
+        "rank": 1,
+        "micro_batches": [{"extra": {"day": "datetime.date(2026, 1, 2)"}}],
+    }
 
 
 def test_a_good_step_in_between_starts_the_count_over(make_llama, tokenizer, tmp_path):

@@ -11,7 +11,7 @@ from benchmarks.models.tiny import make_model
 from lightning_sd import TransformersSampler
 from lightning_sd.models.dropout import disable_dropout
 from lightning_sd.models.probing import compute_logits
-from lightning_sd.rollout.decoding import DecodingPlan, plan_decoding
+from lightning_sd.rollout.decoding import CachedDecoding, DecodingPlan, plan_decoding
 from lightning_sd.scoring import Scorer
 
 PROMPTS = [[5, 6, 7, 8, 9], [10, 11], [12, 13, 14]]
@@ -136,6 +136,12 @@ def test_families_whose_state_no_cache_passes_on_take_the_plain_path(family):
 def test_a_family_that_is_not_causal_by_design_is_refused():
     with pytest.raises(ValueError, match="XLNetLMHeadModel is not causal"):
         sample(make_quiet("xlnet"))
+
+
+def test_a_cache_that_does_not_put_rows_into_the_asked_order_is_not_used(monkeypatch):
+    select = CachedDecoding.select
+    monkeypatch.setattr(CachedDecoding, "select", lambda self, rows: select(self, rows.sort()[0]))
+    assert not plan_decoding(make_quiet("llama")).cached
 
 
 def test_the_model_is_probed_once(monkeypatch):

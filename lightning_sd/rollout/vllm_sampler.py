@@ -90,7 +90,6 @@ class VLLMSampler(SamplingSettings):
 
     def _make_params(self, seed: int, stop_ids: Sequence[int]) -> Any:
         return import_vllm().SamplingParams(
-            n=1,
             seed=None if self.temperature == 0 else seed,
             max_tokens=self.max_new_tokens,
             temperature=self.temperature,

@@ -59,12 +59,15 @@ def test_a_signal_saves_and_ends_with_its_code_and_the_resumed_run_is_the_unbrok
 
 
 class _Send(Callback):
+    """Sends signals in the first batch, and none later."""
+
     def __init__(self, number, times=1):
         self.number, self.times = number, times
 
     def on_train_batch_start(self, *_):
         for _ in range(self.times):
             signal.raise_signal(self.number)
+        self.times = 0
 
 
 @pytest.mark.parametrize("name", CODES)

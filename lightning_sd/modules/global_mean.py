@@ -95,6 +95,24 @@ class GlobalMean(LightningModule, ABC):
         """Keep a micro-batch until the optimizer step, to write it to a file if that is skipped."""
         self._batches.append(describe)
 
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Compute the gradients of a micro-batch.
+
+        Raises:
+            torch.OutOfMemoryError: Memory ran out. In a single process the scorer handles this for
+                the model's own pass; see :mod:`~lightning_sd.modules.safe_scorer`.
+        """
+        try:
+            super().backward(loss, *args, **kwargs)
+        except torch.OutOfMemoryError as error:
+            if self.trainer.world_size == 1:
+                raise
+            raise torch.OutOfMemoryError(
+                f"Out of memory in the backward pass of rank {self.global_rank}: with several "
+                "processes it is not repeated in parts. Lower batch_size or samples and raise "
+                f"trainer.accumulate_grad_batches. ({error})"
+            ) from error
+
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Turn the accumulated gradient of the sum into the gradient of the global mean.
 

@@ -9,13 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 import torch
-from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch import nn
 
-from lightning_sd.models.sharding import gather_parameters, gathers_layers, is_sharded
+from lightning_sd.models.sharding import gathers_layers
 from lightning_sd.rollout import Completion, Sampler
-from lightning_sd.scoring import Scorer, Scores
-from lightning_sd.scoring.layout import Ids
 
 Work = Literal["sampling", "scoring"]
 T = TypeVar("T")
@@ -28,7 +25,7 @@ class MemoryLimits:
     sampling: int | None = None
     """Completions that are sampled together."""
     scoring: int | None = None
-    """Completions that are scored together."""
+    """Completions that are scored, and taken through the backward pass, together."""
 
     def run(self, work: Work, rows: int, attempt: Callable[[int | None], T]) -> T:
         """Run work, with half as many rows at a time after each out-of-memory error.
@@ -47,81 +44,40 @@ class MemoryLimits:
             try:
                 return attempt(limit)
             except torch.OutOfMemoryError as error:
-                size = rows if limit is None else min(limit, rows)
-                if size < 2:
-                    raise torch.OutOfMemoryError(
-                        f"Out of memory in {work} with a single row. Shorten max_new_tokens or the "
-                        "context's max_prompt_tokens, or use `lora` or `quantization`. "
-                        f"({error})"
-                    ) from error
+                reason = str(error)
             # Outside of `except`: the error's traceback holds the tensors of the failed attempt.
-            setattr(self, work, -(-size // 2))
-            _release_memory()
-            warnings.warn(
-                f"Out of memory in {work} of {size} rows: from now on at most {-(-size // 2)} at a "
-                "time. The gradient stays the same, a sum over parts; steps take longer. Lower "
-                "batch_size or samples to avoid it.",
-                stacklevel=2,
-            )
+            self.halve(work, rows if limit is None else min(limit, rows), reason)
 
+    def halve(self, work: Work, rows: int, reason: str, place: str | None = None) -> None:
+        """Lower a limit after an out-of-memory error, free memory, and say so.
 
-class MemorySafeScorer(Scorer):
-    """A scorer that splits its rows after an out-of-memory error.
+        Args:
+            work: Which limit.
+            rows: Number of rows that did not fit.
+            reason: The error's message.
+            place: Where memory ran out, for the message. Default: the work.
 
-    With gradients each part is computed again in the backward pass, so that the activations of one
-    part are held at a time.
-
-    Args:
-        model: See :class:`~lightning_sd.scoring.Scorer`.
-        limits: What was learned so far; updated on an error.
-    """
-
-    def __init__(self, model: nn.Module, limits: MemoryLimits) -> None:
-        super().__init__(model)
-        self.limits = limits
-        if is_sharded(model):
-            with gather_parameters(model):
-                self.prepare()  # its passes are without gradients, unlike those of training
-
-    def score(self, prompts: Sequence[Ids], completions: Sequence[Ids]) -> Scores:
-        """Score completions; see :meth:`Scorer.score`.
-
-        A model that is gathered layer by layer gets no second attempt: other ranks would wait for
-        the passes of the first.
+        Raises:
+            torch.OutOfMemoryError: It was a single row.
         """
-        if gathers_layers(self.model):
-            return super().score(prompts, completions)
-
-        def attempt(limit: int | None) -> Scores:
-            if limit is None or limit >= len(prompts):
-                return super(MemorySafeScorer, self).score(prompts, completions)
-            return self._score_in_parts(prompts, completions, limit)
-
-        return self.limits.run("scoring", len(prompts), attempt)
-
-    def _score_in_parts(
-        self, prompts: Sequence[Ids], completions: Sequence[Ids], limit: int
-    ) -> Scores:
-        # Its device tells `checkpoint` which random state to restore.
-        marker = torch.empty(0, device=next(self.model.parameters()).device)
-        heads = []
-
-        def score(_: Tensor, rows: slice) -> Tensor:
-            scores = super(MemorySafeScorer, self).score(prompts[rows], completions[rows])
-            heads.append(scores.head)
-            return scores.hidden
-
-        with torch.no_grad():
-            score(marker, slice(0, 1))  # the first call probes the model, which is not repeated
-        heads.clear()
-        hidden = []
-        for first in range(0, len(prompts), limit):
-            rows = slice(first, first + limit)
-            if torch.is_grad_enabled():
-                hidden.append(checkpoint(score, marker, rows, use_reentrant=False))
-            else:
-                hidden.append(score(marker, rows))
-        return Scores(torch.cat(hidden), heads[0])
+        place = place or work
+        if rows < 2:
+            raise torch.OutOfMemoryError(
+                f"Out of memory in {place} with a single row. Shorten max_new_tokens or the "
+                "context's max_prompt_tokens, or use `lora` or `quantization`. "
+                f"({reason})"
+            )
+        half = -(-rows // 2)
+        setattr(self, work, half)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        warnings.warn(
+            f"Out of memory in {place} of {rows} rows: from now on at most {half} at a time. The "
+            "gradient stays the same, a sum over parts; steps take longer. Lower batch_size or "
+            "samples to avoid it.",
+            stacklevel=2,
+        )
 
 
 def sample_within_memory(
@@ -182,9 +138,3 @@ def _split(prompts: int, samples: int, limit: int | None) -> list[tuple[int, int
         return [(i, min(i + step, prompts), samples) for i in range(0, prompts, step)]
     parts = [min(limit, samples - drawn) for drawn in range(0, samples, limit)]
     return [(i, i + 1, part) for i in range(prompts) for part in parts]
-
-
-def _release_memory() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

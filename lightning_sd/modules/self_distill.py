@@ -21,8 +21,8 @@ from lightning_sd.modules.evidence import get_evidence_source
 from lightning_sd.modules.evidence_overlap import gather_while_sampling
 from lightning_sd.modules.guards import check_advantages, check_rewards
 from lightning_sd.modules.hosting import HostingModule
-from lightning_sd.modules.memory import MemorySafeScorer
 from lightning_sd.modules.rollout_scorer import RolloutScorer
+from lightning_sd.modules.safe_scorer import MemorySafeScorer
 from lightning_sd.modules.silence import SilenceGuard
 from lightning_sd.modules.step_report import describe_answers, report_step
 from lightning_sd.modules.student import OptimizerCallable, SchedulerCallable

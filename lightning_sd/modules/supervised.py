@@ -14,7 +14,7 @@ from lightning_sd.models.control_tokens import encode_text
 from lightning_sd.models.sharding import gather_parameters, hold_parameters, pad_passes
 from lightning_sd.models.stop_ids import find_end_of_turn
 from lightning_sd.modules.bad_steps import describe_question
-from lightning_sd.modules.memory import MemorySafeScorer
+from lightning_sd.modules.safe_scorer import MemorySafeScorer
 from lightning_sd.modules.student import OptimizerCallable, SchedulerCallable, StudentModule
 from lightning_sd.types import Question, QuestionBatch
 

@@ -7,8 +7,9 @@ import torch
 
 from lightning_sd import ReferenceSolution
 from lightning_sd.models.lora import LoRA, add_lora
-from lightning_sd.modules import memory
-from lightning_sd.modules.memory import MemoryLimits, MemorySafeScorer
+from lightning_sd.modules import safe_scorer
+from lightning_sd.modules.memory import MemoryLimits
+from lightning_sd.modules.safe_scorer import MemorySafeScorer
 from lightning_sd.scoring import Scorer
 from tests.stubs import LabData, equal, module, trainer, weights
 
@@ -63,7 +64,7 @@ def test_dropout_is_the_same_when_a_part_is_computed_again(make_llama, monkeypat
         return {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
 
     again = compute()
-    monkeypatch.setattr(memory, "checkpoint", lambda run, *args, use_reentrant: run(*args))
+    monkeypatch.setattr(safe_scorer, "checkpoint", lambda run, *args, use_reentrant: run(*args))
     assert any(grad.any() for grad in again.values())
     assert equal(again, compute())
 

@@ -15,7 +15,7 @@ from torch import nn
 from lightning_sd.models.cache import get_causal_lm
 from lightning_sd.models.chat import TEMPLATE_DATE
 from lightning_sd.models.dropout import disable_dropout
-from lightning_sd.models.experts import check_router_loss
+from lightning_sd.models.experts import find_router_loss
 from lightning_sd.models.extras import require_extra
 from lightning_sd.models.finite import check_finite_weights
 from lightning_sd.models.generation import check_generation_config
@@ -157,7 +157,7 @@ class PretrainedModel(ModelSource):
     def _prepare(self, model: Any) -> nn.Module:
         disable_dropout(model)
         check_generation_config(model)
-        check_router_loss(model)
+        find_router_loss(model)
         if self.quantization and self.lora:
             model = prepare_quantized(model)
         if self.lora:
@@ -184,7 +184,7 @@ class LoadedModel(ModelSource):
         disable_dropout(self.model)
         base = get_causal_lm(self.model)
         check_generation_config(base)
-        check_router_loss(base)
+        find_router_loss(base)
         return self.model.train(), prepare_tokenizer(self.tokenizer, type(self.model).__name__)
 
 

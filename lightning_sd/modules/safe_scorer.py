@@ -23,7 +23,7 @@ class Part:
     """Rows that are scored together."""
 
     rows: range
-    hidden: Tensor | None
+    outputs: tuple[Tensor, ...] | None
     """Their scores with a graph; None: to be computed again."""
     parameters: Sequence[nn.Parameter]
     """Parameters that still miss the gradient of these rows."""
@@ -70,33 +70,35 @@ class MemorySafeScorer(Scorer):
         self.prepare()  # outside of what is repeated
         heads = []
 
-        def score(rows: range) -> Tensor:
+        def score(rows: range) -> tuple[Tensor, ...]:
             some = slice(rows.start, rows.stop)
             scores = super(MemorySafeScorer, self).score(prompts[some], completions[some])
             heads.append(scores.head)
-            return scores.hidden
+            return scores.hidden, *scores.router_logits
 
-        work = PartialBackward(score, self.model, self.limits, [len(c) for c in completions])
-        hidden = work.score_all()
-        return Scores(hidden, heads[0])
+        lengths = [(len(c), len(p) + len(c)) for p, c in zip(prompts, completions, strict=True)]
+        work = PartialBackward(score, self.model, self.limits, lengths)
+        hidden, *router_logits = work.score_all()
+        return Scores(hidden, heads[0], tuple(router_logits))
 
 
 class PartialBackward:
     """Scores rows with a backward pass that goes on in smaller parts if memory runs out.
 
     Args:
-        score: Scores some of the rows, ``[tokens, hidden]``.
+        score: Scores some of the rows: hidden states ``[tokens, hidden]`` of their completions, and
+            router logits ``[row tokens, experts]`` per layer if their loss is trained.
         model: The model.
         limits: What was learned so far; updated on an error.
-        lengths: Tokens of each row.
+        lengths: Tokens of each row's completion, and of the whole row.
     """
 
     def __init__(
         self,
-        score: Callable[[range], Tensor],
+        score: Callable[[range], tuple[Tensor, ...]],
         model: nn.Module,
         limits: MemoryLimits,
-        lengths: Sequence[int],
+        lengths: Sequence[tuple[int, int]],
     ) -> None:
         self.score, self.limits, self.lengths = score, limits, lengths
         self.parameters = [parameter for _, parameter in list_trainable(model)]
@@ -105,31 +107,33 @@ class PartialBackward:
         self.autocast = (kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
         self.parts: list[Part] = []
 
-    def score_all(self) -> Tensor:
-        """Score all rows, ``[tokens, hidden]``."""
+    def score_all(self) -> tuple[Tensor, ...]:
+        """Score all rows; see ``score``."""
         alone = not (torch.distributed.is_available() and torch.distributed.is_initialized())
         if torch.is_grad_enabled() and self.parameters and alone:
             marker = torch.empty(0, device=self.device, requires_grad=True)
-            hidden: Tensor = _BackwardInParts.apply(marker, self)
-            return hidden
+            outputs: tuple[Tensor, ...] = _BackwardInParts.apply(marker, self)
+            return outputs
         return self.score_parts()
 
-    def score_parts(self) -> Tensor:
+    def score_parts(self) -> tuple[Tensor, ...]:
         """Score all rows in parts that fit, and keep the parts with their graphs."""
         whole = Part(range(len(self.lengths)), None, self.parameters)
 
         def attempt(limit: int | None) -> list[Part]:
             if limit is None or limit >= len(whole.rows):
-                return [replace(whole, hidden=self.score(whole.rows))]
+                return [replace(whole, outputs=self.score(whole.rows))]
             parts = whole.split(limit)
-            return [replace(part, hidden=self._score_without_activations(part)) for part in parts]
+            return [replace(part, outputs=self._score_without_activations(part)) for part in parts]
 
         self.parts = self.limits.run("scoring", len(whole.rows), attempt)
-        return torch.cat([part.hidden for part in self.parts if part.hidden is not None])
+        outputs = [part.outputs for part in self.parts if part.outputs is not None]
+        return tuple(map(torch.cat, zip(*outputs, strict=True)))
 
-    def backpropagate(self, gradient: Tensor) -> None:
-        """Add to the parameters' gradients, given that of all scores ``[tokens, hidden]``."""
-        per_row = gradient.split(list(self.lengths))
+    def backpropagate(self, gradients: Sequence[Tensor]) -> None:
+        """Add to the parameters' gradients, given those of all scores; see ``score``."""
+        sizes = list(zip(*self.lengths, strict=True))
+        per_row = [g.split(sizes[min(k, 1)]) for k, g in enumerate(gradients)]
         waiting, self.parts = self.parts, []
         while waiting:
             part, limit = waiting.pop(), self.limits.scoring
@@ -138,7 +142,8 @@ class PartialBackward:
                 continue
             versions = [_get_version(parameter) for parameter in part.parameters]
             try:
-                self._backpropagate_part(part, torch.cat(per_row[part.rows.start : part.rows.stop]))
+                some = slice(part.rows.start, part.rows.stop)
+                self._backpropagate_part(part, [torch.cat(rows[some]) for rows in per_row])
                 continue
             except torch.OutOfMemoryError as error:
                 reason = str(error)
@@ -148,38 +153,44 @@ class PartialBackward:
             self.limits.halve("scoring", len(part.rows), reason, "the backward pass")
             waiting.append(part)
 
-    def _backpropagate_part(self, part: Part, gradient: Tensor) -> None:
-        if part.hidden is not None:
-            if part.hidden.requires_grad:  # else only the head is trained
-                part.hidden.backward(gradient)
-        elif part.parameters:
+    def _backpropagate_part(self, part: Part, gradients: Sequence[Tensor]) -> None:
+        outputs, inputs = part.outputs, None
+        if outputs is None:
+            if not part.parameters:
+                return
             with torch.enable_grad(), torch.autocast(*self.autocast):
-                hidden = self.score(part.rows)
-            hidden.backward(gradient, inputs=part.parameters)
+                outputs, inputs = self.score(part.rows), part.parameters
+        trained = [k for k, output in enumerate(outputs) if output.requires_grad]
+        if trained:  # else only the head is trained
+            torch.autograd.backward(
+                [outputs[k] for k in trained], [gradients[k] for k in trained], inputs=inputs
+            )
 
-    def _score_without_activations(self, part: Part) -> Tensor:
+    def _score_without_activations(self, part: Part) -> tuple[Tensor, ...]:
         if not torch.is_grad_enabled():
             return self.score(part.rows)
         # Its device tells `checkpoint` which random state to restore.
         marker = torch.empty(0, device=self.device)
-        hidden: Tensor = checkpoint(lambda _: self.score(part.rows), marker, use_reentrant=False)
-        return hidden
+        outputs: tuple[Tensor, ...] = checkpoint(
+            lambda _: self.score(part.rows), marker, use_reentrant=False
+        )
+        return outputs
 
 
 class _BackwardInParts(torch.autograd.Function):
     """Hides the graphs of the parts from autograd, so that an error in them can be caught."""
 
     @staticmethod
-    def forward(ctx: Any, marker: Tensor, work: PartialBackward) -> Tensor:
+    def forward(ctx: Any, marker: Tensor, work: PartialBackward) -> tuple[Tensor, ...]:
         with torch.enable_grad():
-            hidden = work.score_parts()
+            outputs = work.score_parts()
         ctx.work = work
-        return hidden.detach()
+        return tuple(output.detach() for output in outputs)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None]:
-        ctx.work.backpropagate(gradients[0])
+        ctx.work.backpropagate(gradients)
         return None, None
 
 

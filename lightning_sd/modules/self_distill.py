@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -95,9 +96,8 @@ class SelfDistillModule(HostingModule):
             training stops with the reasons. 0: never.
         max_bad_steps: Number of optimizer steps in a row with a loss or gradient that is not finite
             at which training stops; see :class:`~lightning_sd.modules.global_mean.GlobalMean`.
-        check_every: In the first and every so many optimizer steps, the sampler's
-            log-probabilities are compared with the scorer's, and a gap beyond the precision's is an
-            error. 0: never.
+        check_every: Compare the sampler's log-probabilities with the scorer's in the first and
+            every so many optimizer steps; a gap beyond the precision's is an error. 0: never.
 
     Raises:
         ValueError: ``samples``, ``eval_samples`` or ``overlap`` below 1, an unknown kind of
@@ -220,7 +220,8 @@ class SelfDistillModule(HostingModule):
         target = None
         if scored.teacher is not None and self.inputs.teacher_logits:
             target = self.objective.build_target(scored.teacher, scored.contrasts)
-        return compute_loss(self.objective, scored.student, target, tokens, scored.lengths)
+        loss = compute_loss(self.objective, scored.student, target, tokens, scored.lengths)
+        return replace(loss, total=self.add_router_loss(loss.total, loss.count, scored.student))
 
     def log_step(self, scored: ScoredRollouts, loss: LossOutput) -> StepOutput:
         """Log the means of a micro-batch, and return what callbacks read of it."""

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_sd._serialize import build
 from lightning_sd.models import ModelSource, PretrainedModel
+from lightning_sd.models.experts import find_router_loss
 from lightning_sd.models.precision import check_fused_clipping, check_update_size
 from lightning_sd.models.sharding import Gather, is_sharded, reduce_gradients, shard_model
 from lightning_sd.models.stop_ids import find_stop_ids
@@ -19,6 +20,7 @@ from lightning_sd.models.trainable import broadcast_trainable, list_trainable
 from lightning_sd.modules.global_mean import GlobalMean
 from lightning_sd.modules.guards import check_trained_weights
 from lightning_sd.modules.optimizer_state import renumber_state
+from lightning_sd.scoring import Scores
 
 OptimizerCallable = Callable[[Iterable[nn.Parameter]], Optimizer]
 SchedulerCallable = Callable[[Optimizer], LRScheduler]
@@ -63,6 +65,7 @@ class StudentModule(GlobalMean):
             return
         student, self.tokenizer = self.source.load()
         self.student = student
+        self.router_loss = find_router_loss(student)
         if self._trainer is not None:
             broadcast_trainable(student, self.trainer.strategy.root_device)
         self.stop_ids = find_stop_ids(student, self.tokenizer)
@@ -74,6 +77,25 @@ class StudentModule(GlobalMean):
 
     def on_student_ready(self) -> None:
         """Run after the student is loaded and before a checkpoint is read."""
+
+    def add_router_loss(self, loss: Tensor, count: float, scores: Scores) -> Tensor:
+        """Add the auxiliary loss of a mixture of experts, if its configuration asks for it.
+
+        Logs ``router_loss``, the auxiliary loss without its weight.
+
+        Args:
+            loss: The sum of a micro-batch's loss.
+            count: Number of its items, by which the optimizer step weights micro-batches.
+            scores: The student's scores of the micro-batch.
+
+        Returns:
+            ``loss + count * router_aux_loss_coef * router_loss``; ``loss`` without gradients.
+        """
+        if self.router_loss is None or not scores.router_logits:
+            return loss
+        value = self.router_loss.compute(scores.router_logits)
+        self.log_mean("router_loss", value * count, count)
+        return loss + count * self.router_loss.weight * value
 
     def configure_optimizers(self) -> Any:
         """Build the optimizer over the trainable parameters, and its schedule."""

@@ -82,7 +82,7 @@ class SupervisedModule(StudentModule):
         return prompts, targets
 
     def loss(self, questions: Sequence[Question]) -> tuple[Tensor, int]:
-        """Negative log-likelihood of the targets.
+        """Negative log-likelihood of the targets, with the routers' loss if it is trained.
 
         Args:
             questions: Rows with ``reference``.
@@ -91,9 +91,11 @@ class SupervisedModule(StudentModule):
             The sum over all target tokens in nats, and how many there are.
         """
         prompts, targets = self.encode(questions)
-        logits = self.scorer.score(prompts, targets).logits()
+        scores = self.scorer.score(prompts, targets)
+        logits = scores.logits()
         ids = torch.tensor([token for target in targets for token in target], device=logits.device)
-        return nn.functional.cross_entropy(logits.float(), ids, reduction="sum"), len(ids)
+        total = nn.functional.cross_entropy(logits.float(), ids, reduction="sum")
+        return self.add_router_loss(total, len(ids), scores), len(ids)
 
     def training_step(self, batch: QuestionBatch, batch_idx: int) -> Tensor:
         """Return the sum over the micro-batch, which :class:`GlobalMean` averages."""

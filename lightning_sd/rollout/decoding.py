@@ -190,6 +190,9 @@ class CachedDecoding:
         self.positions = self.positions + 1
 
     def _forward(self, model: nn.Module, ids: Tensor, **extra: Any) -> None:
+        if accepts(model, "output_router_logits"):
+            # The auxiliary loss fails with the mask of all tokens and the router logits of one.
+            extra["output_router_logits"] = False
         out = model(
             input_ids=ids,
             attention_mask=self.mask,

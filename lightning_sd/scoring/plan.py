@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from lightning_sd.models.cache import get_causal_lm, make_cache
+from lightning_sd.models.experts import RouterLoss, find_router_loss, make_router_loss_error
 from lightning_sd.models.limits import find_max_length, find_rope_switch
 from lightning_sd.models.probing import Probe, compute_logits, eval_mode, make_probe
 from lightning_sd.scoring.head import Scaling, find_scaling, get_head
@@ -48,6 +49,8 @@ class ScoringPlan:
     """Most tokens per row; None without a limit."""
     rope_switch: int | None
     """Length above which the model's positions change; rows on both sides are never batched."""
+    router_loss: RouterLoss | None
+    """The routers' auxiliary loss; None if the configuration does not ask for it."""
 
 
 def plan_scoring(model: nn.Module) -> ScoringPlan:
@@ -57,7 +60,8 @@ def plan_scoring(model: nn.Module) -> ScoringPlan:
         model: The model.
 
     Raises:
-        ValueError: The model is not causal, or it is random in train mode.
+        ValueError: The model is not causal, it is random in train mode, or its configuration asks
+            for an auxiliary loss that its router logits do not give.
         FloatingPointError: Its logits are NaN or infinite.
     """
     with torch.no_grad():
@@ -65,14 +69,22 @@ def plan_scoring(model: nn.Module) -> ScoringPlan:
             probe = make_probe(model)
             split = _find_split(model, probe)
             padded = _try(lambda: _scores_padded(model, probe))
-            shared = split is not None and _try(lambda: _scores_shared(model, split, probe))
+            router_loss = _find_router_loss(model, split, probe)
+            # The auxiliary loss is a mean over the tokens of whole rows.
+            shared = (
+                split is not None
+                and router_loss is None
+                and _try(lambda: _scores_shared(model, split, probe))
+            )
         _check_train_mode(model, probe)
     name = type(get_causal_lm(model)).__name__
     if not padded:
         log.warning("%s does not support padding: rows of equal length are scored together.", name)
     elif split is not None and not shared:
         log.info("%s does not share prompts between rows: every row is scored whole.", name)
-    return ScoringPlan(split, padded, shared, find_max_length(model), find_rope_switch(model))
+    return ScoringPlan(
+        split, padded, shared, find_max_length(model), find_rope_switch(model), router_loss
+    )
 
 
 def _try(check: Callable[[], bool]) -> bool:
@@ -106,6 +118,23 @@ def _find_split(model: nn.Module, probe: Probe) -> Split | None:
         )
         return None
     return Split(backbone, linear, scaling)
+
+
+def _find_router_loss(model: Any, split: Split | None, probe: Probe) -> RouterLoss | None:
+    """Find the routers' auxiliary loss, and compare it with that of the model's forward pass."""
+    router_loss = find_router_loss(model)
+    if router_loss is None:
+        return None
+    device = next(model.parameters()).device
+    ids = torch.tensor(probe.prompts[0] + probe.completions[0], device=device).unsqueeze(0)
+    expected = model(input_ids=ids, output_router_logits=True).aux_loss
+    part = model if split is None else split.backbone
+    logits = part(input_ids=ids, output_router_logits=True).router_logits
+    try:
+        torch.testing.assert_close(router_loss.compute(logits), expected, rtol=1e-3, atol=0.0)
+    except (AssertionError, RuntimeError, TypeError) as error:
+        raise make_router_loss_error(model) from error
+    return router_loss
 
 
 def _scores_padded(model: nn.Module, probe: Probe) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -33,6 +34,9 @@ class Scores:
     """Hidden states ``[tokens, hidden]``; the logits ``[tokens, vocab]`` if ``head`` is None."""
     head: Head | None
     """The output head; None if ``hidden`` holds logits."""
+    router_logits: tuple[Tensor, ...] = ()
+    """With gradients, of a mixture of experts with an auxiliary loss: one tensor per layer
+    ``[row tokens, experts]``, over all tokens of prompts and completions."""
 
     def __len__(self) -> int:
         """Return the number of tokens."""
@@ -86,26 +90,23 @@ class Scorer:
         plan, lengths = self.prepare(), [len(c) for c in completions]
         _check_row_lengths(plan, prompts, completions)
         if plan.split is None:
-            return Scores(
-                self._forward_rows(plan, prompts, completions, self._compute_logits), None
-            )
+            whole = partial(self.model, **make_plain_arguments(self.model))
+            logits, router_logits = self._forward_rows(plan, prompts, completions, whole, "logits")
+            return Scores(logits, None, router_logits)
         config = get_causal_lm(self.model).config
         # The text decoder takes no sounds; the whole model without its head does.
         media = has_media(prompts)
         backbone = get_causal_lm(self.model).base_model if media else plan.split.backbone
         shared = self._find_shared(plan, prompts, completions)
         if shared is not None:
-            hidden = compute_shared_hidden(backbone, config, shared, lengths)
+            hidden, router_logits = compute_shared_hidden(backbone, config, shared, lengths), ()
         else:
-            hidden = self._forward_rows(
-                plan,
-                prompts,
-                completions,
-                lambda **inputs: backbone(**inputs, use_cache=False).last_hidden_state,
+            forward = partial(backbone, use_cache=False)
+            hidden, router_logits = self._forward_rows(
+                plan, prompts, completions, forward, "last_hidden_state"
             )
-        return Scores(
-            hidden, get_head(plan.split.linear, plan.split.scaling, copy=is_sharded(self.model))
-        )
+        head = get_head(plan.split.linear, plan.split.scaling, copy=is_sharded(self.model))
+        return Scores(hidden, head, router_logits)
 
     def prepare(self) -> ScoringPlan:
         """Measure once what the model's forward pass supports; :meth:`score` does it if needed."""
@@ -137,24 +138,48 @@ class Scorer:
         plan: ScoringPlan,
         prompts: Sequence[Ids],
         completions: Sequence[Ids],
-        forward: Callable[..., Tensor],
-    ) -> Tensor:
-        """Run whole rows through the model, rows of similar length together."""
+        forward: Callable[..., Any],
+        output: str,
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Run whole rows through the model, rows of similar length together.
+
+        Args:
+            plan: How the model is scored.
+            prompts: Token ids per row.
+            completions: Token ids per row.
+            forward: The model or its backbone.
+            output: Name of the output that is kept for the completions.
+
+        Returns:
+            The output ``[tokens, size]``, and the router logits if their loss is trained.
+        """
         device = next(self.model.parameters()).device
         lengths = [len(p) + len(c) for p, c in zip(prompts, completions, strict=True)]
+        routed = plan.router_loss is not None and torch.is_grad_enabled()
         parts: dict[int, Tensor] = {}
+        router_parts: dict[int, tuple[Tensor, ...]] = {}
         for rows in _group_rows(plan, lengths, self.call_cost):
             row_completions = [completions[row] for row in rows]
             row_prompts = [prompts[row] for row in rows]
             batch, keep = pack_rows(row_prompts, row_completions, device)
-            inputs = collect_media_inputs(row_prompts, device)
-            hidden = forward(input_ids=batch, **inputs).flatten(0, 1)[keep]
+            inputs: dict[str, Any] = dict(collect_media_inputs(row_prompts, device))
+            if routed:
+                inputs["output_router_logits"] = True
+            outputs = forward(input_ids=batch, **inputs)
+            hidden = getattr(outputs, output).flatten(0, 1)[keep]
             parts.update(zip(rows, hidden.split([len(c) for c in row_completions]), strict=True))
-        return torch.cat([parts[row] for row in range(len(prompts))])
-
-    def _compute_logits(self, **inputs: Tensor) -> Tensor:
-        logits: Tensor = self.model(**inputs, **make_plain_arguments(self.model)).logits
-        return logits
+            if routed:
+                ends = torch.tensor([lengths[row] for row in rows], device=device)
+                real = (torch.arange(batch.shape[1], device=device) < ends.unsqueeze(1)).flatten()
+                layers = [
+                    t.flatten(0, -2)[real].split(ends.tolist()) for t in outputs.router_logits
+                ]
+                router_parts.update(zip(rows, zip(*layers, strict=True), strict=True))
+        ordered = [router_parts[row] for row in sorted(router_parts)]
+        return (
+            torch.cat([parts[row] for row in range(len(prompts))]),
+            tuple(torch.cat(layer) for layer in zip(*ordered, strict=True)),
+        )
 
 
 def _group_rows(plan: ScoringPlan, lengths: Sequence[int], call_cost: int) -> list[list[int]]:

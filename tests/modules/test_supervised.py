@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.models.tiny import make_model
 from lightning_sd.lab.recipe.vocabulary import build_tokenizer
 from lightning_sd.models import LoadedModel, ModelSource
 from lightning_sd.modules.supervised import SupervisedModule
@@ -96,6 +97,19 @@ def test_the_loss_is_that_of_the_target_and_its_end_alone() -> None:
     total, found = module.loss(ROWS)
     assert found == tokens
     assert total.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_routers_loss_is_part_of_the_training_loss_alone() -> None:
+    settings = {"output_router_logits": True, "router_aux_loss_coef": 3.0}
+    model = make_model("mixtral", vocab_size=len(TOKENIZER), **settings)
+    module = SupervisedModule(LoadedModel(model, TOKENIZER))
+    module.configure_model()
+    with torch.no_grad():
+        validation, _ = module.loss(ROWS[:1])
+    training, tokens = module.loss(ROWS[:1])
+    prompts, targets = module.encode(ROWS[:1])
+    added = model(input_ids=torch.tensor([prompts[0] + targets[0]])).aux_loss * 3.0 * tokens
+    torch.testing.assert_close(training - validation, added)
 
 
 def test_gradient_is_that_of_the_token_mean_however_the_batch_is_cut() -> None:

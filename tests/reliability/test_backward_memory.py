@@ -6,7 +6,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from benchmarks.models.checks import flatten_gradient
+from benchmarks.models.tiny import make_model
 from lightning_sd import ReferenceSolution
+from lightning_sd.models.experts import find_router_loss
 from lightning_sd.modules.memory import MemoryLimits
 from lightning_sd.modules.safe_scorer import MemorySafeScorer
 from tests.stubs import LabData, module, trainer, weights
@@ -23,8 +26,7 @@ class Fault:
 
     def __init__(self, model, point, rows):
         self.rows, self.seen = rows, []
-        decoder = next(m for m in model.modules() if type(m).__name__ == "LlamaModel")
-        decoder.get_submodule(point).register_forward_hook(self.watch)
+        model.get_decoder().get_submodule(point).register_forward_hook(self.watch)
 
     def watch(self, module, args, output):
         hidden = output[0] if isinstance(output, tuple) else output
@@ -61,6 +63,25 @@ def test_gradients_are_the_same_wherever_memory_runs_out(make_llama, point, tied
     assert len([w for w in said if "Out of memory" in str(w.message)]) == 2  # 6 rows and 3 rows
     for name, grad in expected.items():
         torch.testing.assert_close(grads[name], grad, rtol=1e-10, atol=1e-12)
+
+
+def test_the_routers_loss_keeps_its_gradient():
+    """It is computed over all rows, while the backward pass goes through parts of them."""
+    model = make_model("mixtral", dtype=torch.float64, output_router_logits=True)
+    model.set_experts_implementation("eager")  # grouped products of matrices have no float64
+
+    def compute_gradient():
+        model.zero_grad()
+        scores = MemorySafeScorer(model, MemoryLimits()).score(PROMPTS, COMPLETIONS)
+        value = find_router_loss(model).compute(scores.router_logits)
+        (scores.logits().sin().sum() + 9.0 * value).backward()
+        return flatten_gradient(model)
+
+    expected = compute_gradient()
+    Fault(model, "norm", 2)
+    with pytest.warns(UserWarning, match="in the backward pass of 6 rows"):
+        gradient = compute_gradient()
+    assert (gradient - expected).norm() < 1e-6 * expected.norm()
 
 
 def test_later_steps_are_done_in_parts_from_the_start(make_llama):

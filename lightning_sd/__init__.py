@@ -20,6 +20,7 @@ _HOMES = {
         "CollapseGuard",
         "DamagedCheckpointError",
         "DivergenceGuard",
+        "EndOnLostRank",
         "EntropyGuard",
         "ExactResume",
         "ExportPretrained",

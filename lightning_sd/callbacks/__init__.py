@@ -17,6 +17,7 @@ from lightning_sd.callbacks.guards import (
     StyleGuard,
     TeacherGuard,
 )
+from lightning_sd.callbacks.lost_ranks import EndOnLostRank
 from lightning_sd.callbacks.monitor import StepMonitor
 from lightning_sd.callbacks.predictions import PredictionWriter
 from lightning_sd.callbacks.progress import StepProgressBar
@@ -35,6 +36,7 @@ __all__ = [
     "CollapseGuard",
     "DamagedCheckpointError",
     "DivergenceGuard",
+    "EndOnLostRank",
     "EntropyGuard",
     "ExactResume",
     "ExportPretrained",

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_sd.callbacks.checkpoint_io import AtomicCheckpointIO
+from lightning_sd.callbacks.lost_ranks import EndOnLostRank
 from lightning_sd.callbacks.predictions import PredictionWriter
 from lightning_sd.callbacks.signals import SaveOnSignal
 from lightning_sd.contexts.base import TeacherContext
@@ -30,13 +31,15 @@ class Trainer(pl.Trainer):
     """Lightning's trainer, with ``critique``, ``probe`` and ``analyze`` beside its own verbs.
 
     It writes checkpoints through :class:`~lightning_sd.callbacks.AtomicCheckpointIO`, unless
-    ``plugins`` holds another ``CheckpointIO``, and ends on signals as
-    :class:`~lightning_sd.callbacks.SaveOnSignal` says.
+    ``plugins`` holds another ``CheckpointIO``, ends on signals as
+    :class:`~lightning_sd.callbacks.SaveOnSignal` says, and with several processes as
+    :class:`~lightning_sd.callbacks.EndOnLostRank` says.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs["plugins"] = add_default(kwargs.get("plugins"), CheckpointIO, AtomicCheckpointIO)
-        kwargs["callbacks"] = add_default(kwargs.get("callbacks"), SaveOnSignal, SaveOnSignal)
+        for kind in (EndOnLostRank, SaveOnSignal):
+            kwargs["callbacks"] = add_default(kwargs.get("callbacks"), kind, kind)
         bars = [c for c in kwargs["callbacks"] if isinstance(c, ProgressBar)]
         if bars and kwargs.get("enable_progress_bar") is False:
             raise ValueError(

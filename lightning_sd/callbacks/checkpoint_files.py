@@ -15,12 +15,14 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from lightning_sd.types import RunStoppedError
+
 PART = ".part"
 """Ending of a checkpoint that is being written; its name begins with a dot."""
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-class DamagedCheckpointError(RuntimeError):
+class DamagedCheckpointError(RunStoppedError):
     """Raised for a checkpoint file that is empty, incomplete or changed since it was written."""
 
 

@@ -93,10 +93,10 @@ def _run_guarded(function: object) -> None:
     except Exception as error:
         from lightning_sd.types import RunStoppedError
 
-        stopped = isinstance(error, RunStoppedError)
+        stopped = isinstance(error, (RunStoppedError, FloatingPointError))
         if os.environ.get(DEBUG_VARIABLE) or not (stopped or _is_about_settings(error)):
             raise
-        _exit_with(str(error), status=1 if stopped else 2)
+        _exit_with(str(error), status=1 if stopped or _has_begun(error) else 2)
 
 
 def _is_about_settings(error: Exception) -> bool:
@@ -110,6 +110,11 @@ def _is_about_settings(error: Exception) -> bool:
     frames = traceback.extract_tb(error.__traceback__)
     running = ("training_step", "validation_step", "test_step", "predict_step", "optimizer_step")
     return not any(frame.name in running for frame in frames)
+
+
+def _has_begun(error: Exception) -> bool:
+    """Tell whether an error comes from a loop over batches, such as that of a full disk."""
+    return any(frame.name == "advance" for frame in traceback.extract_tb(error.__traceback__))
 
 
 def _exit_with(message: str, status: int = 2) -> NoReturn:

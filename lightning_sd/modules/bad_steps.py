@@ -53,7 +53,7 @@ def describe_step(scored: ScoredRollouts, loss: LossOutput) -> dict[str, Any]:
         parts = {name: _split(value, scored.lengths) for name, value in values.items()}
         for place, i in enumerate(scored.active):
             rows[i]["tokens"] = {name: part[place] for name, part in parts.items()}
-    return {"loss_sum": float(loss.total), "count": loss.count, "rollouts": rows}
+    return {"loss_sum": float(loss.total.detach()), "count": loss.count, "rollouts": rows}
 
 
 def describe_question(question: Question) -> dict[str, Any]:

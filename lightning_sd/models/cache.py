@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+
+CALL_COST = 512
+"""Cost of a forward pass beside its tokens, in tokens: what sharing or less padding must save."""
 
 
 def get_causal_lm(model: Any) -> Any:
@@ -17,7 +21,13 @@ def get_causal_lm(model: Any) -> Any:
 
 def get_cache_argument(model: Any) -> str:
     """Return the name of the argument for the key-value cache, which transformers 5.24 renamed."""
-    known = inspect.signature(get_causal_lm(model).forward).parameters
+    kind: Any = type(get_causal_lm(model))
+    return _find_cache_argument(kind)
+
+
+@functools.cache
+def _find_cache_argument(kind: Any) -> str:
+    known = inspect.signature(kind.forward).parameters
     return "cache" if "cache" in known else "past_key_values"
 
 

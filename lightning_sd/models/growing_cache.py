@@ -6,9 +6,9 @@ copies all of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
@@ -47,21 +47,34 @@ class GrowingLayer(DynamicLayer):
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeat each row."""
-        self._change_rows(lambda memory: memory.repeat_interleave(repeats, dim=0))
+        if self._memory is not None:
+            memory = self._memory[0]
+            rows = torch.arange(len(memory), device=memory.device)
+            self.reorder_cache(rows.repeat_interleave(repeats))
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep the rows with the given indices."""
-        self._change_rows(lambda memory: memory[indices])
+        self.reorder_cache(indices)
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        """Reorder the rows."""
-        self._change_rows(lambda memory: memory[beam_idx])
+        """Keep the rows with the given indices, in their order.
 
-    def _change_rows(self, change: Callable[[Tensor], Tensor]) -> None:
-        if self._memory is not None:
-            length = self.get_seq_length()
-            self._memory = (change(self._memory[0]), change(self._memory[1]))
-            self._set_views(length)
+        If the last rows only fill the places of rows that leave, as in sampling, nothing else is
+        copied: each row that leaves costs at most one row.
+        """
+        if self._memory is None:
+            return
+        length, count = self.get_seq_length(), len(beam_idx)
+        moved = (beam_idx != torch.arange(count, device=beam_idx.device)).nonzero().squeeze(1)
+        sources = beam_idx[moved]
+        if bool((sources >= count).all()):
+            for memory in self._memory:
+                memory[moved, ..., :length, :] = memory[sources, ..., :length, :]
+            self._memory = (self._memory[0][:count], self._memory[1][:count])
+        else:
+            keys, values = (memory[..., :length, :][beam_idx] for memory in self._memory)
+            self._memory = (keys, values)
+        self._set_views(length)
 
     def _set_views(self, length: int) -> tuple[Tensor, Tensor]:
         assert self._memory is not None

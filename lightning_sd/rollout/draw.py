@@ -19,7 +19,7 @@ def draw(weights: Tensor, generator: torch.Generator) -> Tensor:
     random number per token, which dominates the decoding time of small models on a CPU.
 
     Args:
-        weights: ``[rows, vocab]``, not negative; the largest weight of a row is about 1.
+        weights: ``[rows, vocab]``, not negative; their sums need not be 1.
         generator: A generator on the device of the weights.
 
     Returns:

@@ -19,8 +19,8 @@ from lightning_sd.rollout.packed import use_packed_linears
 from lightning_sd.rollout.settings import SamplingSettings
 from lightning_sd.rollout.stopping import StopRule
 
-SHRINK_AT = 0.25
-"""Share of finished rows at which they are removed; each removal copies the cache."""
+SHRINK_AT = 0.125
+"""Share of finished rows at which they are removed; each costs a copy of at most one row."""
 
 
 @dataclass(frozen=True)
@@ -106,20 +106,16 @@ class TransformersSampler(SamplingSettings):
             Ids ``[rows]`` and their log-probabilities before top-k and top-p, ``[rows]``.
         """
         scaled = logits.float()
-        scaled = scaled - scaled.amax(-1, keepdim=True)
+        if self.temperature not in (0, 1):
+            # The difference first: logits divided by a small temperature may overflow.
+            scaled = (scaled - scaled.amax(-1, keepdim=True)).div_(self.temperature)
+        probs = scaled.softmax(-1)
         if self.temperature == 0:
-            ids, weights = scaled.argmax(-1), scaled.exp_()
-            total = weights.sum(-1)
+            ids = scaled.argmax(-1)
         else:
-            if self.temperature != 1:
-                scaled /= self.temperature
             excluded = find_excluded_tokens(scaled, top_k=self.top_k, top_p=self.top_p)
-            weights = scaled.exp_()
-            total = weights.sum(-1)
-            if excluded is not None:
-                weights.masked_fill_(excluded, 0)
-            ids = draw(weights, generator)
-        return ids, (weights.gather(-1, ids.unsqueeze(-1)).squeeze(-1) / total).log_()
+            ids = draw(probs if excluded is None else probs.masked_fill(excluded, 0), generator)
+        return ids, probs.gather(-1, ids.unsqueeze(-1)).squeeze(-1).log_()
 
 
 @dataclass
@@ -162,10 +158,16 @@ class _Rows:
                 self.alive[row] = False
 
     def shrink(self, running: int) -> Tensor | None:
-        """Return the rows to keep, or None if too few are finished to be worth a copy."""
+        """Return the rows to keep, or None if too few are finished to be worth a copy.
+
+        The last unfinished rows take the places of finished ones, so that no other row is copied.
+        """
         if len(self.live) - running < SHRINK_AT * len(self.live):
             return None
-        keep = self.alive[self.live].nonzero().squeeze(1)
+        alive = self.alive[self.live]
+        unfinished = alive.nonzero().squeeze(1)
+        keep = torch.arange(running, device=self.device)
+        keep[~alive[:running]] = unfinished[unfinished >= running]
         self.live = self.live[keep]
         return keep
 

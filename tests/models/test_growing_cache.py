@@ -61,6 +61,20 @@ def test_a_layer_holds_what_transformers_own_holds() -> None:
     both(layers, "update", *states(2, 1))
 
 
+def test_rows_that_fill_the_places_of_others_are_the_only_ones_copied() -> None:
+    layers = (GrowingLayer(), DynamicLayer())
+    both(layers, "update", *states(5, 6))
+    before, place = layers[0].keys.clone(), layers[0].keys.data_ptr()
+    both(layers, "reorder_cache", torch.tensor([0, 4, 2, 5]))
+    assert layers[0].keys.data_ptr() == place
+    assert torch.equal(layers[0].keys, before[[0, 4, 2, 5]])
+    both(layers, "reorder_cache", torch.tensor([0, 1]))
+    assert layers[0].keys.data_ptr() == place
+    both(layers, "update", *states(1, 2))
+    both(layers, "reorder_cache", torch.tensor([1, 0]))
+    assert layers[0].keys.data_ptr() != place
+
+
 def test_the_keys_stay_where_they_are_until_the_room_is_used_up() -> None:
     layer = GrowingLayer()
     layer.update(*states(10))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_sd.models import LoRA
 from lightning_sd.models.lora import add_lora
@@ -186,6 +187,24 @@ def test_draws_follow_the_filtered_softmax(filters: dict[str, Any], temperature:
 def test_the_chi_square_test_notices_another_temperature() -> None:
     with pytest.raises(AssertionError):
         assert_follows(draws({"temperature": 1.1}), kept_by_hand(LOGITS))
+
+
+@pytest.mark.parametrize(("temperature", "tensors"), [(1.0, 1), (0.0, 1), (0.5, 2)])
+def test_few_tensors_of_the_vocabulary_s_size_are_formed(temperature: float, tensors: int) -> None:
+    formed = 0
+
+    class Count(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None):
+            nonlocal formed
+            result = func(*args, **(kwargs or {}))
+            is_new = not func.is_view and not func._schema.is_mutable
+            formed += is_new and getattr(result, "numel", int)() >= 4 * 4096
+            return result
+
+    with Count():
+        sampler = TransformersSampler(temperature=temperature)
+        sampler.pick(torch.randn(4, 4096), torch.Generator().manual_seed(0))
+    assert formed - 1 == tensors, "beside the logits"
 
 
 def test_draws_are_no_coarser_than_float32_when_the_default_dtype_is_bfloat16() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -12,7 +13,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 
-from lightning_sd.models.cache import get_cache_argument, get_causal_lm, left_pad
+from lightning_sd.models.cache import CALL_COST, get_cache_argument, get_causal_lm, left_pad
 from lightning_sd.models.limits import find_rope_switch
 from lightning_sd.models.media import collect_media_inputs, has_media
 from lightning_sd.models.probing import Probe, accepts, compute_logits, eval_mode, make_probe
@@ -44,6 +45,8 @@ class DecodingPlan:
     whole rows again."""
     padded: bool
     """Whether rows of different lengths may be in one batch."""
+    shared: bool = False
+    """Whether a beginning that all prompts have in common may be encoded once."""
 
     def group(self, prompts: Prompts, switch: int | None) -> list[list[int]]:
         """Group the prompts that may be decoded together.
@@ -63,8 +66,10 @@ class DecodingPlan:
 
     def prefill(self, model: nn.Module, prompts: Prompts, samples: int) -> Decoding:
         """Compute the logits after each prompt once, and repeat the state for its samples."""
-        start = CachedDecoding.prefill if self.cached else PlainDecoding.prefill
-        return start(model, prompts, samples)
+        if not self.cached:
+            return PlainDecoding.prefill(model, prompts, samples)
+        common = count_common(prompts) if self.shared else 0
+        return CachedDecoding.prefill(model, prompts, samples, common=common)
 
 
 _PLANS: WeakKeyDictionary[nn.Module, DecodingPlan] = WeakKeyDictionary()
@@ -73,8 +78,9 @@ _PLANS: WeakKeyDictionary[nn.Module, DecodingPlan] = WeakKeyDictionary()
 def plan_decoding(model: nn.Module) -> DecodingPlan:
     """Find the fastest way to decode that gives the logits of the model's plain forward pass.
 
-    Compares, on short rows and once per model: a cache with padded rows, a cache with rows of equal
-    length, no cache with padded rows. Without these, rows of equal length are computed whole.
+    Compares, on short rows and once per model: a cache with padded rows (and a shared beginning), a
+    cache with rows of equal length, no cache with padded rows. Without these, rows of equal length
+    are computed whole.
 
     Args:
         model: The model.
@@ -95,11 +101,22 @@ def find_groups(model: nn.Module, plan: DecodingPlan, prompts: Prompts) -> list[
     return plan.group(prompts, find_rope_switch(model))
 
 
+def count_common(prompts: Prompts) -> int:
+    """Count the tokens with which all prompts begin, if encoding them once costs less; else 0."""
+    if len(prompts) < 2 or has_media(prompts):
+        return 0
+    # No two prompts differ earlier than the first and the last in lexicographic order.
+    first, last = min(map(tuple, prompts)), max(map(tuple, prompts))
+    limit = min(map(len, prompts)) - 1  # at least one token of each prompt is left
+    common = next((i for i in range(limit) if first[i] != last[i]), limit)
+    return common if common * (len(prompts) - 1) > CALL_COST else 0
+
+
 def _probe_plan(model: nn.Module) -> DecodingPlan:
     probe = make_probe(model)
     name = type(get_causal_lm(model)).__name__
     if _try(lambda: _decodes(model, probe, [0, 1, 2], CachedDecoding.prefill)):
-        return DecodingPlan(cached=True, padded=True)
+        return DecodingPlan(True, True, shared=_try(lambda: _shares(model, probe)))
     if _try(lambda: _decodes(model, probe, [0, 1], CachedDecoding.prefill)):
         _report(f"{name} does not support padded prompts: prompts of equal length decode together.")
         return DecodingPlan(cached=True, padded=False)
@@ -123,6 +140,26 @@ def _try(check: Callable[[], bool]) -> bool:
     except Exception as error:
         log.debug("A way to decode fails with %r.", error)
         return False
+
+
+def _shares(model: nn.Module, probe: Probe) -> bool:
+    """Return whether rows may continue a beginning that was encoded once.
+
+    Padding then stands between the beginning and the rest, which windows and recurrent states do
+    not pass over.
+    """
+    from lightning_sd.models.growing_cache import GrowingLayer, make_growing_cache
+
+    layers = make_growing_cache(getattr(model, "config", None)).layers
+    if not all(type(layer) is GrowingLayer for layer in layers):
+        return False
+    start = probe.prompts[0]
+    prompts = [[*start, *prompt] for prompt in probe.prompts]
+    rows = zip(prompts, probe.completions, strict=True)
+    logits = [compute_logits(model, [[*p, *c]])[0, len(p) - 1 :] for p, c in rows]
+    longer = replace(probe, prompts=prompts, logits=logits)
+    prefill = partial(CachedDecoding.prefill, common=len(start))
+    return _decodes(model, longer, [0, 1, 2], prefill)
 
 
 def _decodes(
@@ -156,21 +193,36 @@ class CachedDecoding:
     positions: Tensor
 
     @classmethod
-    def prefill(cls, model: nn.Module, prompts: Prompts, samples: int) -> CachedDecoding:
-        """Encode each prompt once."""
+    def prefill(
+        cls, model: nn.Module, prompts: Prompts, samples: int, *, common: int = 0
+    ) -> CachedDecoding:
+        """Encode each prompt once.
+
+        Args:
+            model: The model.
+            prompts: Token ids of each prompt.
+            samples: Rows per prompt.
+            common: Length of a beginning of all prompts, which is encoded once for all.
+        """
         # Imported here because transformers takes seconds to import.
         from lightning_sd.models.growing_cache import make_growing_cache
 
         device = next(model.parameters()).device
-        ids, mask, positions = left_pad(prompts, device)
-        state = cls(
-            ids.new_empty(0), make_growing_cache(getattr(model, "config", None)), mask, positions
-        )
-        extra: dict[str, Any] = dict(collect_media_inputs(prompts, device))
-        if accepts(model, "logits_to_keep"):
-            extra["logits_to_keep"] = 1
+        ids, mask, positions = left_pad([prompt[common:] for prompt in prompts], device)
+        cache = make_growing_cache(getattr(model, "config", None))
+        state = cls(ids.new_empty(0), cache, None, positions[:1])
+        extra: dict[str, Any] = {"logits_to_keep": 1} if accepts(model, "logits_to_keep") else {}
+        if common:
+            beginning, _, state.positions = left_pad([prompts[0][:common]], device)
+            state._forward(model, beginning, **extra)
+            state.select(torch.zeros(len(prompts), dtype=torch.long, device=device))
+            if mask is not None:
+                mask = torch.cat([mask.new_ones(len(prompts), common), mask], 1)
+        else:
+            extra |= collect_media_inputs(prompts, device)
+        state.mask, state.positions = mask, positions + common
         state._forward(model, ids, **extra)
-        state.positions = positions[:, -1:] + 1
+        state.positions = state.positions[:, -1:] + 1
         rows = torch.arange(len(prompts), device=device).repeat_interleave(samples)
         state.logits = state.logits[rows]
         state.select(rows)

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-Ids = Sequence[int]
+from lightning_sd.models.cache import CALL_COST
 
-CALL_COST = 512
-"""Cost of a forward pass beside its tokens, in tokens; less padding is not worth a bucket."""
+Ids = Sequence[int]
 
 
 def pack_rows(

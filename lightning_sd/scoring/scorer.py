@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_sd.models.cache import get_causal_lm
+from lightning_sd.models.cache import CALL_COST, get_causal_lm
 from lightning_sd.models.media import collect_media_inputs, has_media
 from lightning_sd.models.probing import make_plain_arguments
 from lightning_sd.models.sharding import is_sharded
 from lightning_sd.scoring.head import Head, get_head
-from lightning_sd.scoring.layout import CALL_COST, Ids, bucket_rows, pack_rows
+from lightning_sd.scoring.layout import Ids, bucket_rows, pack_rows
 from lightning_sd.scoring.plan import ScoringPlan, plan_scoring
 from lightning_sd.scoring.prefix import compute_shared_hidden
 from lightning_sd.scoring.sharing import SharedRows, find_cheapest_sharing

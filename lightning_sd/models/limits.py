@@ -10,7 +10,13 @@ from torch import nn
 from lightning_sd.models.cache import get_causal_lm
 from lightning_sd.models.configs import iterate_configs
 
-LENGTH_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length")
+LENGTH_NAMES = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "max_sequence_length",
+    "max_target_positions",
+)
 
 
 def find_max_length(model: nn.Module) -> int | None:
@@ -18,14 +24,16 @@ def find_max_length(model: nn.Module) -> int | None:
 
     A scaled rotary embedding extends ``max_position_embeddings`` by its factor. Dynamic scaling
     does not: beyond ``max_position_embeddings`` its frequencies depend on the rows seen before.
+    RoBERTa and its kin number positions from the padding index on.
     """
     for config in iterate_configs(getattr(get_causal_lm(model), "config", None)):
-        if _uses_alibi(config):
+        if getattr(config, "alibi", False):
             return None
         for name in LENGTH_NAMES:
             length = getattr(config, name, None)
             if isinstance(length, int) and length > 0:
-                return max([length, *_list_extended_lengths(config)])
+                extended = max([length, *_list_extended_lengths(config)])
+                return extended - _count_unused_positions(model)
     return None
 
 
@@ -95,6 +103,12 @@ def _list_extended_lengths(config: Any) -> list[int]:
     return lengths
 
 
-def _uses_alibi(config: Any) -> bool:
-    attention = getattr(config, "attn_config", None)
-    return bool(getattr(config, "alibi", False) or getattr(attention, "alibi", False))
+def _count_unused_positions(model: nn.Module) -> int:
+    """Return the number of positions up to the padding index of a table of positions."""
+    for name, module in model.named_modules():
+        if (
+            name.endswith("position_embeddings")
+            and getattr(module, "padding_idx", None) is not None
+        ):
+            return int(module.padding_idx) + 1
+    return 0

@@ -189,16 +189,17 @@ class LoadedModel(ModelSource):
 
 
 def check_complete(name: str, info: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint in which weights are missing, which would be random.
+    """Refuse a checkpoint in which weights are missing or of another shape: they would be random.
 
     Args:
         name: The model's name, for the error message.
         info: What ``from_pretrained`` reports with ``output_loading_info``.
 
     Raises:
-        ValueError: Weights are missing.
+        ValueError: Weights are missing or of another shape.
     """
-    missing = sorted(info.get("missing_keys") or ())
+    other_shapes = [name for name, *_ in info.get("mismatched_keys") or ()]
+    missing = sorted([*(info.get("missing_keys") or ()), *other_shapes])
     if missing:
         raise ValueError(
             f"model name={name!r}: the checkpoint lacks {len(missing)} of the model's weights "

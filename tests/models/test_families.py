@@ -105,6 +105,9 @@ def test_two_steps_of_self_distillation_have_the_gradient_of_whole_rows(
     ("family", "settings"),
     [
         ("gemma2", {"final_logit_softcapping": 3.0}),
+        ("gemma4", {"final_logit_softcapping": 3.0}),
+        ("gemma4_unified", {"final_logit_softcapping": 3.0}),
+        ("gemma3n_text", {"final_logit_softcapping": 3.0}),
         ("recurrent_gemma", {"logits_soft_cap": 3.0}),
         ("cohere", {"logit_scale": 0.3}),
         ("granite", {"logits_scaling": 3.0}),

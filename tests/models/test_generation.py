@@ -57,18 +57,48 @@ def test_an_invalid_config_is_repaired_at_the_start_and_the_model_saves(
     assert loaded.generation_config.eos_token_id == [1, 2]
 
 
-def test_a_checkpoint_with_missing_weights_is_refused(make_llama, tokenizer, tmp_path):
+@pytest.mark.parametrize(
+    ("part", "number"), [("layers.1.", 9), ("model.norm", 1), ("lm_head", 1), ("q_proj", 2)]
+)
+def test_a_checkpoint_with_missing_weights_is_refused(
+    make_llama, tokenizer, tmp_path, part, number
+):
     """Without the check, a missing layer would be random."""
+    change_weights(
+        make_llama(tie_word_embeddings=False),
+        tokenizer,
+        tmp_path,
+        lambda name, value: None if part in name else value,
+    )
+    with pytest.raises(ValueError, match=f"lacks {number} of the model's weights.*{part}"):
+        PretrainedModel(str(tmp_path)).load()
+
+
+def test_weights_of_another_shape_are_refused_although_transformers_ignores_them(
+    make_llama, tokenizer, tmp_path
+):
+    change_weights(
+        make_llama(),
+        tokenizer,
+        tmp_path,
+        lambda name, value: value[:-1].clone() if "up_proj" in name else value,
+    )
+    source = PretrainedModel(str(tmp_path), model_kwargs={"ignore_mismatched_sizes": True})
+    with pytest.raises(ValueError, match=r"lacks 2 of the model's weights.*up_proj"):
+        source.load()
+
+
+def change_weights(model, tokenizer, folder, change):
+    """Save a model, and leave out or change some of its weights in the file."""
     from safetensors.torch import load_file, save_file
 
-    make_llama().save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    PretrainedModel(str(tmp_path)).load()
-    weights = load_file(tmp_path / "model.safetensors")
-    kept = {name: value for name, value in weights.items() if "layers.1" not in name}
-    save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match=r"lacks 9 of the model's weights.*layers\.1"):
-        PretrainedModel(str(tmp_path)).load()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    PretrainedModel(str(folder)).load()
+    path = folder / "model.safetensors"
+    changed = {name: change(name, value) for name, value in load_file(path).items()}
+    kept = {name: value for name, value in changed.items() if value is not None}
+    save_file(kept, path, metadata={"format": "pt"})
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -2,9 +2,12 @@
 
 import pytest
 import torch
-from transformers import FalconConfig, FalconForCausalLM, MptConfig, Phi3Config, Phi3ForCausalLM
+from transformers import Phi3Config, Phi3ForCausalLM
 
+from benchmarks.models.checks import flatten_gradient
+from benchmarks.models.tiny import make_model
 from lightning_sd import TransformersSampler
+from lightning_sd.models.dropout import disable_dropout
 from lightning_sd.models.limits import check_lengths, find_max_length, find_rope_switch
 from lightning_sd.models.probing import compute_logits
 from lightning_sd.scoring import Scorer
@@ -74,39 +77,84 @@ def test_a_scaled_rotary_embedding_extends_the_length_but_dynamic_does_not(
     assert find_max_length(make_llama(max_position_embeddings=512, **settings)) == length
 
 
-def test_alibi_and_recurrent_models_have_no_limit():
-    assert (
-        find_max_length(
-            FalconForCausalLM(
-                FalconConfig(
-                    vocab_size=8,
-                    hidden_size=8,
-                    num_hidden_layers=1,
-                    num_attention_heads=2,
-                    alibi=True,
-                )
-            )
-        )
-        is None
-    )
-
-    class Holder(torch.nn.Module):
-        config = MptConfig()
-
-    assert find_max_length(Holder()) is None
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        ("roberta", {"max_position_embeddings": 16, "pad_token_id": 1}),
+        ("xmod", {"max_position_embeddings": 16}),
+        ("data2vec-text", {"max_position_embeddings": 16}),
+        ("mpt", {"max_seq_len": 16}),
+        ("whisper", {"max_target_positions": 16}),
+        ("opt", {"max_position_embeddings": 16}),
+    ],
+)
+def test_the_limit_of_a_table_of_positions_is_what_the_model_can_run(family, settings):
+    """Some tables begin with the padding index, some belong to ALiBi or to a decoder alone."""
+    model = make_model(family, **settings).eval()
+    limit = find_max_length(model)
+    compute_logits(model, [[5] * limit])
+    with pytest.raises((IndexError, RuntimeError)):
+        compute_logits(model, [[5] * (limit + 1)])
 
 
-def test_longrope_rows_on_both_sides_of_the_switch_equal_their_own_forward_pass():
-    """In one batch the longer row would change the positions of the shorter one."""
-    model = make_phi3()
-    assert find_rope_switch(model) == 16
-    prompts, completions = [[5, 6, 7], list(range(5, 25)), [5, 6, 7]], [[8, 9], [10, 11], [9]]
+@pytest.mark.parametrize("family", ["gemma3", "gemma4", "mllama"])
+def test_the_limit_of_a_text_model_inside_another_configuration_is_found(family):
+    assert find_max_length(make_model(family, max_position_embeddings=64)) == 64
+
+
+@pytest.mark.parametrize(
+    ("family", "settings"), [("falcon", {"alibi": True}), ("bloom", {}), ("mamba2", {})]
+)
+def test_alibi_and_recurrent_models_have_no_limit(family, settings):
+    model = make_model(family, **settings)
+    assert find_max_length(model) is None
+    compute_logits(model, [[5] * 200])
+
+
+def make_rotary(family, rope_type, factors=4, **settings):
+    """A model whose rotary embedding depends on the length of the row."""
+    rope = {"rope_type": rope_type, "rope_theta": 10000.0, "partial_rotary_factor": 1.0}
+    if rope_type == "longrope":
+        rope |= {"short_factor": [1.0] * factors, "long_factor": [4.0] * factors}
+        settings["original_max_position_embeddings"] = 16
+        rope["original_max_position_embeddings"] = 16
+    model = make_model(family, rope_parameters=rope | {"factor": 4.0}, **settings)
+    disable_dropout(model)
+    return model
+
+
+def check_scores_and_gradient(model, prompts, completions):
     logits = Scorer(model, call_cost=0).score(prompts, completions).logits()
-    expected = [
-        compute_logits(model, [[*p, *c]])[0, len(p) - 1 : -1]
-        for p, c in zip(prompts, completions, strict=True)
-    ]
-    torch.testing.assert_close(logits, torch.cat(expected), rtol=1e-4, atol=1e-4)
+    logits.sin().sum().backward()
+    gradient = flatten_gradient(model)
+    model.zero_grad()
+    expected = torch.cat(
+        [
+            compute_logits(model, [[*p, *c]])[0, len(p) - 1 : -1]
+            for p, c in zip(prompts, completions, strict=True)
+        ]
+    )
+    expected.sin().sum().backward()
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+    assert (flatten_gradient(model) - gradient).norm() < 1e-4 * gradient.norm()
+
+
+@pytest.mark.parametrize("family", ["phi3", "llama", "minicpm3"])
+def test_longrope_rows_on_both_sides_of_the_switch_equal_their_own_forward_pass(family):
+    """In one batch the longer row would change the positions of the shorter one."""
+    factors = 2 if family == "minicpm3" else 4
+    model = make_phi3() if family == "phi3" else make_rotary(family, "longrope", factors)
+    assert find_rope_switch(model) == 16
+    prompts = [[5, 6, 7], list(range(5, 25)), [5, 6, 7]]
+    check_scores_and_gradient(model, prompts, [[8, 9], [10, 11], [9]])
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gpt_neox"])
+def test_a_dynamic_rotary_embedding_is_exact_up_to_the_limit(family):
+    model = make_rotary(family, "dynamic", max_position_embeddings=16)
+    check_scores_and_gradient(model, [[5, 6, 7] * 4] * 2 + [[8]], [[9, 10], [11] * 4, [12]])
+    with pytest.raises(ValueError, match="longer than the model's 16"):
+        Scorer(model).score([[5, 6, 7] * 4], [[9] * 5])
 
 
 def test_longrope_samples_on_one_side_are_exact_and_crossing_is_refused():

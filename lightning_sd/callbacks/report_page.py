@@ -27,7 +27,8 @@ figure { margin: 0; } figcaption { font-weight: 600; } figcaption span { color: 
 svg { width: 100%; height: auto; } svg text { font-size: 11px; fill: currentColor; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; }
 th, td { text-align: left; vertical-align: top; padding: .3rem .6rem;
-  border-bottom: 1px solid var(--grid); white-space: pre-wrap; overflow-wrap: anywhere; }
+  border-bottom: 1px solid var(--grid); white-space: pre-wrap; overflow-wrap: anywhere;
+  min-width: 4.5em; }
 pre { overflow-x: auto; padding: .6rem; border: 1px solid var(--grid); }
 @media (prefers-color-scheme: dark) { :root { --line: #56b4e9; } }
 """

@@ -39,6 +39,8 @@ def run(args: Sequence[str]) -> None:
     # Large tensors on huge pages: a CPU step of a real model then has a third of the page faults.
     # torch reads this once, before its first large allocation.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    # Progress bars of transformers and datasets only where something takes longer than a second.
+    os.environ.setdefault("TQDM_DELAY", "1")
     # From inside Lightning and transformers, about code of theirs.
     for message in (".*LeafSpec.*", ".*is_gradient_checkpointing.*"):
         warnings.filterwarnings("ignore", message=message)

@@ -173,6 +173,7 @@ def test_what_a_run_leaves(folder: Path, heavy: dict[str, tuple[int, str]]) -> N
     _, screen = heavy[FIT]
     for text in ("Held-out questions, 2 optimizer steps", "Rollouts at step 1", "report.html"):
         assert text in screen
+    assert "Loading weights" not in screen
     page = (folder / "report.html").read_text()
     assert "<h1>SelfDistillModule" in page
     assert (folder / "hf" / "config.json").exists()

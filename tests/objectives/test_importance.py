@@ -177,6 +177,14 @@ class TestAgainstTheSlowLoop:
         check(objective, expected, inputs, student, teacher, head)
 
 
+def test_by_default_the_loss_reads_both_policies() -> None:
+    """Objectives of the user's own that do not override ``make_token_inputs``."""
+    inputs, _, _ = make(0, off_policy=True)
+    tokens = Objective.make_token_inputs(Distillation(), inputs, STATE)
+    assert tokens.old_logprobs is inputs.old_logprobs
+    assert tokens.behavior_logprobs is inputs.behavior_logprobs
+
+
 def test_trained_once_the_gradient_is_a_times_the_clipped_weight() -> None:
     """SDPO, eq. 12. With one policy in both places it would be A r min(r, 2)."""
     advantage, behavior = 1.0, math.log(0.2)

@@ -1,8 +1,8 @@
-"""The fuzz scripts run, and notice a reader that breaks a property or is quadratic."""
+"""The fuzz scripts run and notice a broken or quadratic reader; the soak reports growth."""
 
 from __future__ import annotations
 
-from benchmarks.reliability import fuzz, fuzz_prompts
+from benchmarks.reliability import fuzz, fuzz_prompts, soak
 
 
 def test_the_script_finds_no_failure(capsys):
@@ -29,3 +29,17 @@ def test_a_forged_turn_is_reported(monkeypatch, capsys):
     monkeypatch.setattr(fuzz_prompts.Family, "find_control", lambda self, ids: list(ids))
     assert fuzz_prompts.main(["--cases", "5"]) == 1
     assert "FAILED chatml" in capsys.readouterr().out
+
+
+def test_a_soak_measures_a_run(monkeypatch, tmp_path):
+    monkeypatch.setattr(soak, "EVERY", 1)
+    rows = soak.soak(2, tmp_path)
+    assert [row.step for row in rows] == [1, 2]
+    assert all(row.memory > 50 and row.files > 2 and row.processor > 0 for row in rows)
+
+
+def test_growth_and_slowness_are_reported():
+    rows = [soak.Row(100 * i, 400 + 10 * i, 9, 20 * i) for i in range(1, 5)]
+    report = " ".join(soak.write_report(rows, 400).split())
+    assert "From step 200 to step 400 memory goes from 420 to 440 MiB, +100.0 MiB" in report
+    assert "The first half takes 30 ms of processor time per step, the second 70 ms." in report

@@ -29,7 +29,7 @@ from lightning_sd.cli.trainer import Trainer
 from tests.conftest import VOCABULARY, make_tokenizer
 from tests.stubs import LabData, module
 
-FAULTY = {"killed": 1, "hanging": 1, "disk full": 0}
+FAULTY = {"killed": 1, "hanging": 1, "disk full": 0, "signal": 1}
 """Fault to the rank that meets it; rank 0 writes the checkpoints."""
 LIMIT = 60.0
 """Seconds within which a rank must end by itself."""
@@ -47,6 +47,8 @@ class Fault(Callback):
                 os.kill(os.getpid(), signal.SIGKILL)
             if self.fault == "hanging":
                 time.sleep(600)
+            if self.fault == "signal":
+                signal.raise_signal(signal.SIGTERM)
 
     def on_train_batch_end(self, trainer, *_):
         if self.fault == "disk full" and trainer.global_step == 2:
@@ -101,6 +103,9 @@ def start(fault, rank, port, folder, seconds):
     os.environ.update(LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     try:
         train(fault, folder, seconds)
+    except SystemExit as end:
+        sys.stderr.flush()
+        os._exit(end.code)
     except BaseException:
         traceback.print_exc()
         sys.stderr.flush()

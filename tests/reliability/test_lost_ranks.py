@@ -12,6 +12,7 @@ from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from lightning_sd import EndOnLostRank, find_last_good
 from lightning_sd.callbacks.lost_ranks import find_lost_rank
+from lightning_sd.callbacks.signals import INTERRUPTED
 from tests.reliability.rank_faults import FAULTY
 
 TIMEOUT = 8
@@ -56,6 +57,14 @@ def test_the_rank_whose_disk_is_full_names_the_path(runs):
     assert rank["code"] == 1
     assert "epoch=0-step=2.ckpt: the checkpoint of" in rank["output"]
     assert "No space left on device" in rank["output"]
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_rank_ends_both_with_a_checkpoint(runs):
+    ranks = json.loads((runs / "signal.json").read_text())
+    assert [rank["code"] for rank in ranks] == [143, 143], ranks
+    saved = torch.load(runs / "signal" / INTERRUPTED, weights_only=True)
+    assert saved["global_step"] == 3  # that of the running batch
 
 
 def make_trainer(launcher, world_size=2):

@@ -23,13 +23,15 @@ def check_update_size(optimizer: Optimizer) -> None:
 
     Args:
         optimizer: The optimizer. Only Adam and its relatives are checked, because their step is
-            about the learning rate for every weight.
+            about the learning rate for every weight. Those that keep what rounding cuts off
+            (``kahan_sum`` of optimi) or round at random (torchao) are not.
     """
-    if type(optimizer).__name__ not in ADAPTIVE:
+    random = getattr(optimizer, "bf16_stochastic_round", False)
+    if type(optimizer).__name__ not in ADAPTIVE or random:
         return
     lost, total, rate, kind = 0, 0, 0.0, None
     for group in optimizer.param_groups:
-        for parameter in group["params"]:
+        for parameter in () if group.get("kahan_sum") else group["params"]:
             if parameter.dtype in (torch.bfloat16, torch.float16):
                 unmoved = _find_unmoved(parameter, float(group["lr"]))
                 lost, total = lost + int(unmoved.sum()), total + len(unmoved)
@@ -39,8 +41,8 @@ def check_update_size(optimizer: Optimizer) -> None:
         rank_zero_warn(
             f"{lost / total:.0%} of the {name} weights cannot move by a learning rate of {rate:g}: "
             "the update is less than half the distance to the next number. Use dtype: float32 with "
-            "trainer.precision='bf16-mixed', LoRA with dtype float32, or an optimizer with "
-            "stochastic rounding or Kahan summation."
+            "trainer.precision='bf16-mixed', LoRA with dtype float32, or an optimizer with Kahan "
+            "summation (optimi.AdamW of torch-optimi) or stochastic rounding (torchao)."
         )
 
 

@@ -42,6 +42,25 @@ def test_the_warning_says_what_two_steps_do(make_llama, dtype, rate, stuck):
         assert (count_moved(model, rate) < 0.5) == stuck
 
 
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.NAdam, torch.optim.Adamax])
+def test_relatives_of_adamw_are_named_too(make_llama, kind):
+    with pytest.warns(UserWarning, match="cannot move by a learning rate of 1e-06"):
+        check_update_size(kind(make_llama(dtype=torch.bfloat16).parameters(), lr=1e-6))
+
+
+@pytest.mark.parametrize("remedy", ["kahan_sum", "bf16_stochastic_round"])
+def test_the_remedies_are_not_warned_of(make_llama, remedy):
+    """optimi sets the one in its groups, torchao the other on the optimizer."""
+    optimizer = torch.optim.AdamW(make_llama(dtype=torch.bfloat16).parameters(), lr=1e-6)
+    if remedy == "kahan_sum":
+        optimizer.param_groups[0][remedy] = True
+    else:
+        setattr(optimizer, remedy, True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_update_size(optimizer)
+
+
 def test_optimizers_whose_step_is_not_the_rate_are_left_alone(make_llama):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -49,11 +68,11 @@ def test_optimizers_whose_step_is_not_the_rate_are_left_alone(make_llama):
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
-def test_a_fused_optimizer_with_clipping_is_one_clear_line(
-    make_llama, tokenizer, tmp_path, precision
-):
-    optimizer = torch.optim.AdamW(make_llama().parameters(), lr=1e-3, fused=True)
-    with pytest.raises(ValueError, match=r"AdamW\(fused=True\) with gradient_clip_val=1.0"):
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD])
+def test_a_fused_optimizer_with_clipping_is_one_clear_line(make_llama, precision, kind):
+    optimizer = kind(make_llama().parameters(), lr=1e-3, fused=True)
+    name = kind.__name__
+    with pytest.raises(ValueError, match=rf"{name}\(fused=True\) with gradient_clip_val=1.0"):
         check_fused_clipping(optimizer, precision, 1.0)
     check_fused_clipping(optimizer, precision, None)
     check_fused_clipping(optimizer, "32-true", 1.0)

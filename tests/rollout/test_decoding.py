@@ -8,11 +8,12 @@ import torch
 from torch import nn
 
 from benchmarks.models.tiny import make_model
-from lightning_sd import TransformersSampler
+from lightning_sd import ReferenceSolution, TransformersSampler
 from lightning_sd.models.dropout import disable_dropout
 from lightning_sd.models.probing import compute_logits
 from lightning_sd.rollout.decoding import CachedDecoding, DecodingPlan, plan_decoding
 from lightning_sd.scoring import Scorer
+from tests.stubs import LabData, module, trainer
 
 PROMPTS = [[5, 6, 7, 8, 9], [10, 11], [12, 13, 14]]
 
@@ -20,11 +21,11 @@ PROMPTS = [[5, 6, 7, 8, 9], [10, 11], [12, 13, 14]]
 class IdsOnly(nn.Module):
     """A recurrent model of the user's own, which takes ``input_ids`` and nothing else."""
 
-    def __init__(self):
+    def __init__(self, vocab=32):
         super().__init__()
         torch.manual_seed(0)
-        self.embed, self.cell = nn.Embedding(32, 16), nn.GRU(16, 16, batch_first=True)
-        self.head = nn.Linear(16, 32)
+        self.embed, self.cell = nn.Embedding(vocab, 16), nn.GRU(16, 16, batch_first=True)
+        self.head = nn.Linear(16, vocab)
         for parameter in self.parameters():
             nn.init.normal_(parameter, std=0.6)
 
@@ -111,6 +112,13 @@ def test_a_module_that_padding_changes_is_served_in_rows_of_equal_length():
     model = PaddingMatters()
     assert plan_decoding(model) == DecodingPlan(cached=False, padded=False)
     check_exact(model)
+
+
+@pytest.mark.parametrize("kind", [IdsOnly, IgnoresCache, PaddingMatters])
+def test_modules_of_the_users_own_train_on_what_they_sample(kind, tokenizer, tmp_path):
+    fit = trainer(tmp_path, ReferenceSolution(), max_steps=2)
+    fit.fit(module(kind(320), tokenizer, check_every=1), LabData(batch_size=2))
+    assert fit.logged_metrics["train/sampler_gap"] < 1e-5
 
 
 def test_a_model_that_looks_ahead_is_refused_by_name_before_anything_is_sampled():

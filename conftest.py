@@ -8,6 +8,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Processes that tests start run one thread each, as the tests do.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# One that is aborted, as a two-rank test was twice, prints where.
+os.environ.setdefault("PYTHONFAULTHANDLER", "1")
 
 import pytest
 import torch

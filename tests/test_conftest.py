@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 
@@ -26,3 +29,10 @@ def test_models_are_seeded_and_untied_unless_asked(make_llama, make_gpt2) -> Non
     assert tied.lm_head.weight is tied.model.embed_tokens.weight
     assert make_gpt2().lm_head.weight is not None
     assert a.training
+
+
+def test_a_process_that_is_aborted_prints_where() -> None:
+    command = [sys.executable, "-c", "import os; os.abort()"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert "Fatal Python error: Aborted" in done.stderr
+    assert 'File "<string>", line 1' in done.stderr

@@ -28,6 +28,7 @@ _HOMES = {
         "PredictionWriter",
         "RepetitionGuard",
         "RewardGuard",
+        "SampleAhead",
         "SampleTable",
         "SaveOnSignal",
         "StepMonitor",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import threading
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -12,6 +15,7 @@ from torch.utils.data import DataLoader
 from lightning_sd import ArithmeticTask, Distillation, SelfDistillModule, TransformersSampler
 from lightning_sd.contexts import TeacherContext
 from lightning_sd.models import LoadedModel
+from lightning_sd.rollout.engine_sampler import EngineSampler
 from lightning_sd.types import QuestionBatch
 
 
@@ -76,6 +80,26 @@ class SameAsStudent(TeacherContext):
 
     def fields(self, rollout):
         return {}
+
+
+@dataclass(frozen=True)
+class CopySampler(EngineSampler):
+    """Its engine holds a copy of the student, as vLLM does."""
+
+    engine: dict[str, Any] = field(init=False, default_factory=dict)
+    lock: Any = field(init=False, default_factory=threading.Lock)
+
+    def get_lock(self, model):
+        return self.lock
+
+    def sync(self, model):
+        self.engine["model"] = copy.deepcopy(model)
+        return True
+
+    def draw(self, model, prompts, **settings):
+        self.engine["threads"] = [*self.engine.get("threads", []), threading.current_thread().name]
+        sampler = TransformersSampler(self.max_new_tokens, self.temperature)
+        return sampler.sample(self.engine["model"], prompts, **settings)
 
 
 def module(model, tokenizer, **kwargs):

@@ -23,6 +23,7 @@ from lightning_sd.callbacks.predictions import PredictionWriter
 from lightning_sd.callbacks.progress import StepProgressBar
 from lightning_sd.callbacks.report import TrainingReport
 from lightning_sd.callbacks.resume import ExactResume
+from lightning_sd.callbacks.sample_ahead import SampleAhead
 from lightning_sd.callbacks.samples import SampleTable
 from lightning_sd.callbacks.signals import SaveOnSignal
 from lightning_sd.callbacks.trackio_logger import TrackioLogger
@@ -44,6 +45,7 @@ __all__ = [
     "PredictionWriter",
     "RepetitionGuard",
     "RewardGuard",
+    "SampleAhead",
     "SampleTable",
     "SaveOnSignal",
     "StepMonitor",

@@ -1,24 +1,18 @@
-"""Loaders that resume in the middle of an epoch from a checkpoint."""
+"""The loader of indexable questions, and the choice of a task's loader."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
-from typing import Any, Protocol
+from typing import Protocol
 
 from lightning_sd.data.plan import Batches, TrainPlan
+from lightning_sd.data.resumable import ResumableLoader, collect_batch
+from lightning_sd.data.stream_loader import StreamLoader
 from lightning_sd.tasks.base import Task
-from lightning_sd.tasks.stream import QuestionStream, StreamTask
-from lightning_sd.text.cleaning import clean_question
+from lightning_sd.tasks.stream import StreamTask
 from lightning_sd.types import Question, QuestionBatch
-
-
-def collect_batch(questions: Sequence[Question]) -> QuestionBatch:
-    """Return a batch of cleaned questions; see :func:`~lightning_sd.text.clean_text`."""
-    return QuestionBatch([clean_question(question) for question in questions])
 
 
 class BatchPlan(Protocol):
@@ -35,69 +29,6 @@ class BatchPlan(Protocol):
     def get_resume_settings(self) -> dict[str, int]:
         """Return the settings that must be equal when an interrupted epoch is resumed."""
         ...
-
-
-class ResumableLoader(ABC):
-    """Batches of questions, counted as they are yielded. Each pass over the loader is one epoch.
-
-    Lightning saves and restores loaders that have ``state_dict`` and ``load_state_dict``. This
-    class is not a ``torch.utils.data.DataLoader``, because under DDP Lightning rebuilds every
-    DataLoader with its own sampler, which would lose both the position and the order.
-
-    Args:
-        epoch_batches: Number of batches after which the trainer ends an epoch.
-    """
-
-    def __init__(self, epoch_batches: int) -> None:
-        self.epoch_batches = epoch_batches
-        self.epoch = 0
-        self.batches_yielded = 0
-        self._resumed = False
-
-    @abstractmethod
-    def __len__(self) -> int:
-        """Return the number of batches in a whole epoch."""
-
-    @abstractmethod
-    def iterate_rest(self) -> Iterator[QuestionBatch]:
-        """Yield the batches of this epoch, without the first ``batches_yielded``."""
-
-    @abstractmethod
-    def get_resume_settings(self) -> dict[str, int]:
-        """Return the settings that must be equal when an interrupted epoch is resumed."""
-
-    def __iter__(self) -> Iterator[QuestionBatch]:
-        # A generator does nothing before its first batch is requested. This matters because
-        # Lightning creates iterators that it never uses.
-        epoch_ended = self.batches_yielded >= min(self.epoch_batches, len(self))
-        if epoch_ended or (self.batches_yielded and not self._resumed):
-            self.epoch, self.batches_yielded = self.epoch + 1, 0
-        self._resumed = False
-        for batch in self.iterate_rest():
-            self.batches_yielded += 1
-            yield batch
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the epoch, the position in it, and the settings that must stay equal."""
-        position = {"epoch": self.epoch, "batches_yielded": self.batches_yielded}
-        return {**position, **self.get_resume_settings()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Make the next pass continue at the position where ``state`` was saved.
-
-        Raises:
-            ValueError: The data, the seed, or the number of questions of all processes per batch
-                has changed.
-        """
-        for name, value in self.get_resume_settings().items():
-            if state.get(name) != value:
-                raise ValueError(
-                    f"{name}={value}: the checkpoint's epoch was started with "
-                    f"{name}={state.get(name)}, so the remaining questions are unknown. Resume "
-                    "with the same value, or start a new run from the exported weights."
-                )
-        self.epoch, self.batches_yielded = int(state["epoch"]), int(state["batches_yielded"])
-        self._resumed = True
 
 
 class PlannedLoader(ResumableLoader):
@@ -126,13 +57,15 @@ class PlannedLoader(ResumableLoader):
         self.dataset = questions
         self.plan = plan
         self.num_workers = num_workers
+        self._batches: Batches = []
 
     def __len__(self) -> int:
         return len(self.plan)
 
     def iterate_rest(self) -> Iterator[QuestionBatch]:
         """Yield the rest of the epoch; see :class:`ResumableLoader`."""
-        batches = self.plan.make_batches(self.epoch)[self.batches_yielded :]
+        self._batches = self.plan.make_batches(self.epoch)
+        batches = self._batches[self.batches_yielded :]
         if not self.num_workers:
             yield from map(self._load, batches)
             return
@@ -148,92 +81,16 @@ class PlannedLoader(ResumableLoader):
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
+    def load_next(self) -> QuestionBatch:
+        """Load the next batch; see :class:`ResumableLoader`."""
+        return self._load(self._batches[self.batches_yielded])
+
     def get_resume_settings(self) -> dict[str, int]:
         """Return the settings of the plan."""
         return self.plan.get_resume_settings()
 
     def _load(self, indices: Sequence[int]) -> QuestionBatch:
         return collect_batch([self.dataset[i] for i in indices])
-
-
-class StreamLoader(ResumableLoader):
-    """Batches of an endless stream of questions, with a fixed number of batches per epoch.
-
-    Every rank reads the whole stream and keeps its share of each global batch. One position is
-    therefore valid for all ranks, and a global batch holds the same questions on any number of
-    ranks.
-
-    Args:
-        stream: Endless stream of questions.
-        batch_size: Questions per batch and rank.
-        batches: Batches per epoch, repeated ones included.
-        rank: Rank of this process.
-        world_size: Number of processes.
-        repeat: How many times in a row each batch is returned.
-        epoch_batches: Number of batches after which the trainer ends an epoch. Default: all.
-
-    Raises:
-        ValueError: ``batches`` is below 1.
-    """
-
-    def __init__(
-        self,
-        stream: QuestionStream,
-        batch_size: int,
-        batches: int,
-        *,
-        rank: int = 0,
-        world_size: int = 1,
-        repeat: int = 1,
-        epoch_batches: int | None = None,
-    ) -> None:
-        if batches < 1:
-            raise ValueError(
-                f"epoch_size: it is smaller than one batch of {batch_size} questions on each of "
-                f"{world_size} process(es). Raise epoch_size or lower batch_size."
-            )
-        super().__init__(batches if epoch_batches is None else epoch_batches)
-        self.stream = stream
-        self.batch_size, self.batches = batch_size, batches
-        self.rank, self.world_size = rank, world_size
-        self.repeat = repeat
-        self._questions: Iterator[Question] | None = None
-        self._state_before_batch: dict[str, Any] = {}
-
-    def __len__(self) -> int:
-        return self.batches
-
-    def iterate_rest(self) -> Iterator[QuestionBatch]:
-        """Yield the rest of the epoch; see :class:`ResumableLoader`."""
-        if self._questions is None:
-            self._questions = iter(self.stream)
-        first = self.rank * self.batch_size
-        global_batch: list[Question] = []
-        for number in range(self.batches_yielded, self.batches):
-            if number % self.repeat == 0 or not global_batch:
-                self._state_before_batch = dict(self.stream.state_dict())
-                global_batch = list(islice(self._questions, self.batch_size * self.world_size))
-            yield collect_batch(global_batch[first : first + self.batch_size])
-
-    def get_resume_settings(self) -> dict[str, int]:
-        """Return the sizes that must be equal when an interrupted epoch is resumed."""
-        return {
-            "global_batch_size": self.batch_size * self.world_size,
-            "batches": self.batches,
-            "repeat": self.repeat,
-        }
-
-    def state_dict(self) -> dict[str, Any]:
-        """Add the stream's position: before the current batch, if that batch is repeated."""
-        batch_repeats = self.batches_yielded % self.repeat > 0
-        position = self._state_before_batch if batch_repeats else self.stream.state_dict()
-        return {**super().state_dict(), "stream": position}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the position in the epoch and in the stream."""
-        super().load_state_dict(state)
-        self.stream.load_state_dict(state["stream"])
-        self._questions = None
 
 
 def build_training_loader(

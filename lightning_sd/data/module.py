@@ -17,18 +17,14 @@ from lightning_sd.critique.cache.cache import CritiqueCache
 from lightning_sd.critique.cache.prefill import PrefillReport, prefill
 from lightning_sd.critique.cache.service import CritiqueService, OnRefusal
 from lightning_sd.data.gatherer import AskAbout, CritiqueGatherer
-from lightning_sd.data.loader import (
-    PlannedLoader,
-    ResumableLoader,
-    build_training_loader,
-    collect_batch,
-)
+from lightning_sd.data.loader import PlannedLoader, build_training_loader
 from lightning_sd.data.plan import EvalPlan
 from lightning_sd.data.requests import (
     build_rollout_request,
     build_stored_request,
     judge_rollouts,
 )
+from lightning_sd.data.resumable import ResumableLoader, collect_batch
 from lightning_sd.tasks.base import Split, Task
 from lightning_sd.tasks.judges.verdicts import check_judge
 from lightning_sd.tasks.stream import StreamTask

@@ -80,10 +80,6 @@ class AnsweringModule(StudentModule):
         prompts = [self.encode(question.messages) for question in questions]
         opened = [opens_thinking(self.tokenizer, prompt) for prompt in prompts]
 
-        def make_generator(part: str) -> torch.Generator:
-            rank = self.global_rank
-            return make_batch_generator(self.seed, stage + part, index, rank, self.device)
-
         def draw() -> list[Completion]:
             with gather_parameters(self.student):
                 return sample_within_memory(
@@ -92,7 +88,7 @@ class AnsweringModule(StudentModule):
                     prompts,
                     samples=samples,
                     stop_ids=self.stop_ids,
-                    make_generator=make_generator,
+                    make_generator=lambda part: self.make_generator(stage + part, index),
                     limits=self.memory_limits,
                 )
 
@@ -108,6 +104,10 @@ class AnsweringModule(StudentModule):
             )
             for completion in self.shared_work.run("student", draw)
         ]
+
+    def make_generator(self, stage: str, index: int) -> torch.Generator:
+        """Make this rank's random generator of one batch of a stage."""
+        return make_batch_generator(self.seed, stage, index, self.global_rank, self.device)
 
     def gather_evidence(self, rollouts: Sequence[Rollout], needs: frozenset[str]) -> list[Rollout]:
         """Add the evidence: verdicts, the evidence named by ``needs``, and siblings."""

@@ -7,8 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 
-import torch
-
+from lightning_sd.rollout.threads import start_worker
 from lightning_sd.types import Question, Rollout
 
 Sample = Callable[[Sequence[Question]], Sequence[Rollout]]
@@ -79,15 +78,8 @@ def _run_after(
 
 @contextmanager
 def _start_worker() -> Iterator[ThreadPoolExecutor]:
-    # Each thread has its own current GPU; a new thread would use the first one.
-    device = torch.cuda.current_device() if torch.cuda.is_initialized() else None
-    pool = ThreadPoolExecutor(1, "evidence", _use_device, (device,))
+    pool = start_worker("evidence")
     try:
         yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _use_device(device: int | None) -> None:
-    if device is not None:
-        torch.cuda.set_device(device)

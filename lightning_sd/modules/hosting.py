@@ -17,7 +17,6 @@ from lightning_sd.modules.answering import AnsweringModule
 from lightning_sd.modules.memory import sample_within_memory
 from lightning_sd.modules.shared_work import SharedWork
 from lightning_sd.rollout import Completion, Sampler
-from lightning_sd.rollout.seeding import make_batch_generator
 from lightning_sd.teachers import TeacherWeights, help_score_both
 from lightning_sd.types import Message, Rollout, TeacherView
 
@@ -101,10 +100,6 @@ class HostingModule(AnsweringModule):
             else trainer.fit_loop.total_batch_idx
         )
 
-        def make_generator(part: str) -> torch.Generator:
-            rank = self.global_rank
-            return make_batch_generator(self.seed, "write" + part, index, rank, self.device)
-
         def sample() -> list[Completion]:
             with self.gather_writer(teacher=teacher):
                 return sample_within_memory(
@@ -113,7 +108,7 @@ class HostingModule(AnsweringModule):
                     encoded,
                     samples=1,
                     stop_ids=self.stop_ids,
-                    make_generator=make_generator,
+                    make_generator=lambda part: self.make_generator("write" + part, index),
                     limits=self.memory_limits,
                 )
 

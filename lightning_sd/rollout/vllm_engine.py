@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -51,6 +52,7 @@ class VLLMEngine:
         if self.adapters is not None:
             defaults |= self.adapters.list_settings()
         self.llm = start_llm(self._folder.name, base.config, {**defaults, **settings})
+        self.lock = threading.Lock()
         self.version: tuple[Any, ...] | None = None
         self.lora_request: Any = None
         self.syncs = 0

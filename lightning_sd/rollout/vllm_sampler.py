@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,15 +10,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from lightning_sd.models.limits import check_lengths
 from lightning_sd.rollout.base import Completion
+from lightning_sd.rollout.engine_sampler import EngineSampler
 from lightning_sd.rollout.seeding import draw_requests
-from lightning_sd.rollout.settings import SamplingSettings
-from lightning_sd.rollout.vllm_engine import get_engine, import_vllm
+from lightning_sd.rollout.vllm_engine import VLLMEngine, get_engine, import_vllm
 
 
 @dataclass(frozen=True)
-class VLLMSampler(SamplingSettings):
+class VLLMSampler(EngineSampler):
     """Samples with vLLM in this process, one engine per rank.
 
     Before each batch the engine gets the student's weights if they changed. Inside
@@ -51,7 +51,20 @@ class VLLMSampler(SamplingSettings):
         if self.sleep_level not in (None, 1, 2):
             raise ValueError(f"sleep_level={self.sleep_level}: choose 1, 2 or none.")
 
-    def sample(
+    def sync(self, model: nn.Module) -> bool:
+        """Give the engine the model's weights if it has others; see :class:`VLLMEngine`."""
+        return self._get_engine(model).sync(model)
+
+    def get_lock(self, model: nn.Module) -> threading.Lock:
+        """Return the lock of the model's engine, which is started at the first call.
+
+        Raises:
+            ImportError: vLLM is not installed.
+            ValueError: The engine cannot serve the model.
+        """
+        return self._get_engine(model).lock
+
+    def draw(
         self,
         model: nn.Module,
         prompts: Sequence[Sequence[int]],
@@ -60,16 +73,8 @@ class VLLMSampler(SamplingSettings):
         stop_ids: Sequence[int],
         generator: torch.Generator,
     ) -> list[Completion]:
-        """Sample from each prompt; see :meth:`Sampler.sample`.
-
-        Raises:
-            ImportError: vLLM is not installed.
-            ValueError: The engine cannot serve the model, or a prompt and its completion can be
-                longer than the model allows.
-        """
-        check_lengths(model, prompts, self.max_new_tokens)
-        engine = get_engine(model, self._list_settings(), swap_adapters=self.swap_adapters)
-        engine.sync(model)
+        """Sample with the weights that the engine has; see :meth:`EngineSampler.draw`."""
+        engine = self._get_engine(model)
         requests = draw_requests(prompts, samples, generator)
         params = [self._make_params(seed, stop_ids) for _, seed in requests]
         outputs = engine.generate([prompts[i] for i, _ in requests], params)
@@ -87,6 +92,9 @@ class VLLMSampler(SamplingSettings):
             )
             for (i, _), output in zip(requests, outputs, strict=True)
         ]
+
+    def _get_engine(self, model: nn.Module) -> VLLMEngine:
+        return get_engine(model, self._list_settings(), swap_adapters=self.swap_adapters)
 
     def _make_params(self, seed: int, stop_ids: Sequence[int]) -> Any:
         return import_vllm().SamplingParams(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import threading
 import urllib.error
 import urllib.request
+from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,18 +19,19 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from lightning_sd.models.limits import check_lengths
 from lightning_sd.rollout.base import Completion
+from lightning_sd.rollout.engine_sampler import EngineSampler
 from lightning_sd.rollout.seeding import draw_requests
-from lightning_sd.rollout.settings import SamplingSettings
 from lightning_sd.rollout.vllm_weights import check_servable, iterate_weights, read_version
 
 _SENT: dict[str, tuple[Any, ...]] = {}
 """The weights that each server has, by its address; samplers of one server share it."""
+_LOCKS: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+"""A lock for each server, by its address."""
 
 
 @dataclass(frozen=True)
-class VLLMServerSampler(SamplingSettings):
+class VLLMServerSampler(EngineSampler):
     """Samples from a vLLM server; one server serves all ranks.
 
     Before each batch rank 0 writes the student's weights, if they changed, to a folder that the
@@ -60,7 +63,11 @@ class VLLMServerSampler(SamplingSettings):
                 "temperature 1. Set 1 or 0, or use VLLMSampler."
             )
 
-    def sample(
+    def get_lock(self, model: nn.Module) -> threading.Lock:
+        """Return this process's lock of the server."""
+        return _LOCKS[self.url]
+
+    def draw(
         self,
         model: nn.Module,
         prompts: Sequence[Sequence[int]],
@@ -69,15 +76,11 @@ class VLLMServerSampler(SamplingSettings):
         stop_ids: Sequence[int],
         generator: torch.Generator,
     ) -> list[Completion]:
-        """Sample from each prompt; see :meth:`Sampler.sample`.
+        """Sample with the weights that the server has; see :meth:`EngineSampler.draw`.
 
         Raises:
-            ValueError: The student is quantized or in shards, or a prompt and its completion can
-                be longer than the model allows.
             RuntimeError: The server cannot be reached, or refuses a request.
         """
-        check_lengths(model, prompts, self.max_new_tokens)
-        self.sync(model)
         stops = [*stop_ids, *self.stop_token_ids]
 
         def ask(request: tuple[int, int]) -> Completion:
@@ -95,12 +98,18 @@ class VLLMServerSampler(SamplingSettings):
 
         Returns:
             Whether the server loaded weights.
+
+        Raises:
+            ValueError: The student is quantized or in shards.
+            RuntimeError: The server cannot be reached, or refuses the weights.
         """
         check_servable(model)
         version = read_version(model, adapters=True)
         if version == _SENT.get(self.url):
             return False
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        if distributed:
+            torch.distributed.barrier()  # no rank samples with the old weights any more
         if not distributed or torch.distributed.get_rank() == 0:
             self._send(model)
         if distributed:

@@ -134,6 +134,20 @@ def test_goes_on_where_it_was(workers, at, repeat):
     assert take(second, 28 - at) == unbroken[at:]
 
 
+@pytest.mark.parametrize("repeat", [1, 3])
+def test_the_next_batch_can_be_seen_before_it_is_taken(repeat):
+    source = loader(TrainPlan(23, 4, seed=5, repeat=repeat), epoch_batches=4)
+    peeked, taken = [], []
+    for batch in source:
+        taken.append(ids(batch))
+        following = source.peek()
+        if following is None:
+            break
+        peeked.append(ids(following))
+    assert len(taken) == 4
+    assert peeked == taken[1:]
+
+
 def test_goes_on_with_another_number_of_ranks():
     alone = [ids(batch) for batch in loader()]
     first = loader()

@@ -31,6 +31,15 @@ RUBRICS = {
         "init_args": {"critic": None, "task": {"class_path": "CreatureTask", "init_args": SIZES}}
     },
 }
+AHEAD = {
+    "trainer": {
+        "callbacks": [
+            {"class_path": "AdvantageAnalysis", "init_args": {"every_n_steps": 1}},
+            {"class_path": "SampleAhead"},
+        ]
+    },
+    "model": {"init_args": {"sampler": {"class_path": "tests.stubs.CopySampler"}}},
+}
 
 
 pytestmark = pytest.mark.slow  # four small runs
@@ -43,7 +52,7 @@ def logged(tmp_path_factory):
     names = set()
     for number, (base, changes) in enumerate(
         [
-            ("quickstart", {"trainer": {"callbacks": [analysis()]}}),
+            ("quickstart", AHEAD),
             ("resd", {}),
             ("quickstart", RUBRICS),
         ]
@@ -51,10 +60,6 @@ def logged(tmp_path_factory):
         names |= run_and_collect(folder / str(number), base, changes)
     names |= run_supervised()
     return {re.sub(r"@\d+", "@k", name) for name in names}
-
-
-def analysis():
-    return {"class_path": "AdvantageAnalysis", "init_args": {"every_n_steps": 1}}
 
 
 def run_and_collect(folder, base, changes):

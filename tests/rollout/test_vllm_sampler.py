@@ -5,7 +5,9 @@ Runs where vLLM is installed (its CPU build serves), in an environment of its ow
 
 from __future__ import annotations
 
+import copy
 import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -21,6 +23,8 @@ from lightning_sd.rollout.vllm_weights import check_servable, iterate_weights
 from lightning_sd.scoring import Scorer
 from lightning_sd.scoring.statistics import compute_token_statistics
 from lightning_sd.teachers import EMATeacher, FrozenTeacher
+from tests.callbacks.test_sample_ahead import compute_logprobs
+from tests.callbacks.test_sample_ahead import fit as fit_ahead
 from tests.stubs import LabData, module, trainer
 
 PROMPTS = [[5, 6, 7, 8], [9, 10, 11], [12] * 17]
@@ -206,6 +210,43 @@ def test_the_gap_stays_small_over_training_steps(make_llama: Any) -> None:
         (-logprobs.sum()).backward()
         optimizer.step()
         optimizer.zero_grad()
+
+
+@needs_engine
+def test_a_draw_in_a_second_thread_has_the_weights_of_its_start(make_llama: Any) -> None:
+    model = make_model(make_llama)
+    expected, moved = sample(model, temperature=0.0), copy.deepcopy(model)
+    move(moved, 0.2)
+    sampler = VLLMSampler(max_new_tokens=12, engine=ENGINE, temperature=0.0)
+    settings = {"samples": 2, "stop_ids": STOP, "generator": torch.Generator().manual_seed(0)}
+    draw = sampler.start(model, PROMPTS, **settings)
+    model.load_state_dict(moved.state_dict())
+    with ThreadPoolExecutor(1) as worker:
+        drawn = worker.submit(draw)
+        # The engine is reserved: new weights wait for the end of the draw.
+        assert_follows(model)
+        assert drawn.result() == expected
+    assert sample(model, temperature=0.0) != expected
+
+
+@needs_engine
+def test_a_run_one_step_ahead_keeps_the_gap_small(
+    make_llama: Any, tokenizer: Any, tmp_path: Any
+) -> None:
+    sampler = VLLMSampler(max_new_tokens=12, engine=ENGINE)
+    student = module(
+        make_model(make_llama, max_position_embeddings=512),
+        tokenizer,
+        sampler=sampler,
+        check_every=3,
+    )
+    recorder = fit_ahead(tmp_path, student, log_every_n_steps=1)
+    assert [means["train/staleness"] for means in recorder.means] == [0, 1, 1, 0]
+    for step, age in enumerate((0, 1, 1, 0)):
+        for rollout in recorder.rollouts[step]:
+            expected = compute_logprobs(recorder.before[step - age], student, rollout)
+            gap = expected - torch.tensor(rollout.logprobs, dtype=torch.float64)
+            assert gap.abs().max() < 1e-5
 
 
 class StaleSampler(VLLMSampler):

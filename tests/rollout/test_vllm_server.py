@@ -151,6 +151,10 @@ def test_a_real_server_follows_the_weights(make_llama: Any, real_server: str, tm
         answers.append([c.ids for c in sample(model, greedy)[::2]])
         assert answers[-1] == decode_greedily(model)
     assert answers[0] != answers[1]
+    generator = torch.Generator().manual_seed(0)
+    draw = greedy.start(model, PROMPTS, samples=1, stop_ids=STOP, generator=generator)
+    move(model)
+    assert [c.ids for c in draw()] == answers[1]  # the weights at its start, one step ahead
     drawn = VLLMServerSampler(12, **settings)
     first = sample(model, drawn)
     assert first == sample(model, drawn)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from lightning_sd.data.loader import StreamLoader
 from lightning_sd.data.module import CritiqueDataModule
+from lightning_sd.data.stream_loader import StreamLoader
 from lightning_sd.tasks.stream import StreamTask
 from tests.data.test_module import Student
 
@@ -108,6 +108,23 @@ def test_ranks_share_each_global_batch(tmp_path):
         for rank in (0, 1)
     ]
     assert whole == [a + b for a, b in zip(*ranks, strict=True)]
+
+
+@pytest.mark.parametrize("repeat", [1, 2])
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_a_look_at_the_next_batch_does_not_move_the_position(tmp_path, repeat, at):
+    one = task(as_jsonl(tmp_path))
+    unbroken = [[q.id for q in b] for b in StreamLoader(one.stream(), 4, 6, repeat=repeat)]
+    first, taken = StreamLoader(one.stream(), 4, 6, repeat=repeat), []
+    for batch in first:
+        taken.append([q.id for q in batch])
+        assert [q.id for q in first.peek()] == unbroken[len(taken)]
+        if len(taken) == at:
+            break
+    assert taken == unbroken[:at]
+    second = StreamLoader(one.stream(), 4, 6, repeat=repeat)
+    second.load_state_dict(first.state_dict())
+    assert [[q.id for q in batch] for batch in second] == unbroken[at:]
 
 
 def fit(folder, path, steps, ckpt_path=None, **options):

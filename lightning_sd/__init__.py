@@ -114,6 +114,7 @@ _HOMES = {
     ),
     "lightning_sd.rollout": (
         "Completion",
+        "EngineSampler",
         "Sampler",
         "TransformersSampler",
         "VLLMSampler",

@@ -1,13 +1,17 @@
 """Tiny models of the families that people train, against their own forward pass over one row."""
 
 import copy
+import json
 
 import pytest
 import torch
+import transformers
 from lightning.pytorch import Callback
 
 from benchmarks.models.checks import build, check_family, flatten_gradient
-from benchmarks.models.tiny import make_model
+from benchmarks.models.report import PAGE
+from benchmarks.models.run import ROWS
+from benchmarks.models.tiny import list_families, make_model
 from lightning_sd import Distillation, ReferenceSolution
 from lightning_sd.models.dropout import disable_dropout
 from lightning_sd.models.probing import compute_logits
@@ -31,6 +35,14 @@ RECURRENT = [
     "recurrent_gemma",
 ]
 ATTENTION = ["gpt2", "gemma2", "gpt_oss", "llama4_text", "mixtral", "dory"]
+
+
+def test_the_committed_table_holds_every_family_and_no_wrong_one():
+    rows = json.loads(ROWS.read_text())
+    assert {row["result"] for row in rows} <= {"exact", "plain", "refused", "not built"}
+    head = PAGE.read_text().partition("| family |")[0]
+    if f"transformers {transformers.__version__}" in head:
+        assert {row["family"] for row in rows} == set(list_families())
 
 
 @pytest.mark.slow

@@ -13,9 +13,14 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from lightning.pytorch import LightningModule, Trainer
+
 from lightning_sd.contexts.hosted import HostedCallback
 from lightning_sd.models.chat import encode_prompt
-from lightning_sd.types import Message, Rollout, TeacherView
+from lightning_sd.types import Message, Question, Rollout, TeacherView
+
+CHECKED_QUESTIONS = 1000
+"""Number of training questions that are looked through for what a context shows."""
 
 
 class TeacherContext(HostedCallback):
@@ -92,6 +97,31 @@ class TeacherContext(HostedCallback):
             raise ValueError(f"max_prompt_tokens={max_prompt_tokens}: must be at least 1, or none.")
         self.max_prompt_tokens = max_prompt_tokens
         self.template_kwargs = template_kwargs or {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse training questions that lack what the context shows; see :meth:`has_evidence`.
+
+        Raises:
+            ValueError: None of the first questions has it.
+        """
+        super().setup(trainer, pl_module, stage)
+        if stage != "fit":
+            return
+        questions = getattr(getattr(trainer, "datamodule", None), "train_questions", ())
+        number = min(len(questions), CHECKED_QUESTIONS)
+        if number and not any(self.has_evidence(questions[i]) for i in range(number)):
+            raise ValueError(
+                f"teacher_context {type(self).__name__} shows what none of the first {number} "
+                "training questions has: map the column in data.task.columns, or choose another "
+                "context."
+            )
+
+    def has_evidence(self, question: Question) -> bool:
+        """Return whether the data hold what the context shows of this question.
+
+        True by default: for contexts that show attempts, critiques, or texts that a model writes.
+        """
+        return True
 
     @abstractmethod
     def fields(self, rollout: Rollout) -> Mapping[str, str] | None:

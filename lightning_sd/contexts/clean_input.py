@@ -49,9 +49,13 @@ class CleanInput(TeacherContext):
         self.sampler = TransformersSampler(max_new_tokens=max_new_tokens, temperature=0)
         self._texts: dict[str, tuple[list[int], bool]] = {}
 
+    def has_evidence(self, question: Question) -> bool:
+        """Return whether the question has clean parts."""
+        return question.extra.get("clean") is not None
+
     def fields(self, rollout: Rollout) -> Mapping[str, str] | None:
         """Return no fields, or None if the question has no clean parts."""
-        return {} if rollout.question.extra.get("clean") is not None else None
+        return {} if self.has_evidence(rollout.question) else None
 
     def messages(self, rollout: Rollout, fields: Mapping[str, str]) -> tuple[Message, ...]:
         """Return the student's prompt with the clean parts."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from lightning_sd.contexts.base import TeacherContext
 from lightning_sd.contexts.templates import CONTRASTIVE
-from lightning_sd.types import Message, Rollout, TeacherView
+from lightning_sd.types import Message, Question, Rollout, TeacherView
 
 
 class ContrastiveHints(TeacherContext):
@@ -62,6 +62,10 @@ class ContrastiveHints(TeacherContext):
                 f"template={self.template!r} of ContrastiveHints lacks {{hint}}; add it."
             )
         self.hint, self.wrong_hints = hint, wrong_hints
+
+    def has_evidence(self, question: Question) -> bool:
+        """Return whether the question has a reference, where that is the hint."""
+        return self.hint != "reference" or bool(question.reference)
 
     def fields(self, rollout: Rollout) -> Mapping[str, str] | None:
         """Return the correct hint and its answer, or None if there is none."""

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from lightning_sd.contexts.base import TeacherContext
 from lightning_sd.contexts.templates import DEMONSTRATION
-from lightning_sd.types import Rollout
+from lightning_sd.types import Question, Rollout
 
 
 class Demonstration(TeacherContext):
@@ -42,6 +42,10 @@ class Demonstration(TeacherContext):
 
     template = DEMONSTRATION
     cut_fields: ClassVar[tuple[str, ...]] = ("demonstration",)
+
+    def has_evidence(self, question: Question) -> bool:
+        """Return whether the question has a demonstration."""
+        return bool(question.extra.get("demonstration") or question.reference)
 
     def fields(self, rollout: Rollout) -> Mapping[str, str] | None:
         """Return the demonstration, or None if the dataset has none."""

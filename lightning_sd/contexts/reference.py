@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from lightning_sd.contexts.base import TeacherContext
 from lightning_sd.contexts.templates import REFERENCE
-from lightning_sd.types import Rollout
+from lightning_sd.types import Question, Rollout
 
 
 class ReferenceSolution(TeacherContext):
@@ -39,6 +39,10 @@ class ReferenceSolution(TeacherContext):
 
     template = REFERENCE
     cut_fields: ClassVar[tuple[str, ...]] = ("reference",)
+
+    def has_evidence(self, question: Question) -> bool:
+        """Return whether the question has a reference solution."""
+        return bool(question.reference)
 
     def fields(self, rollout: Rollout) -> Mapping[str, str] | None:
         """Return the question's reference solution, or None if the dataset has none."""

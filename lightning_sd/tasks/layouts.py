@@ -16,6 +16,11 @@ LAYOUTS: Mapping[str, Mapping[str, str]] = {
     "TRL prompt with answer": {"question": "prompt", "answer": "answer"},
     "TRL prompt with ground truth": {"question": "prompt", "answer": "ground_truth"},
     "TRL prompt with solution": {"question": "prompt", "reference": "solution"},
+    "question, solution and answer": {
+        "question": "question",
+        "reference": "solution",
+        "answer": "answer",
+    },
     "question and answer": {"question": "question", "answer": "answer"},
     "problem, solution and answer": {
         "question": "problem",

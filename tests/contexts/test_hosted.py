@@ -11,8 +11,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from lightning_sd.contexts import (
+    CleanInput,
     ContrastiveHints,
     CritiqueReflector,
+    Demonstration,
     ReferenceSolution,
     Reflection,
     SiblingDemonstration,
@@ -117,6 +119,45 @@ def test_siblings_come_with_the_evidence_and_teachers_texts_stay_as_they_are(
     assert [first.verdict.correct, second.verdict.correct] == [True, False]  # type: ignore[union-attr]
     assert [r.text for r in (*first.siblings, *second.siblings)] == ["no", texts[0]]
     assert teachers is rollouts[2]
+
+
+class Rows(pl.LightningDataModule):
+    def __init__(self, *questions: Question) -> None:
+        super().__init__()
+        self.train_questions = questions
+
+
+BARE = Question("0", "7+5?", ({"role": "user", "content": "7+5?"},), answer="2")
+EXTRA = {"clean": ["7"], "demonstration": "It is 2."}
+
+
+@pytest.mark.parametrize(
+    ("context", "complete"),
+    [
+        (ReferenceSolution(), replace(BARE, reference="It is 2.")),
+        (ContrastiveHints(hint="reference"), replace(BARE, reference="It is 2.")),
+        (Demonstration(), replace(BARE, reference="It is 2.")),
+        (Demonstration(), replace(BARE, extra=EXTRA)),
+        (CleanInput(), replace(BARE, extra=EXTRA)),
+        (ContrastiveHints(), BARE),
+        (StepAlignedCritique(), BARE),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, TeacherContext) else "",
+)
+def test_data_that_lack_what_the_context_shows_are_refused_before_sampling(
+    tokenizer: Any, tmp_path: Any, context: TeacherContext, complete: Question
+) -> None:
+    def setup(stage: str, *questions: Question) -> None:
+        run = trainer(tmp_path)
+        run.datamodule = Rows(*questions)  # type: ignore[attr-defined]
+        context.setup(run, Plain(tokenizer), stage)
+
+    setup("fit", BARE, complete)
+    if complete is not BARE:
+        setup("validate", BARE)
+        words = rf"{type(context).__name__} shows what none of the first 2 training questions has"
+        with pytest.raises(ValueError, match=words):
+            setup("fit", BARE, BARE)
 
 
 def test_a_tokenizer_of_its_own_comes_before_the_module_s(tokenizer: Any, tmp_path: Any) -> None:

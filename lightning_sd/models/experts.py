@@ -54,7 +54,10 @@ def find_router_loss(model: Any) -> RouterLoss | None:
     configs = list(iterate_configs(getattr(base, "config", None)))
     if not any(getattr(config, "output_router_logits", False) for config in configs):
         return None
-    function = getattr(sys.modules[type(base).__module__], "load_balancing_loss_func", None)
+    # FSDP2 and users derive classes from those of transformers.
+    modules = (sys.modules.get(cls.__module__) for cls in type(base).__mro__)
+    functions = (getattr(module, "load_balancing_loss_func", None) for module in modules)
+    function = next(filter(None, functions), None)
     experts, chosen = (getattr(base, name, None) for name in ("num_experts", "num_experts_per_tok"))
     weight = getattr(base, "router_aux_loss_coef", getattr(base, "aux_loss_coef", None))
     known = function is not None and list(inspect.signature(function).parameters) == ARGUMENTS

@@ -6,11 +6,13 @@ twice as fast as torch reads the plain one, so one copy of the weights pays off 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeGuard
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
@@ -25,7 +27,8 @@ def use_packed_linears(model: nn.Module, rows: int) -> Iterator[None]:
     """Let a model's float32 linear layers on a CPU use packed copies of their weights.
 
     A context manager, for use without gradients and while the weights do not change. It does
-    nothing on a GPU, for other dtypes, under autocast, and without oneDNN.
+    nothing on a GPU, for other dtypes, under autocast, without oneDNN, and with a warning in a
+    release of torch whose kernels do not pass a check.
 
     Args:
         model: The model.
@@ -48,10 +51,29 @@ def _has_kernels() -> bool:
         torch.backends.mkldnn.is_available()
         and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
-        # Not public; torch's own compiler uses them, but another release may lack them.
-        and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and _kernels_work()
     )
+
+
+@functools.cache
+def _kernels_work() -> bool:
+    """Return whether torch's packed product equals its plain one, by one small product.
+
+    The kernels are not public. torch's own compiler uses them, but another release may change them.
+    """
+    weight = torch.linspace(-1, 1, 48 * 32).view(48, 32)
+    x, bias = weight[:3] + 1, torch.linspace(0, 1, 48)
+    try:
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight, len(x))
+        found = torch.ops.mkldnn._linear_pointwise.default(x, packed, bias, "none", [], "")
+        torch.testing.assert_close(found, nn.functional.linear(x, weight, bias))
+    except Exception as error:
+        rank_zero_warn(
+            f"torch {torch.__version__} has other oneDNN kernels than this package knows, so that "
+            f"rollouts on a CPU multiply with plain weights, which is slower ({error!r})."
+        )
+        return False
+    return True
 
 
 def _can_pack(layer: nn.Module) -> TypeGuard[nn.Linear]:
@@ -67,7 +89,9 @@ def _can_pack(layer: nn.Module) -> TypeGuard[nn.Linear]:
 
 def _make_packed_forward(layer: Any, rows: int) -> Callable[[Tensor], Tensor]:
     weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), rows)
-    multiply, bias = torch.ops.mkldnn._linear_pointwise.default, layer.bias
+    multiply = torch.ops.mkldnn._linear_pointwise.default
+    # The kernel reads a bias with gaps, such as a column of a matrix, as if it had none.
+    bias = None if layer.bias is None else layer.bias.detach().contiguous()
 
     def forward(x: Tensor) -> Tensor:
         output: Tensor = multiply(x, weight, bias, "none", [], "")

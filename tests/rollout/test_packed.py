@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -37,6 +39,15 @@ def test_products_equal_torchs_own(shape):
     assert replaced(model) == [False, False, False]
 
 
+def test_a_bias_with_gaps_is_read_right():
+    model, x = layers(), torch.ones(2, 256)
+    model[0].bias = nn.Parameter(torch.randn(512, 2)[:, 0])
+    with torch.no_grad():
+        expected = model(x)
+        with use_packed_linears(model, rows=2):
+            torch.testing.assert_close(model(x), expected)
+
+
 def test_what_does_not_fit_stays_as_it_is(monkeypatch):
     model = layers()
     with use_packed_linears(model, rows=1):  # gradients are wanted
@@ -49,6 +60,35 @@ def test_what_does_not_fit_stays_as_it_is(monkeypatch):
         monkeypatch.setattr(packed, "MAX_BYTES", 1000)
         with use_packed_linears(model.float(), rows=1):
             assert not any(replaced(model))
+
+
+def add_one(x, *arguments):
+    return x.new_ones(len(x), 48)
+
+
+def refuse(*arguments):
+    raise RuntimeError("no such schema")
+
+
+@pytest.mark.parametrize("changed", [add_one, refuse])
+def test_other_kernels_of_another_torch_are_not_used(changed, monkeypatch):
+    kernels = SimpleNamespace(
+        _reorder_linear_weight=lambda weight, rows: weight,
+        _linear_pointwise=SimpleNamespace(default=changed),
+    )
+    monkeypatch.setattr(torch.ops, "mkldnn", kernels)
+    packed._kernels_work.cache_clear()
+    model = layers()
+    with pytest.warns(UserWarning, match="other oneDNN kernels"):
+        assert not packed._kernels_work()
+    with torch.no_grad(), use_packed_linears(model, rows=2):
+        assert not any(replaced(model))
+    packed._kernels_work.cache_clear()
+
+
+def test_this_torch_has_the_kernels():
+    """Run with the oldest and the newest torch that pyproject.toml allows."""
+    assert packed._kernels_work(), torch.__version__
 
 
 def test_a_layer_with_a_forward_of_its_own_keeps_it():

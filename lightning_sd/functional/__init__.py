@@ -13,11 +13,8 @@ from lightning_sd.functional.contrastive import (
     evidence_weight,
     log_mean_prob,
 )
-from lightning_sd.functional.divergence import (
-    DivergenceResult,
-    DivergenceSpec,
-    divergence,
-)
+from lightning_sd.functional.divergence import DivergenceResult, divergence
+from lightning_sd.functional.divergence_spec import DivergenceSpec
 from lightning_sd.functional.fused import fused_linear_divergence
 from lightning_sd.functional.logits import add_tail
 from lightning_sd.functional.policy import (

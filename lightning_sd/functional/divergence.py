@@ -10,73 +10,14 @@ autograd through ``log_softmax`` it would be zero up to rounding only.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from lightning_sd.functional.divergence_spec import DivergenceSpec
 from lightning_sd.functional.logits import LOG_FLOOR, add_tail, softmax_and_lse, widen
-
-Kind = Literal["forward_kl", "reverse_kl", "js"]
-Support = Literal["student", "teacher"]
-
-
-@dataclass(frozen=True)
-class DivergenceSpec:
-    """A choice of divergence and of the tokens that it compares.
-
-    Raises:
-        ValueError: A setting is out of range.
-    """
-
-    kind: Kind = "forward_kl"
-    beta: float = 0.5
-    """The teacher's weight in the mixture M; used by ``js`` only."""
-    top_k: int | None = None
-    """Number of tokens to compare; None compares the whole vocabulary."""
-    support: Support = "student"
-    """The model that chooses the k most likely tokens."""
-    tail: bool = True
-    """Whether all other tokens form one more category; if not, both distributions are
-    renormalized over the k tokens."""
-    element_clip: float | None = None
-    """Upper bound of each vocabulary entry's term before the sum over the vocabulary."""
-    ratio_low: float | None = None
-    """Lower bound of T / S for each category, the tail included (RESD, eq. 1). The bounded teacher
-    is not renormalized, and no gradient flows through the bounds."""
-    ratio_high: float | None = None
-    """Upper bound of T / S."""
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("forward_kl", "reverse_kl", "js"):
-            raise ValueError(f"kind={self.kind!r}: choose forward_kl, reverse_kl or js.")
-        if self.kind == "js" and not 0 < self.beta < 1:
-            raise ValueError(
-                f"beta={self.beta}: Jensen-Shannon needs 0 < beta < 1. At 0 and 1 it is zero, not "
-                "a KL divergence: use kind forward_kl or reverse_kl instead."
-            )
-        if self.top_k is not None and self.top_k < (1 if self.tail else 2):
-            raise ValueError(
-                f"top_k={self.top_k} with tail={self.tail}: must be at least 1 with a tail and at "
-                "least 2 without one."
-            )
-        if self.support not in ("student", "teacher"):
-            raise ValueError(f"support={self.support!r}: choose student or teacher.")
-        if self.element_clip is not None and not self.element_clip > 0:
-            raise ValueError(f"element_clip={self.element_clip}: must be above 0, or null.")
-        low, high = self.ratio_low, self.ratio_high
-        if (low is not None and not 0 < low <= 1) or (high is not None and not high >= 1):
-            raise ValueError(
-                f"ratio_low={low}, ratio_high={high}: ratio_low must be above 0 and at most 1, "
-                "ratio_high at least 1, or null, so that equal probabilities stay equal."
-            )
-
-    @property
-    def clips_ratio(self) -> bool:
-        """Whether the ratio of teacher to student is bounded."""
-        return self.ratio_low is not None or self.ratio_high is not None
 
 
 class DivergenceResult(NamedTuple):
@@ -165,34 +106,38 @@ def divergence_and_grad_(
     """
     # Autocast would compute the products below in half precision.
     with torch.autocast(student.device.type, enabled=False):
-        result, grad = _compute(student, teacher, ids, spec)
-        if not bool(torch.isfinite(result.value + result.entropy).all()):
+        if not bool(torch.isfinite(student.amin() + teacher.amin()) if student.numel() else True):
             # Masked tokens have a logit of -inf: replace it by a very low finite one.
             for logits in (student, teacher):
                 logits.clamp_(min=logits.amax(-1, keepdim=True) + LOG_FLOOR)
-            result, grad = _compute(student, teacher, ids, spec)
-        student.copy_(grad)
-    return result
+        return _compute_(student, teacher, ids, spec)
 
 
-def _compute(
+def _compute_(
     student: Tensor, teacher: Tensor, ids: Tensor, spec: DivergenceSpec
-) -> tuple[DivergenceResult, Tensor]:
+) -> DivergenceResult:
+    at = ids.unsqueeze(-1)
+    chosen_s, chosen_t = student.gather(-1, at), teacher.gather(-1, at)
     probs_s, lse_s = softmax_and_lse(student)
     probs_t, lse_t = softmax_and_lse(teacher)
-    at = ids.unsqueeze(-1)
     entropy = lse_s.squeeze(-1) - torch.linalg.vecdot(probs_s, student)
     if spec.top_k is None or (spec.top_k >= student.shape[-1] and not spec.tail):
-        gap = (teacher - student).sub_(lse_t - lse_s)
-        value, grad = value_and_grad(gap, probs_s, probs_t, spec)
+        gap = teacher.sub_(student).sub_(lse_t - lse_s)
+        value, grad = value_and_grad(gap, probs_s, probs_t, spec, out=student)
+        student.copy_(grad)  # does nothing if it is there already
     else:
-        value, grad = _on_top_k(student - lse_s, teacher - lse_t, probs_s, spec)
-    student_lp, teacher_lp = student.gather(-1, at) - lse_s, teacher.gather(-1, at) - lse_t
-    return DivergenceResult(value, student_lp.squeeze(-1), teacher_lp.squeeze(-1), entropy), grad
+        value = _on_top_k_(student, lse_s, teacher, lse_t, probs_s, spec)
+    logprobs = ((chosen_s - lse_s).squeeze(-1), (chosen_t - lse_t).squeeze(-1))
+    return DivergenceResult(value, *logprobs, entropy)
 
 
 def value_and_grad(
-    gap: Tensor, probs_s: Tensor, probs_t: Tensor, spec: DivergenceSpec
+    gap: Tensor,
+    probs_s: Tensor,
+    probs_t: Tensor,
+    spec: DivergenceSpec,
+    *,
+    out: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Compute a divergence over categories, and its gradient with respect to the student's logits.
 
@@ -204,6 +149,7 @@ def value_and_grad(
         probs_s: ``[..., categories]``, the student's probabilities; may be overwritten.
         probs_t: ``[..., categories]``, the teacher's probabilities.
         spec: Its ``kind``, ``beta`` and clips are used.
+        out: Memory for the gradient, which is used where nothing is clipped.
 
     Returns:
         Value ``[...]`` and gradient ``[..., categories]``.
@@ -212,10 +158,10 @@ def value_and_grad(
     if spec.clips_ratio:
         gap, probs_t, mass = _clip_ratio(gap, probs_s, probs_t, spec)
     if spec.kind == "forward_kl":
-        return _forward_kl(gap, probs_s, probs_t, spec.element_clip, mass)
+        return _forward_kl(gap, probs_s, probs_t, spec.element_clip, mass, out)
     if spec.kind == "reverse_kl":
-        return _reverse_kl(gap, probs_s, spec.element_clip)
-    return _js(gap, probs_s, probs_t, spec.beta, spec.element_clip)
+        return _reverse_kl(gap, probs_s, spec.element_clip, out)
+    return _js(gap, probs_s, probs_t, spec.beta, spec.element_clip, out)
 
 
 def _clip_ratio(
@@ -231,11 +177,16 @@ def _clip_ratio(
 
 
 def _forward_kl(
-    gap: Tensor, probs_s: Tensor, probs_t: Tensor, clip: float | None, mass: Tensor | None
+    gap: Tensor,
+    probs_s: Tensor,
+    probs_t: Tensor,
+    clip: float | None,
+    mass: Tensor | None,
+    out: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     if clip is None:
         value = torch.linalg.vecdot(probs_t, gap)
-        return value, (probs_s if mass is None else probs_s.mul_(mass)).sub_(probs_t)
+        return value, torch.sub(probs_s if mass is None else probs_s.mul_(mass), probs_t, out=out)
     element = gap.mul_(probs_t)
     kept = element <= clip
     lost = torch.where(kept, 0.0, probs_t).sum(-1, keepdim=True)
@@ -243,10 +194,12 @@ def _forward_kl(
     return element.clamp(max=clip).sum(-1), probs_s * (total - lost) - probs_t * kept
 
 
-def _reverse_kl(gap: Tensor, probs_s: Tensor, clip: float | None) -> tuple[Tensor, Tensor]:
+def _reverse_kl(
+    gap: Tensor, probs_s: Tensor, clip: float | None, out: Tensor | None
+) -> tuple[Tensor, Tensor]:
     if clip is None:
         minus = torch.linalg.vecdot(probs_s, gap)
-        return -minus, gap.sub_(minus.unsqueeze(-1)).mul_(probs_s).neg_()
+        return -minus, torch.sub(minus.unsqueeze(-1), gap, out=out).mul_(probs_s)
     element = gap.mul_(probs_s).neg_()
     kept = element <= clip
     element_kept = element * kept
@@ -256,39 +209,52 @@ def _reverse_kl(gap: Tensor, probs_s: Tensor, clip: float | None) -> tuple[Tenso
 
 
 def _js(
-    gap: Tensor, probs_s: Tensor, probs_t: Tensor, beta: float, clip: float | None
+    gap: Tensor,
+    probs_s: Tensor,
+    probs_t: Tensor,
+    beta: float,
+    clip: float | None,
+    out: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    # log(S/M) = -log1p(beta (T/S - 1)). Above the bound, S is smaller than T's rounding error.
+    # log(M/S) = log1p(beta (T/S - 1)). Above the bound, S is smaller than T's rounding error.
     bound = -math.log(torch.finfo(gap.dtype).eps)
-    log_s_m = gap.clamp_(max=bound).expm1().mul_(beta).log1p_().neg_()
-    log_t_m = gap.add_(log_s_m)
+    log_m_s = torch.expm1(gap.clamp_(max=bound), out=out).mul_(beta).log1p_()
+    log_t_m = gap.sub_(log_m_s)
     if clip is None:
-        of_student = torch.linalg.vecdot(probs_s, log_s_m)
-        value = beta * torch.linalg.vecdot(probs_t, log_t_m) + (1 - beta) * of_student
-        grad = log_s_m.sub_(of_student.unsqueeze(-1)).mul_(probs_s).mul_(1 - beta)
-        return value, grad
-    student = log_s_m.mul_(probs_s)
+        of_student = (1 - beta) * torch.linalg.vecdot(probs_s, log_m_s)
+        value = beta * torch.linalg.vecdot(probs_t, log_t_m) - of_student
+        grad = torch.sub(of_student.unsqueeze(-1), log_m_s, alpha=1 - beta, out=out)
+        return value, grad.mul_(probs_s)
+    student = log_m_s.neg_().mul_(probs_s)
     element = beta * probs_t * log_t_m + (1 - beta) * student
     student = student * (element <= clip)
     grad = (1 - beta) * (student - probs_s * student.sum(-1, keepdim=True))
     return element.clamp(max=clip).sum(-1), grad
 
 
-def _on_top_k(
-    logs: Tensor, logt: Tensor, probs: Tensor, spec: DivergenceSpec
-) -> tuple[Tensor, Tensor]:
-    k = min(spec.top_k or logs.shape[-1], logs.shape[-1])
-    top = (logs if spec.support == "student" else logt).topk(k, -1).indices
-    top_s, top_t = logs.gather(-1, top), logt.gather(-1, top)
+def _on_top_k_(
+    student: Tensor,
+    lse_s: Tensor,
+    teacher: Tensor,
+    lse_t: Tensor,
+    probs: Tensor,
+    spec: DivergenceSpec,
+) -> Tensor:
+    """Return the value on the top k; overwrite the student's logits with the gradient."""
+    k = min(spec.top_k or student.shape[-1], student.shape[-1])
+    top = (student if spec.support == "student" else teacher).topk(k, -1).indices
+    top_s, top_t = student.gather(-1, top) - lse_s, teacher.gather(-1, top) - lse_t
     if not spec.tail:
         top_s, top_t = top_s.log_softmax(-1), top_t.log_softmax(-1)
         value, grad_top = value_and_grad(top_t - top_s, top_s.exp(), top_t.exp(), spec)
-        return value, torch.zeros_like(probs).scatter_(-1, top, grad_top)
+        student.zero_().scatter_(-1, top, grad_top)
+        return value
     cat_s, cat_t = add_tail(top_s), add_tail(top_t)
     value, grad_cat = value_and_grad(cat_t - cat_s, cat_s.exp(), cat_t.exp(), spec)
     # Each token outside the top k gets the tail's gradient times its share of the tail. The tail is
     # summed here because add_tail may have floored it; in float32 it is known to about 1e-7 only.
-    rest = probs.scatter(-1, top, 0.0)
+    rest = probs.scatter_(-1, top, 0.0)
     share = rest.sum(-1, keepdim=True).clamp(min=torch.finfo(probs.dtype).tiny)
-    grad = rest.mul_(grad_cat[..., -1:] / share)
-    return value, grad.scatter_(-1, top, grad_cat[..., :-1])
+    torch.mul(rest, grad_cat[..., -1:] / share, out=student)
+    student.scatter_(-1, top, grad_cat[..., :-1])
+    return value

@@ -7,7 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightning_sd.functional.divergence import DivergenceSpec, Kind, divergence_and_grad_
+from lightning_sd.functional.divergence import divergence_and_grad_
+from lightning_sd.functional.divergence_spec import DivergenceSpec, Kind
 from lightning_sd.functional.linear import LogitsBuffer, linear_loss
 
 
@@ -47,7 +48,7 @@ def fused_linear_divergence(
         temperature: Both models' logits are divided by it. The result is not multiplied by its
             square.
         reduction: ``mean`` over the positions that count, or their ``sum``.
-        chunk: Tokens per chunk. Default: about 64 MiB of float32 logits.
+        chunk: Tokens per chunk. Default: 64 MiB of float32 logits, at least 128 tokens.
 
     Returns:
         A scalar in nats, float32 or wider; 0 with a graph if no position counts.

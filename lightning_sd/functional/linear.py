@@ -23,6 +23,9 @@ each token's loss ``[chunk]``, a factor for its gradient ``[chunk]``, and the va
 
 CHUNK_BYTES = 64 * 2**20
 """Default size of a chunk's logits in float32, in bytes."""
+CHUNK_ROWS = 128
+"""Fewest tokens per chunk. Each chunk reads and writes the head's whole gradient, which takes long
+for few tokens of a large vocabulary."""
 
 
 def linear_loss(
@@ -42,7 +45,7 @@ def linear_loss(
         bias: ``[vocab]``, or None.
         chunk_loss: Called once per chunk, in order.
         scale: Factor of the logits.
-        chunk: Tokens per chunk; None chooses a size that takes about ``CHUNK_BYTES``.
+        chunk: Tokens per chunk; None chooses :func:`default_chunk`.
 
     Returns:
         The total, a scalar, and the kept values ``[tokens, kept]``. The total is differentiable
@@ -57,8 +60,8 @@ def linear_loss(
 
 
 def default_chunk(vocab: int) -> int:
-    """Return the tokens per chunk for which float32 logits take about ``CHUNK_BYTES``."""
-    return max(16, CHUNK_BYTES // (4 * vocab))
+    """Return the tokens per chunk: ``CHUNK_BYTES`` of float32 logits, at least ``CHUNK_ROWS``."""
+    return max(CHUNK_ROWS, CHUNK_BYTES // (4 * vocab))
 
 
 class _Linear(torch.autograd.Function):

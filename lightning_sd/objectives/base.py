@@ -94,7 +94,7 @@ class Objective(ABC):
     temperature: float = 1.0
     """Logits of student and teacher are divided by this."""
     chunk_tokens: int | None = None
-    """Tokens for which ``[tokens, vocab]`` logits are held at once; None: about 64 MiB."""
+    """Tokens for which ``[tokens, vocab]`` logits are held at once; None: 64 MiB, at least 128."""
     token_weights: Sequence[TokenWeight] = ()
     """Masks and weights of tokens; see :mod:`lightning_sd.objectives.token_weights`."""
 

@@ -9,12 +9,10 @@ from torch import Tensor
 
 from lightning_sd.functional.divergence import (
     DivergenceResult,
-    DivergenceSpec,
-    Kind,
-    Support,
     divergence,
     divergence_and_grad_,
 )
+from lightning_sd.functional.divergence_spec import DivergenceSpec, Kind, Support
 from lightning_sd.functional.policy import importance_weight
 from lightning_sd.objectives.base import Objective, TokenInputs, TokenLoss, check_positive
 from lightning_sd.objectives.importance import (

@@ -8,7 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightning_sd.functional.divergence import DivergenceSpec, divergence
+from lightning_sd.functional.divergence import divergence
+from lightning_sd.functional.divergence_spec import DivergenceSpec
 from lightning_sd.functional.logprobs import sampled_logprobs, token_logprobs
 from lightning_sd.functional.policy import clipped_policy_loss
 from lightning_sd.functional.shaping import population_advantages, shaped_rewards

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lightning_sd.functional.divergence import DivergenceSpec
+from lightning_sd.functional.divergence_spec import DivergenceSpec
 from lightning_sd.objectives.base import Objective
 from lightning_sd.objectives.inputs import ObjectiveInputs
 from lightning_sd.objectives.scored import ScoredRollouts

@@ -46,14 +46,18 @@ class LogprobObjective(Objective):
         self, student_logits: Tensor, teacher_logits: Tensor | None, tokens: TokenInputs
     ) -> tuple[TokenLoss, Tensor]:
         """Return the same with the gradient written out; see :class:`Objective`."""
-        column = tokens.ids.unsqueeze(-1)
-        # Masked tokens (logit -inf) would be 0 * inf in the entropy.
-        logits = student_logits.clamp_(min=student_logits.amax(-1, keepdim=True) + LOG_FLOOR)
+        column, logits = tokens.ids.unsqueeze(-1), student_logits
+        if logits.numel() and bool(logits.amin().isneginf()):
+            # Masked tokens would be 0 * inf in the entropy.
+            logits.clamp_(min=logits.amax(-1, keepdim=True) + LOG_FLOOR)
         probs, lse = softmax_and_lse(logits)
         logprobs = (logits.gather(-1, column) - lse).squeeze(-1)
         with torch.autocast(logits.device.type, enabled=False):
             entropy = lse.squeeze(-1) - torch.linalg.vecdot(probs, logits)
-        teacher = None if teacher_logits is None else _compute_logprobs_(teacher_logits, column)
+        teacher = None
+        if teacher_logits is not None:
+            normalizer = softmax_and_lse(teacher_logits)[1]
+            teacher = (teacher_logits.gather(-1, column) - normalizer).squeeze(-1)
         with torch.enable_grad():
             leaf = logprobs.detach().requires_grad_()
             loss = self.logprob_loss(leaf, teacher, tokens)
@@ -61,10 +65,3 @@ class LogprobObjective(Objective):
         torch.neg(probs, out=student_logits)
         student_logits.scatter_add_(-1, column, torch.ones_like(logprobs).unsqueeze(-1))
         return TokenLoss(loss.detach(), logprobs, entropy, teacher), slope
-
-
-def _compute_logprobs_(logits: Tensor, column: Tensor) -> Tensor:
-    """Return the log-probabilities of ids ``[tokens, 1]``; overwrite the logits."""
-    chosen, most = logits.gather(-1, column), logits.amax(-1, keepdim=True)
-    lse = logits.sub_(most).exp_().sum(-1, keepdim=True).log_().add_(most)
-    return (chosen - lse).squeeze(-1)

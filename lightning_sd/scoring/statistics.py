@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lightning_sd.functional.divergence import DivergenceSpec, divergence
+from lightning_sd.functional.divergence import divergence
+from lightning_sd.functional.divergence_spec import DivergenceSpec
 from lightning_sd.functional.linear import default_chunk
 from lightning_sd.functional.logprobs import sampled_logprobs, token_logprobs
 from lightning_sd.scoring.mixed import LogitsSource

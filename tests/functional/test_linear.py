@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_sd.functional.linear import LogitsBuffer, linear_loss
+from lightning_sd.functional.linear import LogitsBuffer, default_chunk, linear_loss
 from lightning_sd.objectives import Distillation, TokenInputs
 
 TOKENS, HIDDEN, VOCAB = 11, 5, 7
@@ -258,3 +258,8 @@ def test_gradients_that_nobody_changed_can_be_asked_for_again() -> None:
     first = torch.autograd.grad(total, [x["hidden"], x["weight"]], retain_graph=True)
     second = torch.autograd.grad(total, [x["hidden"], x["weight"]])
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize(("vocab", "tokens"), [(32_000, 524), (131_072, 128), (262_144, 128)])
+def test_chunks_hold_enough_tokens_for_the_head_s_gradient(vocab: int, tokens: int) -> None:
+    assert default_chunk(vocab) == tokens

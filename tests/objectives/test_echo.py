@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_sd.functional.divergence import DivergenceSpec, divergence
+from lightning_sd.functional.divergence import divergence
+from lightning_sd.functional.divergence_spec import DivergenceSpec
 from lightning_sd.functional.logprobs import token_logprobs
 from lightning_sd.functional.shaping import population_advantages, shaped_rewards
 from lightning_sd.objectives import EchoDistill, StepState

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lightning_sd.functional.divergence import DivergenceSpec
+from lightning_sd.functional.divergence_spec import DivergenceSpec
 from lightning_sd.scoring import Scores
 from lightning_sd.scoring.statistics import compute_divergence
 

@@ -1,0 +1,1 @@
+"""One command that checks and measures the package on an accelerator."""

@@ -1,0 +1,1 @@
+"""Rollout engines compared: throughput, and where a recipe ends."""

@@ -21,14 +21,18 @@ def get_causal_lm(model: Any) -> Any:
 
 def get_cache_argument(model: Any) -> str:
     """Return the name of the argument for the key-value cache, which transformers 5.24 renamed."""
+    return "cache" if "cache" in list_arguments(model) else "past_key_values"
+
+
+def list_arguments(model: Any) -> frozenset[str]:
+    """Return the names of the arguments of a model's forward pass; each token asks for them."""
     kind: Any = type(get_causal_lm(model))
-    return _find_cache_argument(kind)
+    return _read_signature(kind)
 
 
 @functools.cache
-def _find_cache_argument(kind: Any) -> str:
-    known = inspect.signature(kind.forward).parameters
-    return "cache" if "cache" in known else "past_key_values"
+def _read_signature(kind: Any) -> frozenset[str]:
+    return frozenset(inspect.signature(kind.forward).parameters)
 
 
 def make_cache(config: Any) -> Any:

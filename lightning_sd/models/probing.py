@@ -7,7 +7,6 @@ over one row, once per model, before they use them.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_sd.models.cache import get_causal_lm
+from lightning_sd.models.cache import get_causal_lm, list_arguments
 from lightning_sd.models.configs import iterate_configs
 from lightning_sd.models.finite import raise_non_finite_logits
 
@@ -45,7 +44,7 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 def accepts(model: nn.Module, name: str) -> bool:
     """Return whether a model's forward pass has an argument of this name."""
-    return name in inspect.signature(get_causal_lm(model).forward).parameters
+    return name in list_arguments(model)
 
 
 def make_plain_arguments(model: nn.Module) -> dict[str, Any]:

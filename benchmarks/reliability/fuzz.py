@@ -10,12 +10,10 @@ quadratic reader takes eight times as long per character for a text that is eigh
 
 from __future__ import annotations
 
-import argparse
 import random
-import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
+from benchmarks.reliability.fuzzing import Subject, find_slowest, fuzz, parse_options, report
 from lightning_sd.tasks.judges.answer import are_equal
 from lightning_sd.tasks.judges.compare import canonicalize_answer, parse_number
 from lightning_sd.tasks.judges.extract import extract_answer, remove_thinking
@@ -29,8 +27,6 @@ PIECES = (
     *("<|im_end|>", "</s>", "\x00", "\x1b[2J", "\ud800", "é", "\u202e", "word ", "\t", "\\", "."),
 )
 LENGTHS = (125_000, 1_000_000)
-SLACK = 4.0
-"""Largest ratio of the times per character that counts as linear."""
 
 
 def write_text(rng: random.Random) -> str:
@@ -41,29 +37,37 @@ def write_text(rng: random.Random) -> str:
     return "".join(rng.choices(PIECES, k=number))
 
 
-def check_extraction(text: str, rng: random.Random) -> None:
-    name = rng.choice(FORMATS)
+def write_answer(rng: random.Random) -> tuple[str, str]:
+    """Draw a text and the format in which its answer is looked for."""
+    return write_text(rng), rng.choice(FORMATS)
+
+
+def check_extraction(value: tuple[str, str]) -> bool:
+    text, name = value
     answer = extract_answer(text, [name])
     assert answer is None or answer == answer.strip() != ""
     rest = remove_thinking(text)
     assert "<think>" not in rest
     assert "</think>" not in rest
     assert answer is None or answer in rest
+    return True
 
 
-def check_thinking(text: str, rng: random.Random) -> None:
+def check_thinking(text: str) -> bool:
     after = text.partition("</think>")[2]
     assert extract_answer(f"<think>{text}") == extract_answer(after)
+    return True
 
 
-def check_comparison(text: str, rng: random.Random) -> None:
+def check_comparison(text: str) -> bool:
     normal = canonicalize_answer(text)
     assert canonicalize_answer(normal) == normal
     assert are_equal(text, text)
     assert parse_number(normal) is None or are_equal(normal, text)
+    return True
 
 
-def check_steps(text: str, rng: random.Random) -> None:
+def check_steps(text: str) -> bool:
     trace = parse_steps(text)
     ends = [0, *(end for _, end in trace.spans)]
     assert len(trace.spans) == len(trace.steps)
@@ -72,95 +76,27 @@ def check_steps(text: str, rng: random.Random) -> None:
     if trace.well_formed:
         assert not trace.cut_off
         assert trace.answer is not None
+    return True
 
 
-CHECKS: dict[str, Callable[[str, random.Random], None]] = {
-    "answer extraction": check_extraction,
-    "removal of thinking": check_thinking,
-    "comparison of answers": check_comparison,
-    "step-tag parser": check_steps,
+SUBJECTS = {
+    "answer extraction": Subject(write_answer, check_extraction),
+    "removal of thinking": Subject(write_text, check_thinking),
+    "comparison of answers": Subject(write_text, check_comparison),
+    "step-tag parser": Subject(write_text, check_steps),
+}
+READERS: dict[str, Callable[[str], object]] = {
+    **{name: lambda text, f=name: extract_answer(text, [f]) for name in FORMATS},
+    "canonicalize_answer": canonicalize_answer,
+    "parse_steps": parse_steps,
 }
 
 
-def fuzz(cases: int, seed: int) -> dict[str, list[str]]:
-    """Run the checks in turn; return the failing texts by check."""
-    rng = random.Random(seed)
-    failures: dict[str, list[str]] = {name: [] for name in CHECKS}
-    names = list(CHECKS)
-    for case in range(cases):
-        name, text = names[case % len(names)], write_text(rng)
-        try:
-            CHECKS[name](text, rng)
-        except Exception:
-            failures[name].append(text)
-    return failures
-
-
-def time_readers() -> dict[str, tuple[float, float]]:
-    """Return the slowest piece's nanoseconds per character at both lengths, by reader."""
-    readers: dict[str, Callable[[str], object]] = {
-        **{name: lambda text, f=name: extract_answer(text, [f]) for name in FORMATS},
-        "canonicalize_answer": canonicalize_answer,
-        "parse_steps": parse_steps,
-    }
-    slowest: dict[str, tuple[float, float]] = {}
-    for name, reader in readers.items():
-        rates = [tuple(time_one(reader, piece, n) for n in LENGTHS) for piece in PIECES]
-        short, long = max(rates, key=lambda rate: rate[1])
-        slowest[name] = short, long
-    return slowest
-
-
-def time_one(reader: Callable[[str], object], piece: str, length: int) -> float:
-    text = piece * (length // len(piece))
-    start = time.process_time()
-    reader(text)
-    return (time.process_time() - start) / len(text) * 1e9
-
-
-def write_report(
-    cases: int, seed: int, failures: dict[str, list[str]], times: dict[str, tuple[float, float]]
-) -> str:
-    each = cases // len(CHECKS)
-    lines = [
-        "# Fuzzing of the text readers",
-        "",
-        f"`python -m benchmarks.reliability.fuzz --cases {cases} --seed {seed}`. The script says",
-        "what a case is, and which properties it checks.",
-        "",
-        "| check | cases | failures |",
-        "|---|---|---|",
-        *(f"| {name} | {each:,} | {len(texts)} |" for name, texts in failures.items()),
-        "",
-        "Time per character for the slowest repeated piece, in nanoseconds of processor time:",
-        "",
-        f"| reader | {LENGTHS[0]:,} characters | {LENGTHS[1]:,} characters |",
-        "|---|---|---|",
-        *(f"| {name} | {short:.0f} | {long:.0f} |" for name, (short, long) in times.items()),
-        "",
-    ]
-    return "\n".join(lines)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cases", type=int, default=1_000_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="file for the report, such as fuzz.md")
-    options = parser.parse_args(arguments)
-    failures = fuzz(options.cases, options.seed)
-    times = time_readers()
-    report = write_report(options.cases, options.seed, failures, times)
-    print(report)
-    if options.out is not None:
-        options.out.write_text(report, encoding="utf-8")
-    for name, texts in failures.items():
-        for text in texts[:5]:
-            print(f"FAILED {name}: {text!r}")
-    slow = [name for name, (short, long) in times.items() if long > SLACK * max(short, 20)]
-    if slow:
-        print(f"NOT LINEAR: {slow}")
-    return int(bool(slow) or any(failures.values()))
+    options = parse_options(__doc__, arguments)
+    tallies = fuzz(SUBJECTS, options.cases, options.seed, options.minutes)
+    rates = find_slowest(READERS, PIECES, LENGTHS)
+    return report("Fuzzing of the text readers", "fuzz", options, tallies, rates, LENGTHS)
 
 
 if __name__ == "__main__":

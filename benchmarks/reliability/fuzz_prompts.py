@@ -16,13 +16,11 @@ limit), and as a stored attempt. A case fails if
 
 from __future__ import annotations
 
-import argparse
 import random
-import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from benchmarks.reliability.fuzzing import Subject, fuzz, parse_options, report
 from lightning_sd.contexts import TeacherContext
 from lightning_sd.models.chat import encode_prompt
 from lightning_sd.rollout import encode_stored_attempts
@@ -133,6 +131,9 @@ class Family:
         assert self.tokenizer.decode(rollout.ids[-1:]) == self.end, "end"
         return True
 
+    def check_case(self, case: tuple[Mapping[str, str], int | None]) -> bool:
+        return self.check(*case)
+
 
 def _read_row(row: Mapping[str, str]) -> Question:
     return clean_question(READER.build(row, "0"))
@@ -155,59 +156,16 @@ def write_row(rng: random.Random) -> dict[str, str]:
     return row
 
 
-def fuzz(cases: int, seed: int) -> dict[str, tuple[int, int, list[Any]]]:
-    """Return the number of cases, of refused rows, and the failures of each family."""
-    families = {name: Family(name) for name in FAMILIES}
-    rng = random.Random(seed)
-    results: dict[str, tuple[int, int, list[Any]]] = dict.fromkeys(families, (0, 0, []))
-    for case in range(cases):
-        name = list(families)[case % len(families)]
-        done, refused, failures = results[name]
-        row, limit = write_row(rng), rng.choice([None, LIMIT])
-        try:
-            refused += not families[name].check(row, limit)
-        except Exception as error:
-            failures = [*failures, (row, limit, repr(error)[:200])]
-        results[name] = done + 1, refused, failures
-    return results
-
-
-def write_report(
-    cases: int, seed: int, results: Mapping[str, tuple[int, int, list[Any]]], minutes: float
-) -> str:
-    lines = [
-        "# Fuzzing of the prompts",
-        "",
-        f"`python -m benchmarks.reliability.fuzz_prompts --cases {cases} --seed {seed}`",
-        f"took {minutes:.0f} minutes of processor time. The script says what a case is, and when",
-        "it fails. The tokenizers are small ones with the families' control tokens and templates.",
-        "",
-        "| family | rows | refused when read | failures |",
-        "|---|---|---|---|",
-        *(f"| {name} | {n:,} | {m:,} | {len(bad)} |" for name, (n, m, bad) in results.items()),
-        "",
-    ]
-    return "\n".join(lines)
+def write_case(rng: random.Random) -> tuple[dict[str, str], int | None]:
+    """Draw a row and the limit of the teacher's prompt."""
+    return write_row(rng), rng.choice([None, LIMIT])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cases", type=int, default=1_000_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="file for the report, such as fuzz_prompts.md")
-    options = parser.parse_args(arguments)
-    start = time.process_time()
-    results = fuzz(options.cases, options.seed)
-    minutes = (time.process_time() - start) / 60
-    report = write_report(options.cases, options.seed, results, minutes)
-    print(report)
-    if options.out is not None:
-        options.out.write_text(report, encoding="utf-8")
-    failures = [(name, bad) for name, (_, _, found) in results.items() for bad in found[:5]]
-    for name, (row, limit, error) in failures:
-        short = {field: text[:300] for field, text in row.items()}
-        print(f"FAILED {name}, limit={limit}: {error}: {short!r}")
-    return int(bool(failures))
+    options = parse_options(__doc__, arguments)
+    subjects = {name: Subject(write_case, Family(name).check_case) for name in FAMILIES}
+    tallies = fuzz(subjects, options.cases, options.seed, options.minutes)
+    return report("Fuzzing of the prompts", "fuzz_prompts", options, tallies)
 
 
 if __name__ == "__main__":

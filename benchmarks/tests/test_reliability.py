@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from benchmarks.reliability import fuzz, fuzz_prompts, soak
+from benchmarks.reliability import fuzz, fuzz_files, fuzz_prompts, soak
+from benchmarks.reliability.fuzzing import Rates, Subject, Tally
 
 
-def test_the_script_finds_no_failure(capsys):
-    assert not any(fuzz.fuzz(2000, seed=5).values())
+def test_the_script_finds_no_failure():
+    tallies = fuzz.fuzz(fuzz.SUBJECTS, 2000, seed=5)
+    assert list(tallies.values()) == [Tally(500)] * 4
+
+
+def test_no_file_breaks_a_reader(tmp_path, monkeypatch):
+    monkeypatch.setattr(fuzz_files, "find_slowest", lambda *_: {"config": Rates(30.0, 31.0)})
+    assert fuzz_files.main(["--cases", "2000", "--out", str(tmp_path / "report.md")]) == 0
+    assert "| files of a cache's export | 2 |" in (tmp_path / "report.md").read_text()
+
+
+def test_fuzzing_stops_after_its_time():
+    assert fuzz.fuzz(fuzz.SUBJECTS, 2000, seed=5, minutes=-1)["step-tag parser"] == Tally()
 
 
 def test_a_broken_reader_is_noticed(monkeypatch, tmp_path, capsys):
-    def check(text, rng):
+    def check(text):
         assert "{" not in text
+        return True
 
-    monkeypatch.setitem(fuzz.CHECKS, "step-tag parser", check)
-    monkeypatch.setattr(fuzz, "time_readers", lambda: {"slow": (30.0, 240.0)})
+    broken = Subject(fuzz.write_text, check)
+    monkeypatch.setitem(fuzz.SUBJECTS, "step-tag parser", broken)
+    monkeypatch.setattr(fuzz, "find_slowest", lambda *_: {"slow": Rates(30.0, 240.0)})
     assert fuzz.main(["--cases", "2000", "--out", str(tmp_path / "fuzz.md")]) == 1
     assert "NOT LINEAR: ['slow']" in capsys.readouterr().out
     assert "| step-tag parser | 500 |" in (tmp_path / "fuzz.md").read_text()

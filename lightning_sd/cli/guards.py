@@ -1,4 +1,4 @@
-"""Refuse configs that expand without bound."""
+"""Refuse configs that expand without bound or that hold values that cannot be read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class OneLineParser(OneLineErrors, LightningArgumentParser):
 
 
 def install_yaml_guard() -> None:
-    """Make the command line refuse YAML with aliases that expand to too many values.
+    """Make the command line refuse YAML that cannot be read, or that expands to too many values.
 
     A file of a few hundred bytes can expand to 10**9 values through nested aliases, which fills the
     memory. The guard counts before anything is expanded.
@@ -29,9 +29,15 @@ def install_yaml_guard() -> None:
         return
 
     def load_guarded(text: str) -> Any:
-        if "*" in text:  # the sign of an alias
-            check_aliases(text)
-        return load(text)
+        try:
+            if "*" in text:  # the sign of an alias
+                check_aliases(text)
+            return load(text)
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            # Errors of PyYAML's constructors, such as for an integer of 5,000 digits.
+            raise yaml.YAMLError(
+                f"a YAML value cannot be read ({error}); check tags (`!!`) and long numbers."
+            ) from error
 
     load_guarded.is_guarded = True  # type: ignore[attr-defined]
     set_loader("yaml", load_guarded, exceptions=(yaml.YAMLError,))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning_sd.critique.cache.cache import CritiqueCache, resolve_cache_file
 from lightning_sd.critique.cache.records import (
     BATCH,
+    CacheEntry,
     convert_from_row,
     convert_to_row,
     find_faults,
@@ -144,6 +145,8 @@ def export_cache(path: str | Path, out: str | Path) -> int:
 def import_cache(path: str | Path, source: str | Path) -> int:
     """Add the critiques of a parquet file that :func:`export_cache` wrote to a cache.
 
+    The whole file is checked before the first critique is written.
+
     Args:
         path: Folder or file of the cache. It is created if it is missing.
         source: The parquet file.
@@ -153,19 +156,14 @@ def import_cache(path: str | Path, source: str | Path) -> int:
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: The file lacks a column.
+        ValueError: The file is damaged, lacks a column, or has a row with a wrong value.
     """
-    pa, pq = _import_arrow()
-    file = pq.ParquetFile(str(source))
-    missing = sorted(set(_build_schema(pa).names) - set(file.schema_arrow.names))
-    if missing:
-        raise ValueError(
-            f"{source}: the columns {missing} are missing. Name a file of `critique export`."
-        )
+    for _ in _read_exported(source):
+        pass
     cache = CritiqueCache(path)
     before = _count_usable(cache)
-    for batch in file.iter_batches(batch_size=BATCH):
-        write_entries(cache, [convert_from_row(row) for row in batch.to_pylist()])
+    for batch in split_into_batches(_read_exported(source)):
+        write_entries(cache, batch)
     return _count_usable(cache) - before
 
 
@@ -178,6 +176,34 @@ def open_existing_cache(path: str | Path) -> CritiqueCache:
     if not resolve_cache_file(path).is_file():
         raise FileNotFoundError(f"{resolve_cache_file(path)}: there is no critique cache.")
     return CritiqueCache(path)
+
+
+def _read_exported(source: str | Path) -> Iterator[CacheEntry]:
+    """Yield the entries of a file that :func:`export_cache` wrote; see :func:`import_cache`."""
+    pa, pq = _import_arrow()
+    number = 0
+    try:
+        file = pq.ParquetFile(str(source))
+        missing = sorted(set(_build_schema(pa).names) - set(file.schema_arrow.names))
+        if missing:
+            raise ValueError(f"the columns {missing} are missing.")
+        for batch in file.iter_batches(batch_size=BATCH):
+            for row in batch.to_pylist():
+                number += 1
+                yield _convert(row, number)
+    except FileNotFoundError:
+        raise
+    except (ValueError, OSError, pa.ArrowException) as error:
+        raise ValueError(
+            f"{source}: {error} Name an undamaged file of `critique export`."
+        ) from error
+
+
+def _convert(row: dict[str, Any], number: int) -> CacheEntry:
+    try:
+        return convert_from_row(row)
+    except ValueError as error:
+        raise ValueError(f"row {number}: {error}") from error
 
 
 def _count_usable(cache: CritiqueCache) -> int:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from types import NoneType
 from typing import Any, TypeVar
 
 from lightning_sd._serialize import write_canonical_json
@@ -26,6 +27,18 @@ WHERE k.rowid > ? ORDER BY k.rowid LIMIT ?
 """
 _VALUE = slice(11, 19)
 """The columns of a row that the checksum covers."""
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("id", "question", "attempt", "critique", "case", "critic"), (str,)),
+    **dict.fromkeys(("reference", "answer", "refused"), (str, NoneType)),
+    **dict.fromkeys(("correct", "finished"), (bool,)),
+    **dict.fromkeys(("copied", "changed", "added"), (list,)),
+    **dict.fromkeys(("tokens", "asked"), (int,)),
+    **dict.fromkeys(("seconds", "created"), (float, int)),
+}
+"""The types of an exported row's values."""
+_TOO_LARGE = 2**63
+"""The first integer that SQLite cannot hold."""
 
 T = TypeVar("T")
 
@@ -127,9 +140,15 @@ def convert_from_row(row: Mapping[str, Any]) -> CacheEntry:
 
     Raises:
         KeyError: A column is missing.
+        ValueError: A value has a wrong type, is not finite or is out of range.
     """
+    for column, kinds in _KINDS.items():
+        _check_value(column, row[column], kinds)
+    for column in ("copied", "changed", "added"):
+        for number in row[column]:
+            _check_value(column, number, (int,))
     return CacheEntry(
-        identity=json.loads(row["critic"]),
+        identity=_read_identity(row["critic"]),
         request=CritiqueRequest(
             Question(row["id"], row["question"], (), row["reference"], row["answer"]),
             row["attempt"],
@@ -149,6 +168,25 @@ def convert_from_row(row: Mapping[str, Any]) -> CacheEntry:
         created=row["created"],
         times_asked=row["asked"],
     )
+
+
+def _check_value(column: str, value: Any, kinds: tuple[type, ...]) -> None:
+    if type(value) not in kinds:
+        names = " or ".join("null" if kind is NoneType else kind.__name__ for kind in kinds)
+        raise ValueError(f"{column}={value!r:.80}: must be of type {names}.")
+    if isinstance(value, (int, float)) and not 0 <= value < _TOO_LARGE:
+        raise ValueError(f"{column}={value!r:.80}: must be at least 0 and below 2**63.")
+
+
+def _read_identity(text: str) -> dict[str, Any]:
+    try:
+        identity = json.loads(text)
+        write_canonical_json(identity)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"critic={text!r:.80}: is not JSON: {error}.") from error
+    if not isinstance(identity, dict):
+        raise ValueError(f"critic={text!r:.80}: must be a JSON object.")
+    return identity
 
 
 def split_into_batches(items: Iterator[T]) -> Iterator[list[T]]:

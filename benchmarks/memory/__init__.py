@@ -1,0 +1,1 @@
+"""Memory of each phase of a step: measured per rank, and predicted by a plan."""

@@ -1,0 +1,207 @@
+"""Compare a plan with counted FLOPs and measured memory on this machine.
+
+    MALLOC_MMAP_THRESHOLD_=65536 python -m benchmarks.memory.check_plan
+
+Each configuration trains two steps of a random model in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.memory.watch import PHASES, PeakWatch
+from benchmarks.step_time import ours
+from benchmarks.step_time.shapes import Shape, load_tokenizer
+from lightning_sd import EMATeacher, LoRA, SelfDistillModule, TransformersSampler
+from lightning_sd.data import CritiqueDataModule
+from lightning_sd.diagnostics.plan.memory import Layout, count_memory
+from lightning_sd.diagnostics.plan.size import measure_size
+from lightning_sd.diagnostics.plan.work import Workload, count_flops
+from lightning_sd.models import LoadedModel
+from lightning_sd.models.lora import add_lora
+
+MIB = 2**20
+HERE = Path(__file__).parent
+BASE = {"layers": 8, "width": 512, "inner": 1536, "heads": 8, "kv_heads": 8, "vocab": 8000}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "full": {**BASE, "prompts": 2, "samples": 4, "prompt": 128, "completion": 128},
+    "lora": {**BASE, "prompts": 2, "samples": 4, "prompt": 128, "completion": 128, "lora": True},
+    "checkpointing": {
+        **BASE,
+        "prompts": 2,
+        "samples": 8,
+        "prompt": 64,
+        "completion": 192,
+        "checkpointing": True,
+    },
+    "long prompt": {**BASE, "prompts": 1, "samples": 4, "prompt": 768, "completion": 64},
+    "large vocabulary": {
+        **BASE,
+        "layers": 4,
+        "vocab": 64000,
+        "prompts": 2,
+        "samples": 2,
+        "prompt": 64,
+        "completion": 96,
+    },
+    "grouped queries": {
+        **BASE,
+        "kv_heads": 2,
+        "inner": 2048,
+        "prompts": 4,
+        "samples": 2,
+        "prompt": 96,
+        "completion": 160,
+    },
+}
+OWN = ("lora", "checkpointing")
+
+
+def make_model(config: dict[str, Any], device: str) -> tuple[Any, Shape]:
+    """Build the random model of a configuration; on the meta device without memory."""
+    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+    shape = Shape(
+        **{k: v for k, v in config.items() if k not in OWN}, teacher_prompt=config["prompt"] + 96
+    )
+    settings = LlamaConfig(
+        hidden_size=shape.width,
+        intermediate_size=shape.inner,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        vocab_size=shape.vocab,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=None,
+    )
+    torch.manual_seed(0)
+    with torch.device(device):
+        model: Any = LlamaForCausalLM(settings).train()
+    model.generation_config = GenerationConfig(
+        eos_token_id=shape.vocab, pad_token_id=shape.vocab + 1
+    )
+    if config.get("lora"):
+        model = add_lora(model, LoRA(r=16))
+    if config.get("checkpointing"):
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return model.train(), shape
+
+
+def predict(config: dict[str, Any]) -> dict[str, float]:
+    """Return FLOPs and MiB by phase, from the model on the meta device."""
+    model, shape = make_model(config, "meta")
+    checkpointing = bool(config.get("checkpointing"))
+    size = measure_size(model, checkpointing=checkpointing)
+    work = Workload(
+        shape.prompts, shape.samples, shape.prompt, shape.teacher_prompt, shape.completion
+    )
+    flops = count_flops(size, work, checkpointing=checkpointing)
+    memory = count_memory(size, work, Layout(packed=True))
+    phases = {f"{name} MiB": getattr(memory, name) / MIB for name in PHASES}
+    return {"FLOPs": flops.total, "peak MiB": memory.peak / MIB, **phases}
+
+
+def measure(config: dict[str, Any]) -> dict[str, float]:
+    """Train two steps; return the FLOPs of the second and the MiB of each phase."""
+    watch = PeakWatch()
+    model, shape = make_model(config, "cpu")
+    module = SelfDistillModule(
+        LoadedModel(model, load_tokenizer(shape)),
+        teacher=EMATeacher(),
+        sampler=TransformersSampler(max_new_tokens=shape.completion),
+        samples=shape.samples,
+        seed=0,
+        check_every=0,
+    )
+    counter = FlopCounterMode(display=False, custom_mapping=COUNTED)
+    trainer = pl.Trainer(
+        max_steps=2,
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+        num_sanity_val_steps=0,
+        callbacks=[ours.WordsForTeacher(shape, "own"), watch, CountSecond(counter)],
+    )
+    data = CritiqueDataModule(ours.Words(shape, 2 * shape.prompts), batch_size=shape.prompts)
+    trainer.fit(module, datamodule=data)
+    phases = {f"{name} MiB": watch.peaks[name] for name in PHASES}
+    return {"FLOPs": float(counter.get_total_flops()), "peak MiB": max(phases.values()), **phases}
+
+
+class CountSecond(pl.Callback):
+    """Counts the FLOPs of the second step only: the first one measures what the model supports."""
+
+    def __init__(self, counter: FlopCounterMode) -> None:
+        self.counter = counter
+
+    def on_train_batch_start(self, trainer: Any, *args: Any) -> None:
+        if trainer.global_step == 1:
+            self.counter.__enter__()
+
+    def on_train_end(self, *args: Any) -> None:
+        self.counter.__exit__(None, None, None)
+
+
+def _addmm(self_shape: Any, a: Any, b: Any, *args: Any, **kwargs: Any) -> int:
+    return int(2 * a[0] * a[1] * b[1])
+
+
+def _packed(x: Any, weight: Any, *args: Any, out_val: Any = None, **kwargs: Any) -> int:
+    tokens = 1
+    for length in x[:-1]:
+        tokens *= length
+    return int(2 * tokens * weight[0] * weight[1])
+
+
+COUNTED = {
+    torch.ops.aten.addmm_: _addmm,
+    torch.ops.mkldnn._linear_pointwise: _packed,
+}
+"""Products that torch's counter does not know."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        print("RESULT " + json.dumps(measure(CONFIGS[args.one])))
+        return
+    rows = []
+    for name, config in CONFIGS.items():
+        command = [sys.executable, "-m", "benchmarks.memory.check_plan", "--one", name]
+        environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        line = next(x for x in done.stdout.splitlines() if x.startswith("RESULT "))
+        measured, planned = json.loads(line.removeprefix("RESULT ")), predict(config)
+        rows += [
+            {"config": name, "what": what, "plan": planned[what], "measured": value}
+            for what, value in measured.items()
+        ]
+        for row in rows[-6:]:
+            print(
+                f"{name:18}{row['what']:16}{row['plan']:14.5g}{row['measured']:14.5g}"
+                f"{row['plan'] / row['measured'] - 1:+8.1%}",
+                flush=True,
+            )
+    (HERE / "plan.json").write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

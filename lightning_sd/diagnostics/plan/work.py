@@ -1,0 +1,129 @@
+"""How many tokens each phase of a micro-batch computes, and the FLOPs of their products."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lightning_sd.diagnostics.plan.size import ModelSize
+from lightning_sd.scoring.layout import CALL_COST
+from lightning_sd.scoring.sharing import find_cheapest_sharing
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One micro-batch of one device; all prompts and answers have equal lengths."""
+
+    questions: int
+    samples: int
+    """Rollouts per question."""
+    prompt: int
+    """Tokens of the student's prompt."""
+    teacher_prompt: int
+    """Tokens of the teacher's prompt, which begins like the student's."""
+    answer: int
+    """Tokens of an answer."""
+    policies: int = 1
+    """Policies that the teacher mixes; 0 without a teacher."""
+
+    @property
+    def rows(self) -> int:
+        """Rollouts."""
+        return self.questions * self.samples
+
+    @property
+    def answers(self) -> int:
+        """Tokens of all answers."""
+        return self.rows * self.answer
+
+
+@dataclass(frozen=True)
+class Passes:
+    """What the forward passes over a batch compute."""
+
+    tokens: int
+    """Tokens that pass the body, with padding."""
+    pairs: int
+    """Pairs of tokens that attention kernels multiply, masked ones included."""
+    cached: int
+    """Tokens whose keys and values are held at the end."""
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Floating-point operations of matrix products, by phase of a micro-batch."""
+
+    rollout: float
+    teacher: float
+    student: float
+    """Forward and backward."""
+
+    @property
+    def total(self) -> float:
+        """All phases."""
+        return self.rollout + self.teacher + self.student
+
+
+def lay_out(work: Workload, *, teacher: bool) -> Passes:
+    """Lay out the rows as the scorer does, which encodes shared prefixes once where it pays.
+
+    Args:
+        work: The micro-batch.
+        teacher: With the teacher's prompts, one per rollout; else with the student's.
+    """
+    prompts = [
+        [question] * work.prompt
+        + ([-1 - row] * (work.teacher_prompt - work.prompt) if teacher else [])
+        for row in range(work.rows)
+        for question in [row // work.samples]
+    ]
+    answers = [[0] * work.answer] * work.rows
+    shared = find_cheapest_sharing(prompts, answers, call_cost=CALL_COST)
+    if shared is None:
+        length = len(prompts[0]) + work.answer
+        return Passes(work.rows * length, work.rows * length**2, 0)
+    prefix, tail = len(shared.prefixes[0]), len(shared.tails[0]) - 1
+    number = len(shared.prefixes)
+    pairs = number * prefix**2 + work.rows * tail * (prefix + tail)
+    return Passes(number * prefix + work.rows * tail, pairs, work.rows * (prefix + tail))
+
+
+def count_flops(size: ModelSize, work: Workload, *, checkpointing: bool) -> Flops:
+    """Count the FLOPs of the matrix products of one micro-batch.
+
+    A product with a weight costs 2 per token and weight, and as much again for each gradient that
+    is computed: that of its input, and that of the weight if it is trained. Attention costs 4 per
+    pair of tokens, and 10 in the backward pass, which computes the scores again.
+
+    Args:
+        size: The model.
+        work: The micro-batch.
+        checkpointing: Whether the backward pass computes the forward pass again.
+    """
+    student = lay_out(work, teacher=False)
+    forward = _forward(size, student)
+    backward = 2 * (size.body + size.trained_body) * student.tokens
+    backward += 10 * size.attention * student.pairs
+    head = 2 * size.head * (3 if size.trains_head else 2) * work.answers
+    again = forward if checkpointing else 0.0
+    teacher = work.policies * (
+        _forward(size, lay_out(work, teacher=True)) + 2 * size.head * work.answers
+    )
+    return Flops(
+        _count_rollout(size, work),
+        teacher if work.policies else 0.0,
+        forward + again + backward + head,
+    )
+
+
+def _forward(size: ModelSize, passes: Passes) -> float:
+    return 2 * size.body * passes.tokens + 4 * size.attention * passes.pairs
+
+
+def _count_rollout(size: ModelSize, work: Workload) -> float:
+    """Count the prefill of each question, and all decoding steps."""
+    steps = work.answer - 1  # the last token is not fed
+    prefill = Passes(work.questions * work.prompt, work.questions * work.prompt**2, 0)
+    context = steps * work.prompt + steps * (steps + 1) // 2
+    decode = Passes(work.rows * steps, work.rows * context, 0)
+    heads = work.questions + work.rows * steps
+    return _forward(size, prefill) + _forward(size, decode) + 2 * size.head * heads

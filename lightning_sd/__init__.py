@@ -72,6 +72,7 @@ _HOMES = {
     ),
     "lightning_sd.data": ("CritiqueDataModule",),
     "lightning_sd.diagnostics.analysis": ("AnalysisReport", "analyze"),
+    "lightning_sd.diagnostics.plan": ("PlanReport", "plan"),
     "lightning_sd.diagnostics.probe": ("ProbeReport", "Thresholds", "probe"),
     "lightning_sd.lab": (
         "ArithmeticTask",

@@ -1,8 +1,9 @@
 """Compare a plan with counted FLOPs and measured memory on this machine.
 
-    MALLOC_MMAP_THRESHOLD_=65536 python -m benchmarks.memory.check_plan
+    python -m benchmarks.memory.check_plan
 
-Each configuration trains two steps of a random model in a process of its own.
+Each configuration trains three steps of a random model in a process of its own: memory is measured
+in the first two, FLOPs in the third, because the counter keeps tensors.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import (
+    FlopCounterMode,
+    sdpa_backward_flop_count,
+    sdpa_flop_count,
+)
 
 from benchmarks.memory.watch import PHASES, PeakWatch
 from benchmarks.step_time import ours
@@ -65,6 +70,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
 }
 OWN = ("lora", "checkpointing")
+TINY = {"layers": 1, "width": 64, "inner": 64, "heads": 4, "kv_heads": 4, "vocab": 8000}
+TINY |= {"prompts": 1, "samples": 2, "prompt": 64, "completion": 4}
 
 
 def make_model(config: dict[str, Any], device: str) -> tuple[Any, Shape]:
@@ -105,16 +112,26 @@ def predict(config: dict[str, Any]) -> dict[str, float]:
     checkpointing = bool(config.get("checkpointing"))
     size = measure_size(model, checkpointing=checkpointing)
     work = Workload(
-        shape.prompts, shape.samples, shape.prompt, shape.teacher_prompt, shape.completion
+        shape.prompts,
+        shape.samples,
+        shape.prompt,
+        shape.teacher_prompt,
+        shape.completion,
+        checkpointing=checkpointing,
     )
-    flops = count_flops(size, work, checkpointing=checkpointing)
+    flops = count_flops(size, work)
     memory = count_memory(size, work, Layout(packed=True))
     phases = {f"{name} MiB": getattr(memory, name) / MIB for name in PHASES}
     return {"FLOPs": flops.total, "peak MiB": memory.peak / MIB, **phases}
 
 
 def measure(config: dict[str, Any]) -> dict[str, float]:
-    """Train two steps; return the FLOPs of the second and the MiB of each phase."""
+    """Return the FLOPs of a step and the MiB of each phase."""
+    train({**config, **TINY})  # imports what a run imports, which is not counted
+    return train(config)
+
+
+def train(config: dict[str, Any]) -> dict[str, float]:
     watch = PeakWatch()
     model, shape = make_model(config, "cpu")
     module = SelfDistillModule(
@@ -127,7 +144,7 @@ def measure(config: dict[str, Any]) -> dict[str, float]:
     )
     counter = FlopCounterMode(display=False, custom_mapping=COUNTED)
     trainer = pl.Trainer(
-        max_steps=2,
+        max_steps=3,
         accelerator="cpu",
         devices=1,
         logger=False,
@@ -136,22 +153,23 @@ def measure(config: dict[str, Any]) -> dict[str, float]:
         enable_model_summary=False,
         limit_val_batches=0,
         num_sanity_val_steps=0,
-        callbacks=[ours.WordsForTeacher(shape, "own"), watch, CountSecond(counter)],
+        callbacks=[ours.WordsForTeacher(shape, "own"), watch, CountThird(counter, watch)],
     )
-    data = CritiqueDataModule(ours.Words(shape, 2 * shape.prompts), batch_size=shape.prompts)
+    data = CritiqueDataModule(ours.Words(shape, 3 * shape.prompts), batch_size=shape.prompts)
     trainer.fit(module, datamodule=data)
     phases = {f"{name} MiB": watch.peaks[name] for name in PHASES}
     return {"FLOPs": float(counter.get_total_flops()), "peak MiB": max(phases.values()), **phases}
 
 
-class CountSecond(pl.Callback):
-    """Counts the FLOPs of the second step only: the first one measures what the model supports."""
+class CountThird(pl.Callback):
+    """Counts the FLOPs of the third step, and ends the measurement of memory before it."""
 
-    def __init__(self, counter: FlopCounterMode) -> None:
-        self.counter = counter
+    def __init__(self, counter: FlopCounterMode, watch: PeakWatch) -> None:
+        self.counter, self.watch = counter, watch
 
     def on_train_batch_start(self, trainer: Any, *args: Any) -> None:
-        if trainer.global_step == 1:
+        if trainer.global_step == 2:
+            self.watch.end()
             self.counter.__enter__()
 
     def on_train_end(self, *args: Any) -> None:
@@ -169,38 +187,68 @@ def _packed(x: Any, weight: Any, *args: Any, out_val: Any = None, **kwargs: Any)
     return int(2 * tokens * weight[0] * weight[1])
 
 
+def _attend(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> int:
+    return int(sdpa_flop_count(query, key, value))
+
+
+def _attend_backward(grad: Any, query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> int:
+    return int(sdpa_backward_flop_count(grad, query, key, value))
+
+
 COUNTED = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attend,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attend_backward,
     torch.ops.aten.addmm_: _addmm,
     torch.ops.mkldnn._linear_pointwise: _packed,
 }
-"""Products that torch's counter does not know."""
+"""Products that torch's counter does not know on a CPU."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--plan_only", action="store_true", help="keep the measured numbers")
     args = parser.parse_args()
     if args.one:
         print("RESULT " + json.dumps(measure(CONFIGS[args.one])))
         return
     rows = []
     for name, config in CONFIGS.items():
-        command = [sys.executable, "-m", "benchmarks.memory.check_plan", "--one", name]
-        environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        line = next(x for x in done.stdout.splitlines() if x.startswith("RESULT "))
-        measured, planned = json.loads(line.removeprefix("RESULT ")), predict(config)
-        rows += [
-            {"config": name, "what": what, "plan": planned[what], "measured": value}
-            for what, value in measured.items()
-        ]
+        rows += compare(name, predict(config), read(name) if args.plan_only else run(name))
         for row in rows[-6:]:
-            print(
-                f"{name:18}{row['what']:16}{row['plan']:14.5g}{row['measured']:14.5g}"
-                f"{row['plan'] / row['measured'] - 1:+8.1%}",
-                flush=True,
-            )
+            print(format_row(row), flush=True)
     (HERE / "plan.json").write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def run(name: str) -> dict[str, float]:
+    """Measure a configuration in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.memory.check_plan", "--one", name]
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    line = next(x for x in done.stdout.splitlines() if x.startswith("RESULT "))
+    return dict(json.loads(line.removeprefix("RESULT ")))
+
+
+def read(name: str) -> dict[str, float]:
+    """Read the measured numbers of a configuration."""
+    rows = json.loads((HERE / "plan.json").read_text())
+    return {row["what"]: row["measured"] for row in rows if row["config"] == name}
+
+
+def compare(
+    name: str, planned: dict[str, float], measured: dict[str, float]
+) -> list[dict[str, Any]]:
+    return [
+        {"config": name, "what": what, "plan": planned[what], "measured": value}
+        for what, value in measured.items()
+    ]
+
+
+def format_row(row: dict[str, Any]) -> str:
+    return (
+        f"| {row['config']} | {row['what']} | {row['plan']:.4g} | {row['measured']:.4g} "
+        f"| {row['plan'] / row['measured'] - 1:+.1%} |"
+    )
 
 
 if __name__ == "__main__":

@@ -21,10 +21,17 @@ class PeakWatch(Callback):
         self.before = read_status("VmRSS")
         self.peaks: dict[str, float] = {}
         self.phase = "loading"
+        self.ended = False
         reset_peak()
+
+    def end(self) -> None:
+        """Record no further phases."""
+        self.ended = True
 
     def begin(self, phase: str) -> None:
         """End the current phase and begin another one."""
+        if self.ended:
+            return
         peak = read_status("VmHWM") - self.before
         self.peaks[self.phase] = max(peak, self.peaks.get(self.phase, 0.0))
         self.phase = phase

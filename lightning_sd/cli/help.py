@@ -16,6 +16,7 @@ VERBS = {
     "critique": "Fill the critique cache before training, or maintain caches.",
     "probe": "Measure whether a teacher context is worth distilling, before training.",
     "analyze": "Show on which tokens the teacher's signal falls.",
+    "plan": "Print the memory and time that a run needs on given hardware.",
     "export": "Write a checkpoint as a transformers folder, and upload it.",
     "rubrics": "Write the rubrics of a task with a model.",
     "configs": "List the configs that come with the package.",
@@ -45,6 +46,14 @@ OWN_OPTIONS = {
         "--questions": "maximum number of questions (64)",
         "--samples": "rollouts per question (4)",
         "--out": "folder for rows, numbers, page and figure (out/analysis)",
+    },
+    "plan": {
+        "--hardware": "h100, rtx4090 or l4 (h100)",
+        "--devices": "numbers of devices ([1, 2, 4, 8, 16, 32, 64])",
+        "--prompt_tokens": "tokens of a question's prompt (256)",
+        "--teacher_prompt_tokens": "tokens of a teacher's prompt",
+        "--answer_tokens": "tokens of a rollout (the sampler's limit)",
+        "--out": "JSON file for the numbers (out/plan.json)",
     },
     "critique": {"--out": "JSON lines file for sampled attempts (out/attempts.jsonl)"},
 }

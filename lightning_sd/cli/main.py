@@ -38,12 +38,13 @@ class SelfDistillCLI(LightningCLI):
         super().__init__(*args, **kwargs)
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override] # static in Lightning
-        """Add ``critique``, ``probe`` and ``analyze`` to Lightning's subcommands.
+        """Add the subcommands of :class:`~lightning_sd.cli.trainer.Trainer`.
 
         If the first word is a subcommand, only its parser is built, because each takes long.
         """
         own = {"model", "datamodule"}
-        known = {**LightningCLI.subcommands(), "critique": own, "probe": own, "analyze": own}
+        verbs = dict.fromkeys(("critique", "probe", "analyze", "plan"), own)
+        known = {**LightningCLI.subcommands(), **verbs}
         verb = self._words[0] if self._words else ""
         return {verb: known[verb]} if verb in known else known
 
@@ -80,6 +81,9 @@ class SelfDistillCLI(LightningCLI):
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Any:
         # Without a teacher_context Lightning would put a None among the callbacks.
         added = [c for c in callbacks if c is not None]
+        if self.config.subcommand == "plan":  # the devices are not at hand
+            config = {**config, "accelerator": "cpu", "devices": 1, "num_nodes": 1}
+            config = {**config, "strategy": "auto", "logger": False}
         if self.config.subcommand == "fit":
             self._dump_config()
             added.append(ExactResume(self.config_dump))

@@ -1,4 +1,4 @@
-"""Lightning's trainer with further verbs: ``critique``, ``probe`` and ``analyze``."""
+"""Lightning's trainer with further verbs: ``critique``, ``probe``, ``analyze`` and ``plan``."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from lightning_sd.callbacks.predictions import PredictionWriter
 from lightning_sd.callbacks.signals import SaveOnSignal
 from lightning_sd.contexts.base import TeacherContext
 from lightning_sd.diagnostics.analysis import AnalysisReport, analyze
+from lightning_sd.diagnostics.plan import PlanReport, plan
+from lightning_sd.diagnostics.plan.run import DEVICES
 from lightning_sd.diagnostics.probe import ProbeReport, Thresholds, probe
 from lightning_sd.metrics.style import STYLE_WORDS
 from lightning_sd.text.leaks import LEAK_PHRASES
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Trainer(pl.Trainer):
-    """Lightning's trainer, with ``critique``, ``probe`` and ``analyze`` beside its own verbs.
+    """Lightning's trainer, with ``critique``, ``probe``, ``analyze`` and ``plan`` beside its own.
 
     It writes checkpoints through :class:`~lightning_sd.callbacks.AtomicCheckpointIO`, unless
     ``plugins`` holds another ``CheckpointIO``, ends on signals as
@@ -182,6 +184,50 @@ class Trainer(pl.Trainer):
         )
         report.show()
         rank_zero_info(f"Rollouts, numbers, page and figure are in {Path(out)}.")
+        return report
+
+    def plan(
+        self,
+        model: SelfDistillModule,
+        datamodule: CritiqueDataModule,
+        hardware: str = "h100",
+        devices: tuple[int, ...] = DEVICES,
+        prompt_tokens: int = 256,
+        teacher_prompt_tokens: int | None = None,
+        answer_tokens: int | None = None,
+        out: str = "out/plan.json",
+    ) -> PlanReport:
+        """Print what a run needs on devices that are not at hand, before they are rented.
+
+        A table shows memory per device and phase and the seconds of a step for each number of
+        devices, and advice follows. The model's weights are neither loaded nor downloaded, and the
+        trainer's devices are ignored. Seconds are arithmetic, not measurements.
+
+        Args:
+            model: The module to plan.
+            datamodule: Gives the batch size.
+            hardware: Kind of device: h100, rtx4090 or l4.
+            devices: Numbers of devices.
+            prompt_tokens: Tokens of a question's prompt.
+            teacher_prompt_tokens: Tokens of a teacher's prompt. Default: those of a question and
+                an answer.
+            answer_tokens: Tokens of a rollout. Default: the sampler's limit.
+            out: JSON file for the numbers.
+        """
+        report = plan(
+            model,
+            batch_size=datamodule.batch_size,
+            hardware=hardware,
+            devices=devices,
+            precision=str(self.precision),
+            accumulate=self.accumulate_grad_batches,
+            prompt_tokens=prompt_tokens,
+            teacher_prompt_tokens=teacher_prompt_tokens,
+            answer_tokens=answer_tokens,
+        )
+        report.show()
+        report.save(out)
+        rank_zero_info(f"The numbers are in {Path(out)}.")
         return report
 
 

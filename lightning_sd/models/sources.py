@@ -105,7 +105,7 @@ class PretrainedModel(ModelSource):
 
     def load(self) -> tuple[nn.Module, PreTrainedTokenizerBase]:
         """Load the model and its tokenizer; see :meth:`ModelSource.load`."""
-        location, kwargs = self._locate()
+        location, kwargs = self.locate()
         try:
             model_class, tokenizer_class = _choose_auto_classes(location, kwargs)
         except OSError as error:
@@ -136,7 +136,7 @@ class PretrainedModel(ModelSource):
         tokenizer.template_date = self.template_date
         return self._prepare(model), tokenizer
 
-    def _locate(self) -> tuple[str, dict[str, Any]]:
+    def locate(self) -> tuple[str, dict[str, Any]]:
         """Return the first argument of ``from_pretrained`` and the keyword arguments with it."""
         path = self.path()
         if path is None:

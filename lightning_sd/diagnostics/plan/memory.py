@@ -9,6 +9,8 @@ from lightning_sd.diagnostics.plan.size import ModelSize
 from lightning_sd.diagnostics.plan.work import Workload, lay_out
 from lightning_sd.functional.linear import CHUNK_BYTES
 
+Strategy = Literal["ddp", "fsdp2", "fsdp2 layers"]
+
 LOGITS_COPIES = 4
 """Copies of a chunk of logits that the loss holds: student, teacher, gradient, softmax."""
 SAMPLER_COPIES = 3
@@ -22,7 +24,7 @@ class Layout:
     """How a student is spread over devices."""
 
     devices: int = 1
-    strategy: Literal["ddp", "fsdp2", "fsdp2 layers"] = "ddp"
+    strategy: Strategy = "ddp"
     """``fsdp2`` gathers the whole model, ``fsdp2 layers`` layer by layer."""
     copies: int = 1
     """1 if the teacher is a copy of the trained parameters, else 0."""
@@ -63,9 +65,11 @@ def count_memory(size: ModelSize, work: Workload, layout: Layout) -> Memory:
     """
     always = _count_always(size, layout)
     gathered = always + _count_gathered(size, layout)
+    # Lightning frees a step's gradients just before the next backward pass.
+    gradients = size.trained / layout.shards
     casts = 2.0 * (size.body + size.head) if layout.mixed else 0.0
     hidden = work.policies * work.answers * size.hidden * size.item
-    teacher = gathered + casts
+    teacher = gathered + gradients + casts
     if work.policies:
         teacher += _count_scoring(size, work) + hidden
     buckets = size.trained if layout.strategy == "ddp" and layout.devices > 1 else 0
@@ -74,14 +78,14 @@ def count_memory(size: ModelSize, work: Workload, layout: Layout) -> Memory:
         + casts
         + buckets
         + max(
-            _count_activations(size, work) + hidden,
+            gradients + _count_activations(size, work) + hidden,
             _count_gradients(size, layout),
         )
     )
     # Adam's update is computed for all parameters at once.
-    optimizer = always + buckets + 2 * size.trained / layout.shards
+    optimizer = always + buckets + gradients + size.trained / layout.shards
     return Memory(
-        gathered + buckets + _count_rollout(size, work, layout),
+        gathered + gradients + buckets + _count_rollout(size, work, layout),
         teacher + buckets,
         student,
         optimizer,
@@ -112,7 +116,7 @@ def _count_rollout(size: ModelSize, work: Workload, layout: Layout) -> float:
 def _count_scoring(size: ModelSize, work: Workload) -> float:
     """Keys and values of shared prefixes, and one layer's intermediate values."""
     passes = lay_out(work, teacher=True)
-    return passes.cached * size.cache + passes.tokens * size.saved / size.layers
+    return passes.cached * size.cache + passes.tokens * size.layer
 
 
 def _count_activations(size: ModelSize, work: Workload) -> float:

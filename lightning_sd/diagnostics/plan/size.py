@@ -43,6 +43,8 @@ class ModelSize:
     """Keys and values of a token."""
     saved: float
     """Values saved for the backward pass of a token."""
+    layer: float
+    """Values of a token that one layer computes on its way."""
     item: int
     """One value in the dtype of the weights."""
 
@@ -64,8 +66,9 @@ def measure_size(model: nn.Module, *, checkpointing: bool) -> ModelSize:
     shared = getattr(config, "num_key_value_heads", None) or heads
     item = head.element_size()
     saved = _count_saved(model, decoder)
+    layer = saved / len(layers)
     if checkpointing:  # each layer keeps its input, and one layer at a time is computed again
-        saved = config.hidden_size * item * len(layers) + saved / len(layers)
+        saved = config.hidden_size * item * len(layers) + layer
     return ModelSize(
         weights=sum(p.nbytes for p in model.parameters()),
         trained=sum(p.nbytes for p in model.parameters() if p.requires_grad),
@@ -80,6 +83,7 @@ def measure_size(model: nn.Module, *, checkpointing: bool) -> ModelSize:
         attention=len(layers) * heads * head_size,
         cache=2.0 * len(layers) * shared * head_size * item,
         saved=saved,
+        layer=layer,
         item=item,
     )
 

@@ -24,6 +24,8 @@ class Workload:
     """Tokens of an answer."""
     policies: int = 1
     """Policies that the teacher mixes; 0 without a teacher."""
+    checkpointing: bool = False
+    """Whether the backward pass computes activations again; prompts are then not shared."""
 
     @property
     def rows(self) -> int:
@@ -78,7 +80,7 @@ def lay_out(work: Workload, *, teacher: bool) -> Passes:
     ]
     answers = [[0] * work.answer] * work.rows
     shared = find_cheapest_sharing(prompts, answers, call_cost=CALL_COST)
-    if shared is None:
+    if shared is None or work.checkpointing:
         length = len(prompts[0]) + work.answer
         return Passes(work.rows * length, work.rows * length**2, 0)
     prefix, tail = len(shared.prefixes[0]), len(shared.tails[0]) - 1
@@ -87,7 +89,7 @@ def lay_out(work: Workload, *, teacher: bool) -> Passes:
     return Passes(number * prefix + work.rows * tail, pairs, work.rows * (prefix + tail))
 
 
-def count_flops(size: ModelSize, work: Workload, *, checkpointing: bool) -> Flops:
+def count_flops(size: ModelSize, work: Workload) -> Flops:
     """Count the FLOPs of the matrix products of one micro-batch.
 
     A product with a weight costs 2 per token and weight, and as much again for each gradient that
@@ -97,14 +99,13 @@ def count_flops(size: ModelSize, work: Workload, *, checkpointing: bool) -> Flop
     Args:
         size: The model.
         work: The micro-batch.
-        checkpointing: Whether the backward pass computes the forward pass again.
     """
     student = lay_out(work, teacher=False)
     forward = _forward(size, student)
     backward = 2 * (size.body + size.trained_body) * student.tokens
     backward += 10 * size.attention * student.pairs
     head = 2 * size.head * (3 if size.trains_head else 2) * work.answers
-    again = forward if checkpointing else 0.0
+    again = forward if work.checkpointing else 0.0
     teacher = work.policies * (
         _forward(size, lay_out(work, teacher=True)) + 2 * size.head * work.answers
     )

@@ -18,6 +18,7 @@ from lightning_sd.critique.cache.maintenance import (
     summarize_cache,
     verify_cache,
 )
+from lightning_sd.critique.cache.server import serve_cache
 
 COMMANDS = {
     "stats": summarize_cache,
@@ -27,6 +28,7 @@ COMMANDS = {
     "import": import_cache,
     "filter": filter_attempts,
     "push": push_critiques,
+    "serve": serve_cache,
 }
 
 
@@ -55,7 +57,7 @@ def main(args: Sequence[str]) -> None:
         result: Any = auto_cli(
             COMMANDS, args=list(args), prog=program, as_positional=True, parser_class=Parser
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     plain = asdict(result) if is_dataclass(result) and not isinstance(result, type) else result

@@ -30,6 +30,7 @@ CACHE_COMMANDS = {
     "import": "read such a file into a cache",
     "filter": "select attempts of a data set by their critiques",
     "push": "upload a cache to the hub as a data set with a card",
+    "serve": "serve a cache to processes on other machines (extra `serve`)",
 }
 OWN_OPTIONS = {
     "probe": {
@@ -90,7 +91,7 @@ MODEL_OPTIONS = {
     "--model.sampler.temperature": "sampling temperature (1.0)",
     "--model.optimizer.lr": "learning rate (1e-5)",
     "--data.batch_size": "training questions per step and process (8)",
-    "--data.cache_dir": "folder of the critique cache",
+    "--data.cache_dir": "folder of the critique cache, or its server's URL",
 }
 TRAINER_OPTIONS = {
     "--trainer.max_steps": "optimizer steps; -1: no limit",

@@ -60,14 +60,20 @@ def resolve_words(words: Sequence[str]) -> list[str]:
 def list_configs() -> None:
     """List the shipped configs with one line each."""
     texts = {name: path.read_text(encoding="utf-8") for name, path in find_configs().items()}
-    whole = {name for name, text in texts.items() if re.search("^trainer:", text, re.MULTILINE)}
+    whole = {name for name, text in texts.items() if {"trainer", "teacher_context"} <= _keys(text)}
+    part = set(texts) - whole
     for title, names in (
         ("Full configs, for --config NAME:", whole),
-        ("Methods, behind a full config (--config quickstart --config NAME):", set(texts) - whole),
+        ("Methods and devices, behind a full config (--config quickstart --config NAME):", part),
     ):
         print(title)
         for name in sorted(names):
             print(f"  {name:<22}{texts[name].splitlines()[0].removeprefix('# ')}")
+
+
+def _keys(text: str) -> set[str]:
+    """Return the keys at the top of a YAML text."""
+    return set(re.findall(r"^(\w+):", text, re.MULTILINE))
 
 
 def copy_config(name: str) -> None:

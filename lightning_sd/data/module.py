@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lightning.pytorch import LightningDataModule
@@ -13,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from lightning_sd._serialize import build, describe_arguments
 from lightning_sd.critique.base import Critic, CritiqueRequest
-from lightning_sd.critique.cache.cache import CritiqueCache
+from lightning_sd.critique.cache.location import open_cache
 from lightning_sd.critique.cache.prefill import PrefillReport, prefill
 from lightning_sd.critique.cache.service import CritiqueService, OnRefusal
 from lightning_sd.data.gatherer import AskAbout, CritiqueGatherer
@@ -44,7 +43,8 @@ class CritiqueDataModule(LightningDataModule):
     Args:
         task: Task with the questions and the judge of the answers.
         critic: Critic that writes critiques. None gives verdicts only.
-        cache_dir: Folder of the critique cache, on a local disk. Several runs may share it.
+        cache_dir: Folder of the critique cache, on a local disk; ``{node}`` stands for the name of
+            the machine. Several runs may share it. Or the URL of ``critique serve``.
         batch_size: Training questions per step and process.
         eval_batch_size: Maximum number of questions per batch in validation, test and predict.
         num_workers: Number of threads that load questions ahead.
@@ -116,7 +116,7 @@ class CritiqueDataModule(LightningDataModule):
         """
         if self.critic is not None and self._service is None:
             self.critic.setup(self.task)
-            cache = CritiqueCache(Path(self.cache_dir))
+            cache = open_cache(self.cache_dir)
             self._service = CritiqueService(
                 self.critic, cache, self.on_refusal, deadline=self.critic_timeout
             )

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +17,10 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 # These read a model that has to be taught first: they are tested beside their methods.
 TAUGHT = {"echodistill", "echodistill_onpolicy"}
 ALL = [path for path in CONFIGS.glob("*.yaml") if path.stem not in TAUGHT]
+DEVICES = [path for path in ALL if path.stem in ("one_gpu", "eight_gpus", "several_nodes")]
+ENGINE = CONFIGS / "rollout_engine.yaml"
+OVERLAYS = {*DEVICES, ENGINE}
+ALL = [path for path in ALL if path not in OVERLAYS]
 FULL = sorted(path for path in ALL if "trainer" in yaml.safe_load(path.open()))
 METHODS = sorted(set(ALL) - set(FULL))
 # Any method goes behind these; the other full configs have a method and a task of their own.
@@ -87,3 +95,51 @@ def test_lab_config_trains(method, tmp_path, monkeypatch):
     metrics = cli.trainer.callback_metrics
     # So small a batch may have nothing to learn from, and then no loss to log.
     assert metrics["train/silent"] == 1 or metrics["train/loss"].isfinite()
+
+
+@pytest.mark.parametrize("path", sorted(OVERLAYS), ids=lambda path: path.stem)
+def test_devices_and_engines_keep_the_method(path, capsys):
+    plain = printed(["fit", "--config", "quickstart"], capsys)
+    changed = printed(["fit", "--config", "quickstart", "--config", str(path)], capsys)
+    assert plain["teacher_context"] == changed["teacher_context"]
+    for name in ("objective", "teacher", "samples"):
+        assert plain["model"]["init_args"][name] == changed["model"]["init_args"][name]
+    assert plain != changed
+
+
+ON_CPU = ["--trainer.accelerator=cpu", "--trainer.precision=32-true"]
+
+
+def test_one_gpu_config_trains_on_a_cpu(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cli = main(["fit", "--config", "quickstart", "--config", "one_gpu", *TINY, *ON_CPU])
+    assert cli.trainer.global_step == 1
+
+
+@pytest.mark.slow
+def test_two_agents_train_with_the_configs_of_eight_gpus_and_several_nodes(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1"),
+        *("--rdzv_backend=static", "--master_addr=127.0.0.1", f"--master_port={port}"),
+    ]
+    configs = [w for name in ("quickstart", "eight_gpus", "several_nodes") for w in ("-c", name)]
+    words = ["-m", "lightning_sd", "fit", *configs, *TINY, *ON_CPU, "--trainer.devices=1"]
+    environment = {**os.environ, "PYTHONPATH": str(CONFIGS.parent), "OMP_NUM_THREADS": "1"}
+    nodes = [
+        subprocess.Popen(
+            [*command, f"--node_rank={rank}", *words],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    outputs = [node.communicate(timeout=600)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], outputs[0][-3000:] + outputs[1][-3000:]
+    assert "GLOBAL_RANK: 1, MEMBER: 2/2" in outputs[1]
+    assert list((tmp_path / "out" / "critiques").glob("*/critiques.sqlite"))

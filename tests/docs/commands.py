@@ -20,7 +20,7 @@ except ImportError:  # Python 3.10
 
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 TARGETS = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-CACHE_VERBS = ("stats", "verify", "merge", "export", "import", "filter", "push")
+CACHE_VERBS = ("stats", "verify", "merge", "export", "import", "filter", "push", "serve")
 HARMLESS = ("export", "source", "git", "pre-commit", "cd", "tensorboard", "mkdocs")
 
 

@@ -1,1 +1,1 @@
-"""The critique cache on disk. It imports neither torch nor Lightning."""
+"""The critique cache, on disk or on a server. It imports neither torch nor Lightning."""

@@ -167,6 +167,45 @@ class CritiqueCache:
         cached = self.get_many(keys)
         return {key for key, entry in cached.items() if entry.is_final(max_requests)}
 
+    def add_claims(
+        self, keys: Sequence[Key], owner: str, max_requests: int, seconds: float
+    ) -> list[Key]:
+        """Claim the keys that are free; see :func:`~lightning_sd.critique.cache.claims.claim_keys`.
+
+        Args:
+            keys: Keys to claim.
+            owner: Who claims them.
+            max_requests: Number of requests after which a refusal is final.
+            seconds: Seconds until the claims expire.
+
+        Returns:
+            The keys that have neither a final critique nor another owner.
+        """
+        with self.database.write_transaction() as connection:
+            # The write lock is held throughout, so no other process can answer or claim a key now.
+            now = time.time()
+            connection.execute("DELETE FROM claims WHERE expires < ?", (now,))
+            final = self.select_final(keys, max_requests)
+            claimed = []
+            for key in dict.fromkeys(keys):
+                if key not in final:
+                    row = (key, owner, now + seconds)
+                    added = connection.execute("INSERT OR IGNORE INTO claims VALUES (?, ?, ?)", row)
+                    claimed += [key] * added.rowcount
+        return claimed
+
+    def renew_claims(self, owner: str, seconds: float) -> None:
+        """Let the claims of an owner expire ``seconds`` from now."""
+        with self.database.write_transaction() as connection:
+            connection.execute(
+                "UPDATE claims SET expires = ? WHERE owner = ?", (time.time() + seconds, owner)
+            )
+
+    def remove_claims(self, owner: str) -> None:
+        """Remove the claims of an owner."""
+        with self.database.write_transaction() as connection:
+            connection.execute("DELETE FROM claims WHERE owner = ?", (owner,))
+
     def read_critics(self) -> dict[str, dict[str, Any]]:
         """Return the identities of all critics with critiques in the cache, by digest."""
         rows = self.database.connection.execute("SELECT digest, identity FROM critics")

@@ -5,21 +5,38 @@ from __future__ import annotations
 import os
 import socket
 import threading
-import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
-from lightning_sd.critique.cache.cache import CritiqueCache
 from lightning_sd.critique.cache.keys import Key
 
 CLAIM_SECONDS = 30.0
 """Seconds until an unrenewed claim expires and another process may take over its work."""
 
 
+class ClaimStore(Protocol):
+    """Where claims are recorded."""
+
+    def add_claims(
+        self, keys: Sequence[Key], owner: str, max_requests: int, seconds: float
+    ) -> list[Key]:
+        """Claim the keys that are free, and return them."""
+
+    def renew_claims(self, owner: str, seconds: float) -> None:
+        """Let the claims of an owner expire ``seconds`` from now."""
+
+    def remove_claims(self, owner: str) -> None:
+        """Remove the claims of an owner."""
+
+    def close(self) -> None:
+        """Close this thread's connection."""
+
+
 @contextmanager
 def claim_keys(
-    cache: CritiqueCache,
+    cache: ClaimStore,
     keys: Sequence[Key],
     *,
     max_requests: int = 1,
@@ -42,7 +59,7 @@ def claim_keys(
         worker holds them.
     """
     owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
-    claimed = _insert_claims(cache, keys, owner, max_requests, seconds)
+    claimed = cache.add_claims(keys, owner, max_requests, seconds)
     if not claimed:
         yield claimed
         return
@@ -56,31 +73,10 @@ def claim_keys(
     finally:
         done.set()
         renewer.join()
-        with cache.database.write_transaction() as connection:
-            connection.execute("DELETE FROM claims WHERE owner = ?", (owner,))
+        cache.remove_claims(owner)
 
 
-def _insert_claims(
-    cache: CritiqueCache, keys: Sequence[Key], owner: str, max_requests: int, seconds: float
-) -> list[Key]:
-    with cache.database.write_transaction() as connection:
-        # The write lock is held throughout, so no other process can answer or claim a key now.
-        now = time.time()
-        connection.execute("DELETE FROM claims WHERE expires < ?", (now,))
-        final = cache.select_final(keys, max_requests)
-        claimed = []
-        for key in dict.fromkeys(keys):
-            if key not in final:
-                row = (key, owner, now + seconds)
-                inserted = connection.execute("INSERT OR IGNORE INTO claims VALUES (?, ?, ?)", row)
-                claimed += [key] * inserted.rowcount
-    return claimed
-
-
-def _renew_claims(cache: CritiqueCache, owner: str, seconds: float, done: threading.Event) -> None:
+def _renew_claims(cache: ClaimStore, owner: str, seconds: float, done: threading.Event) -> None:
     while not done.wait(seconds / 3):
-        with cache.database.write_transaction() as connection:
-            connection.execute(
-                "UPDATE claims SET expires = ? WHERE owner = ?", (time.time() + seconds, owner)
-            )
+        cache.renew_claims(owner, seconds)
     cache.close()

@@ -12,6 +12,7 @@ from typing import Literal
 from lightning_sd.critique.base import Critic, CritiqueRequest, is_failure, make_failure
 from lightning_sd.critique.cache.cache import CritiqueCache
 from lightning_sd.critique.cache.claims import CLAIM_SECONDS, claim_keys
+from lightning_sd.critique.cache.client import RemoteCritiqueCache
 from lightning_sd.critique.cache.keys import Key, compute_keys
 from lightning_sd.critique.check import sanitize_critique
 from lightning_sd.critique.deadline import CriticTimeoutError, DeadlineRunner
@@ -46,7 +47,7 @@ class CritiqueService:
     def __init__(
         self,
         critic: Critic,
-        cache: CritiqueCache,
+        cache: CritiqueCache | RemoteCritiqueCache,
         on_refusal: OnRefusal = "drop",
         claim_seconds: float = CLAIM_SECONDS,
         deadline: float | None = DEADLINE_SECONDS,

@@ -1,0 +1,198 @@
+"""Pre-training rows: bare questions, and questions with a context that must be read.
+
+A solver that sees true contexts alone can learn that a heading means "be right" and read nothing.
+Therefore most contexts are counterfactual: their results come from a random table of operations, so
+they can only be read. A result that the context does not show follows the solver's own errors.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch.utils.data import Dataset
+
+from benchmarks.alignment_map.derivations import (
+    LENGTH,
+    MODULUS,
+    NOTATIONS,
+    Compute,
+    Step,
+    compute_exactly,
+    derive,
+    derive_coarsely,
+    draw_order,
+    draw_question,
+    write_solution,
+)
+from lightning_sd.contexts.templates import REFERENCE, STEP_ALIGNED
+from lightning_sd.lab.expressions import Operation
+from lightning_sd.lab.recipe.careless_solver import FactBelief
+from lightning_sd.types import Question
+
+COUNTERFACTUAL_SHARE = 0.6
+"""Share of the contexts whose results come from a random table."""
+KINDS = {"critique": 0.4, "reference": 0.42, "coarse": 0.18}
+"""Kinds of context and their shares."""
+CONTINUED_SHARE = 0.5
+"""Share of the rows in the context's order that start after a wrong result."""
+TRUE_PREFIX_SHARE = 0.5
+"""Share of the prefixes in another order that agree with the context; the others are attempts."""
+STEP_PIECES = 9
+"""Tokens per step: two tags, the name, a colon, three of the operation, notation and result."""
+
+_PIECE = re.compile(r"</?[a-z_]+[0-9]?>| is |.")
+
+
+@dataclass(frozen=True)
+class DerivationRows(Dataset[Question]):
+    """Rows generated from their index, identical in every process.
+
+    Blocks of bare questions alternate with blocks of questions with a context, so that a
+    micro-batch holds rows of similar length.
+    """
+
+    beliefs: Mapping[Operation, FactBelief]
+    """How the simulated solver computes each operation."""
+    foreign_share: float
+    """Share q of the references whose row starts with a prefix in another order."""
+    seed: int
+    length: int
+    block: int
+    """Rows per micro-batch."""
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Question:
+        rng = random.Random(f"derivation rows/{self.seed}/{index}")
+        text = draw_question("pretrain", rng)
+        writer = RowWriter(text, self.beliefs, rng)
+        if index // self.block % 2 == 0:
+            return writer.write_alone()
+        return writer.write_with_context(self.foreign_share)
+
+
+class RowWriter:
+    """Write one row.
+
+    Args:
+        text: The question.
+        beliefs: How the simulated solver computes each operation.
+        rng: Draws everything else.
+    """
+
+    def __init__(
+        self, text: str, beliefs: Mapping[Operation, FactBelief], rng: random.Random
+    ) -> None:
+        self.text, self.beliefs, self.rng = text, beliefs, rng
+
+    def write_alone(self) -> Question:
+        """Write the bare question with the solver's attempt as target."""
+        order, notations = self._draw_form()
+        attempt = derive(self.text, order, notations, self.compute_by_belief)
+        return self._build("alone", self.text, write_solution(attempt), 0)
+
+    def write_with_context(self, foreign_share: float) -> Question:
+        """Write the question with a context that the target reads.
+
+        Args:
+            foreign_share: Probability that a reference's row starts in another order.
+        """
+        (kind,) = self.rng.choices(list(KINDS), list(KINDS.values()))
+        compute = self._draw_table()
+        order, notations = self._draw_form()
+        if kind == "coarse":
+            shown = derive_coarsely(self.text, dict.fromkeys(order), notations[0], compute)
+        else:
+            shown = derive(self.text, order, notations, compute)
+        context = write_solution(shown)
+        if kind == "critique":
+            prompt = STEP_ALIGNED.format(question=self.text, critique=context)
+        else:
+            prompt = REFERENCE.format(question=self.text, reference=context)
+        if kind != "critique" and self.rng.random() < foreign_share:
+            target, cut = self._start_in_another_order(shown, compute)
+            return self._build(f"{kind} foreign", prompt, target, cut)
+        if kind != "coarse" and self.rng.random() < CONTINUED_SHARE:
+            target, cut = self._start_after_error(shown)
+            return self._build(f"{kind} continued", prompt, target, cut)
+        return self._build(kind, prompt, context, 0)
+
+    def compute_by_belief(self, operation: Operation) -> int:
+        """Compute one operation as the simulated solver does, with its errors."""
+        belief = self.beliefs[operation]
+        wrong = self.rng.random() < belief.error_rate
+        return belief.wrong_result if wrong else operation.result
+
+    def _draw_form(self) -> tuple[str, list[str]]:
+        return draw_order(self.rng), self.rng.choices(NOTATIONS, k=LENGTH)
+
+    def _draw_table(self) -> Compute:
+        """Return true arithmetic, or a random table of results."""
+        if self.rng.random() >= COUNTERFACTUAL_SHARE:
+            return compute_exactly
+        key = self.rng.getrandbits(64)
+        return lambda operation: random.Random(f"{key}/{operation}").randrange(MODULUS)
+
+    def _start_after_error(self, shown: Sequence[Step]) -> tuple[str, int]:
+        """Start in the context's order, up to the first result that differs from it."""
+        order, notations = [step.name for step in shown], [step.notation for step in shown]
+        attempt = derive(self.text, order, notations, self.compute_by_belief)
+        differs = (at for at in range(LENGTH) if attempt[at].result != shown[at].result)
+        wrong = next(differs, None)
+        if wrong is None:
+            return write_solution(shown), 0
+        begun = [step.result for step in attempt[: wrong + 1]]
+        target = self._go_on(shown, "".join(order), notations, begun)
+        return target, STEP_PIECES * (wrong + 1) - 1
+
+    def _start_in_another_order(self, shown: Sequence[Step], compute: Compute) -> tuple[str, int]:
+        """Start in an order of its own, cut after any token from the first on."""
+        order, notations = self._draw_form()
+        agrees = self.rng.random() < TRUE_PREFIX_SHARE
+        source = compute if agrees else self.compute_by_belief
+        started = derive(self.text, order, notations, source)
+        cut = self.rng.randrange(1, len(split_pieces(write_solution(started))))
+        begun = [step.result for step in started[: cut // STEP_PIECES]]
+        return self._go_on(shown, order, notations, begun), cut
+
+    def _go_on(
+        self, shown: Sequence[Step], order: str, notations: Sequence[str], begun: Sequence[int]
+    ) -> str:
+        """Complete a derivation by what the context shows, else by the solver's own beliefs.
+
+        A coarse step shows no result of its first operation. Its result is taken as that of the
+        expression's second operation, from whatever value the derivation has reached.
+        """
+        known = {(step.left, step.rest): step.result for step in shown}
+        finals = {step.name: step.result for step in shown if len(step.rest) > 2}
+
+        def compute(operation: Operation) -> int:
+            left, operator, right = operation
+            result = known.get((left, f"{operator}{right}"))
+            return self.compute_by_belief(operation) if result is None else result
+
+        steps = derive(self.text, order, notations, compute, begun)
+        results = [step.result for step in steps]
+        for at in range(len(begun), LENGTH):
+            if order[at] in order[:at]:
+                results[at] = finals.get(order[at], results[at])
+        return write_solution(derive(self.text, order, notations, begun=results))
+
+    def _build(self, kind: str, prompt: str, target: str, cut: int) -> Question:
+        pieces = split_pieces(target)
+        return Question(
+            id=f"{kind}/{self.text}",
+            text=self.text,
+            messages=({"role": "user", "content": prompt},),
+            reference="".join(pieces[cut:]),
+            extra={"begun": "".join(pieces[:cut])},
+        )
+
+
+def split_pieces(solution: str) -> list[str]:
+    """Split a solution into the texts of its tokens."""
+    return _PIECE.findall(solution)

@@ -1,0 +1,215 @@
+"""The grid of the alignment map: bases, conditions, and the order in which cells are run.
+
+PROTOCOL.md gives the reasons.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from benchmarks.alignment_map.teach import Recipe
+from benchmarks.feedback_alignment.rows import build_curve, mean_along
+from benchmarks.grid import Row, Run, fit_command
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+RATES = (1e-4, 3e-4, 1e-3)
+SEARCH_SEEDS = (101, 102)
+SEEDS = (1, 2, 3, 4, 5)
+SEARCH_BASE = "q0.1-0"
+FINAL = "checkpoints/final.ckpt"
+"""The student after its last step, in a run's folder."""
+
+BASES = {f"q{q:g}-{seed}": Recipe(foreign=q, seed=seed) for q in (0, 0.1, 0.5) for seed in (0, 1)}
+"""Bases by name: the share q of prefixes in another order, and the pre-training seed."""
+
+_CONTEXT = "--teacher_context=benchmarks.alignment_map.contexts."
+_OBJECTIVE = "--model.init_args.objective"
+_EIGHT_ATTEMPTS = ("--model.init_args.samples=8", "--data.init_args.batch_size=8")
+_CRITIQUE = ("--teacher_context=StepAlignedCritique",)
+UNTRAINED = "untrained"
+MAIN: Mapping[str, tuple[str, ...]] = {
+    "critique": _CRITIQUE,
+    "same_order": (f"{_CONTEXT}SameOrder",),
+    "random_order": (f"{_CONTEXT}RandomOrder",),
+    "fixed_order": (f"{_CONTEXT}FixedOrder",),
+    "coarse_random_order": (f"{_CONTEXT}CoarseRandomOrder",),
+    "grpo": (
+        "--teacher_context=NoContext",
+        f"{_OBJECTIVE}=PolicyGradient",
+        f"{_OBJECTIVE}.init_args.scale=std",
+        *_EIGHT_ATTEMPTS,
+    ),
+}
+FURTHER: Mapping[str, tuple[str, ...]] = {
+    "coarse_same_order": (f"{_CONTEXT}CoarseSameOrder",),
+    "rewritten_critique": (f"{_CONTEXT}RewrittenCritique",),
+    "other_attempt": ("--teacher_context=benchmarks.feedback_alignment.contexts.OtherAttempt",),
+    "sibling": ("--teacher_context=SiblingDemonstration", *_EIGHT_ATTEMPTS),
+}
+_MASK = "benchmarks.alignment_map.masks."
+MASKS = {
+    "from_error": {"class_path": f"{_MASK}FirstErrorMask", "init_args": {"side": "from"}},
+    "before_error": {"class_path": f"{_MASK}FirstErrorMask", "init_args": {"side": "before"}},
+    "positive": {"class_path": f"{_MASK}AdvantageSign", "init_args": {"sign": "positive"}},
+    "negative": {"class_path": f"{_MASK}AdvantageSign", "init_args": {"sign": "negative"}},
+}
+MASKED: Mapping[str, tuple[str, ...]] = {
+    f"{name}/{mask}": (
+        *MAIN[name],
+        f"{_OBJECTIVE}.init_args.token_weights={json.dumps([value])}",
+    )
+    for name in ("critique", "random_order")
+    for mask, value in MASKS.items()
+}
+CONDITIONS: Mapping[str, tuple[str, ...]] = {**MAIN, **MASKED, **FURTHER}
+PARTS = {"main": tuple(MAIN), "masked": tuple(MASKED), "further": tuple(FURTHER)}
+ADMITTED_UNDER = ("critique", "random_order", "same_order", "coarse_random_order")
+"""Contexts of the admission test; the competence is that of ``random_order``."""
+READ = ("critique", "random_order")
+"""Contexts under which an unrelated text must not help."""
+MASKED_BASES = ("q0.1-0", "q0.1-1")
+
+
+def base_folder(scratch: Path, base: str) -> Path:
+    """Return the folder of a pre-trained base."""
+    return scratch / "bases" / base
+
+
+def teach_run(base: str, scratch: Path) -> Run:
+    """Return the run that pre-trains a base into its folder."""
+    recipe = BASES[base]
+    command = ["-m", "benchmarks.alignment_map.teach", f"--foreign={recipe.foreign:g}"]
+    command += [f"--seed={recipe.seed}", f"--error-scale={recipe.error_scale:g}"]
+    command += [f"--steps={recipe.steps}", f"--out={base_folder(scratch, base)}"]
+    return Run("teach", recipe.seed, [command], {"base": base})
+
+
+def admission_runs(bases: Sequence[str], scratch: Path) -> list[Run]:
+    """List the admission tests: each base under each context."""
+    runs = []
+    for base in bases:
+        for name in ADMITTED_UNDER:
+            options = ("--admission=true", "--out=probe.json")
+            command = _command("probe", scratch, base, name, 1, None, *options)
+            runs.append(Run(name, 1, [command], {"base": base}))
+    return runs
+
+
+def search_runs(conditions: Sequence[str], scratch: Path) -> list[Run]:
+    """List the runs that choose learning rates; they never read the test questions."""
+    return [
+        Run(
+            name,
+            seed,
+            [_command("fit", scratch, SEARCH_BASE, name, seed, rate)],
+            {"base": SEARCH_BASE, "lr": rate},
+        )
+        for name in conditions
+        for rate in RATES
+        for seed in SEARCH_SEEDS
+    ]
+
+
+def study_runs(
+    conditions: Sequence[str], bases: Sequence[str], rates: Mapping[str, float], scratch: Path
+) -> list[Run]:
+    """List the counted runs: training seed by training seed, within a seed base by base."""
+    runs = []
+    for seed in SEEDS:
+        for base in bases:
+            for name in conditions:
+                fit = _command("fit", scratch, base, name, seed, rates[name])
+                test = _command("test", scratch, base, name, seed, None, f"--ckpt_path={FINAL}")
+                runs.append(Run(name, seed, [fit, test], {"base": base, "lr": rates[name]}))
+    return runs
+
+
+def untrained_runs(bases: Sequence[str], scratch: Path) -> list[Run]:
+    """List validation and test of the untrained bases: the start of each curve."""
+    return [
+        Run(
+            UNTRAINED,
+            seed,
+            [
+                _command(verb, scratch, base, "critique", seed, None)
+                for verb in ("validate", "test")
+            ],
+            {"base": base},
+        )
+        for seed in SEEDS
+        for base in bases
+    ]
+
+
+def select_admitted(rows: Sequence[Row]) -> list[str]:
+    """Return the bases that are no better under unrelated contexts than alone.
+
+    Raises:
+        ValueError: No base has passed.
+    """
+    failed, tested = set(), set()
+    for row in rows:
+        if row["name"] in READ:
+            tested.add(row["base"])
+            if row["probe"]["unrelated_gain"]["low"] > 0:
+                failed.add(row["base"])
+    admitted = [base for base in BASES if base in tested - failed]
+    if not admitted:
+        raise ValueError(
+            f"{RESULTS / 'admission.jsonl'}: no base has passed; run --part admission first."
+        )
+    return admitted
+
+
+def choose_rates(rows: Sequence[Row], starts: Mapping[str, Row]) -> dict[str, float]:
+    """Choose the rate with the highest mean area of each condition; the smaller one on a tie.
+
+    Args:
+        rows: Rows of the search.
+        starts: Untrained rows by base.
+    """
+    chosen = {}
+    for name in {row["name"] for row in rows}:
+        areas: dict[float, list[float]] = {}
+        for row in rows:
+            if row["name"] == name:
+                areas.setdefault(row["lr"], []).append(measure_area(row, starts[row["base"]]))
+        chosen[name] = max(areas, key=lambda rate: (statistics.mean(areas[rate]), -rate))
+    return chosen
+
+
+def measure_area(row: Row, start: Row) -> float:
+    """Return a run's mean validation accuracy over its rollouts, from the untrained base on."""
+    return mean_along(build_curve(row, start, "rollouts"))
+
+
+def collect(run: Run, folder: Path) -> Row:
+    """Read a run's curve, and its test answers or its probe."""
+    row: Row = {}
+    for name, file in (("curve", "curve.jsonl"), ("test", "answers.jsonl")):
+        path = folder / file
+        if path.exists():
+            row[name] = [json.loads(line) for line in path.read_text().splitlines()]
+    probe = folder / "probe.json"
+    if probe.exists():
+        row["probe"] = json.loads(probe.read_text())["estimates"]
+    return row
+
+
+def _command(
+    verb: str, scratch: Path, base: str, name: str, seed: int, rate: float | None, *options: str
+) -> list[str]:
+    words = [
+        f"--model.init_args.model.init_args.name={base_folder(scratch, base)}",
+        f"--seed_everything={seed}",
+        f"--data.init_args.seed={seed}",
+        *CONDITIONS[name],
+        *options,
+    ]
+    if rate is not None:
+        words.append(f"--model.init_args.optimizer.init_args.lr={rate}")
+    return fit_command([HERE / "lab.yaml"], *words, verb=verb)

@@ -1,0 +1,154 @@
+"""Pre-train one base of the map from random weights.
+
+    python -m benchmarks.alignment_map.teach --foreign 0.1 --seed 0 --out out/alignment_map/q0.1-0
+
+A base is a solver with a share q of references that it learned to follow in another order
+(``--foreign``), a pre-training seed and a scale of its errors, which sets its initial accuracy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from torch.optim.lr_scheduler import OneCycleLR
+from torch.utils.data import DataLoader
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from benchmarks.alignment_map.rows import DerivationRows
+from lightning_sd.lab.expressions import Operation
+from lightning_sd.lab.recipe.careless_solver import CarelessSolver, FactBelief
+from lightning_sd.lab.recipe.train import ContinuingModule
+from lightning_sd.lab.recipe.vocabulary import MAX_TOKENS, build_tokenizer
+from lightning_sd.models import LoadedModel
+from lightning_sd.types import QuestionBatch
+
+MAX_ERROR_RATE = 0.9
+MAX_NEW_TOKENS = 64
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All settings that determine a base."""
+
+    foreign: float = 0.1
+    """Share q of references whose row starts in another order."""
+    seed: int = 0
+    """Selects the initial weights, the rows and the solver's errors."""
+    error_scale: float = 1.0
+    """Factor of the error rates: the larger, the lower the initial accuracy."""
+    steps: int = 6000
+    """Optimizer steps."""
+    batch_size: int = 64
+    lr: float = 3e-3
+    """Peak learning rate. It rises over the first 5% of the steps and then falls to zero."""
+
+
+def scale_errors(seed: int, scale: float) -> dict[Operation, FactBelief]:
+    """Return the simulated solver's beliefs with its error rates multiplied."""
+    return {
+        operation: FactBelief(min(belief.error_rate * scale, MAX_ERROR_RATE), belief.wrong_result)
+        for operation, belief in CarelessSolver.from_seed(seed).facts.items()
+    }
+
+
+def build_rows(recipe: Recipe) -> DerivationRows:
+    """Return the rows of a recipe."""
+    return DerivationRows(
+        beliefs=scale_errors(recipe.seed, recipe.error_scale),
+        foreign_share=recipe.foreign,
+        seed=recipe.seed,
+        length=recipe.steps * recipe.batch_size,
+        block=recipe.batch_size // 2,
+    )
+
+
+def build_row_tokenizer(rows: DerivationRows) -> PreTrainedTokenizerFast:
+    """Train a tokenizer on the first rows; each piece of a solution is one token."""
+    sample = (rows[i] for i in range(min(500, len(rows))))
+    texts = (text for row in sample for text in (row.messages[0]["content"], row.reference or ""))
+    return build_tokenizer(texts)
+
+
+def teach(recipe: Recipe, out: Path) -> None:
+    """Pre-train a base; write weights, tokenizer, recipe and processor minutes."""
+    start = time.process_time()
+    seed_everything(recipe.seed)
+    rows = build_rows(recipe)
+    tokenizer = build_row_tokenizer(rows)
+    model: Any = _build_model(tokenizer)
+    module = ContinuingModule(
+        LoadedModel(model, tokenizer),
+        optimizer=partial(torch.optim.AdamW, lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.05),
+        scheduler=partial(
+            OneCycleLR,
+            max_lr=recipe.lr,
+            total_steps=recipe.steps,
+            pct_start=0.05,
+            cycle_momentum=False,
+        ),
+    )
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        accumulate_grad_batches=2,
+        gradient_clip_val=1.0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, DataLoader(rows, batch_size=rows.block, collate_fn=QuestionBatch))
+    out.mkdir(parents=True, exist_ok=True)
+    model.eval().save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    minutes = (time.process_time() - start) / 60
+    record = {"recipe": asdict(recipe), "minutes": round(minutes, 1)}
+    (out / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def _build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    ends: dict[str, Any] = {
+        "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "bos_token_id": None,
+    }
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=96,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            intermediate_size=256,
+            max_position_embeddings=MAX_TOKENS,
+            tie_word_embeddings=True,
+            initializer_range=0.05,
+            **ends,
+        )
+    )
+    model.generation_config = GenerationConfig(
+        do_sample=True, max_new_tokens=MAX_NEW_TOKENS, **ends
+    )
+    return model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--foreign", type=float, default=Recipe.foreign)
+    parser.add_argument("--seed", type=int, default=Recipe.seed)
+    parser.add_argument("--error-scale", type=float, default=Recipe.error_scale)
+    parser.add_argument("--steps", type=int, default=Recipe.steps)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    teach(Recipe(args.foreign, args.seed, args.error_scale, args.steps), args.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,259 @@
+"""The alignment map: its task, its critic, its contexts, its pre-training rows and its masks."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+import torch
+
+from benchmarks.alignment_map import contexts, study
+from benchmarks.alignment_map.derivations import (
+    LENGTH,
+    NOTATIONS,
+    derive,
+    draw_order,
+    draw_question,
+    follow_attempt,
+    write_solution,
+)
+from benchmarks.alignment_map.masks import AdvantageSign, FirstErrorMask
+from benchmarks.alignment_map.rows import RowWriter, split_pieces
+from benchmarks.alignment_map.task import (
+    DerivationTask,
+    build_question,
+    find_wrong_step,
+    read_order,
+    repair_attempt,
+)
+from benchmarks.alignment_map.teach import Recipe, build_row_tokenizer, build_rows, scale_errors
+from lightning_sd.lab.expressions import assign_split
+from lightning_sd.objectives.inputs import ObjectiveInputs, StepState
+from lightning_sd.text.steps import parse_steps, render_steps
+from lightning_sd.types import Rollout
+
+TEXT = "a:7+5*3,b:2-4+1,c:8*3-6"
+QUESTION = build_question(TEXT, random.Random(0))
+ORDER = "bacacb"
+RIGHT_STEPS = ["b:2-4=8", "a:7+5 is 2", "c:8*3=4", "a:2*3=6", "c:4-6=8", "b:8+1=9"]
+RIGHT = render_steps(RIGHT_STEPS, "698")
+# The second step is wrong, and the fourth goes on from it.
+WRONG_STEPS = ["b:2-4=8", "a:7+5 is 3", "c:8*3=4", "a:3*3=9", "c:4-6=8", "b:8+1=9"]
+WRONG = render_steps(WRONG_STEPS, "998")
+
+
+def make_rollout(text: str, question=QUESTION) -> Rollout:
+    return Rollout(question, (), text, group=0)
+
+
+def test_every_order_and_notation_of_a_derivation_is_right():
+    rng = random.Random(1)
+    task = DerivationTask(train_size=1, val_size=1, test_size=1)
+    orders = {draw_order(rng) for _ in range(2000)}
+    assert len(orders) == 90
+    for order in sorted(orders):
+        text = write_solution(derive(TEXT, order, rng.choices(NOTATIONS, k=LENGTH)))
+        assert task.verify(QUESTION, text).correct
+        assert find_wrong_step(TEXT, text) is None
+        assert read_order(TEXT, text) == order
+        assert task.repair(QUESTION, text).case == "A"
+
+
+def test_the_checker_follows_the_values_of_the_attempt():
+    assert find_wrong_step(TEXT, RIGHT) is None
+    assert find_wrong_step(TEXT, WRONG) == 1
+    # Going on from the true value after an error is not what the attempt has reached.
+    jumped = [*WRONG_STEPS[:3], "a:2*3=6", *WRONG_STEPS[4:]]
+    for steps, right in ((WRONG_STEPS, [0, 2, 3, 4, 5]), (jumped, [0, 2, 4, 5])):
+        places = follow_attempt(TEXT, steps)
+        assert [at for at, place in enumerate(places) if place.right] == right
+
+
+@pytest.mark.parametrize("step", ["a:7+6=3", "a:5*3=5", "d:1+1=2", "7+5=2", "a:7+5*3+1=7"])
+def test_a_step_that_is_not_in_the_question_is_wrong(step):
+    assert find_wrong_step(TEXT, render_steps([step], None)) == 0
+
+
+def test_a_coarse_step_is_right_and_the_repair_splits_it():
+    attempt = render_steps(["a:7+5*3=6", *(s for s in RIGHT_STEPS if s[0] != "a")], "698")
+    assert find_wrong_step(TEXT, attempt) is None
+    critique = repair_attempt(TEXT, attempt)
+    assert parse_steps(critique.text).steps[:2] == ("a:7+5=2", "a:2*3=6")
+
+
+def test_the_repair_keeps_order_notation_and_right_steps():
+    critique = repair_attempt(TEXT, WRONG)
+    assert critique.text == RIGHT
+    assert (critique.case, critique.copied, critique.changed) == ("D", (1, 3, 5, 6), (2, 4))
+
+
+@pytest.mark.parametrize(
+    ("attempt", "case", "added"),
+    [
+        (render_steps(RIGHT_STEPS[:4], "698"), "B", (5, 6)),
+        (render_steps(RIGHT_STEPS[:4], None) + "<step_5>", "C", (5, 6)),
+        (render_steps(RIGHT_STEPS, "699"), "D", ()),
+        (render_steps([*RIGHT_STEPS, "a:6+1=7"], "698"), "D", ()),
+        ("", "C", (1, 2, 3, 4, 5, 6)),
+    ],
+)
+def test_the_cases_of_a_repair(attempt, case, added):
+    critique = repair_attempt(TEXT, attempt)
+    assert (critique.case, critique.added) == (case, added)
+    assert parse_steps(critique.text).answer == "698"
+
+
+def test_splits_are_disjoint():
+    task = DerivationTask(train_size=30, val_size=20, test_size=20)
+    for split in ("train", "val", "test"):
+        questions = task.questions(split)
+        assert {assign_split(q.text) for q in questions} == {split}
+        assert all(task.verify(q, q.reference).correct for q in questions)
+    with pytest.raises(ValueError, match="val_size=0"):
+        DerivationTask(val_size=0)
+    with pytest.raises(ValueError, match="split='pretrain'"):
+        task.questions("pretrain")
+
+
+def test_references_differ_in_order_and_granularity_alone():
+    first, second = make_rollout(RIGHT), make_rollout(QUESTION.reference)
+
+    def show(kind, rollout):
+        return kind().fields(rollout)["reference"]
+
+    assert read_order(TEXT, show(contexts.SameOrder, first)) == ORDER
+    assert show(contexts.RandomOrder, first) == show(contexts.RandomOrder, second)
+    assert read_order(TEXT, show(contexts.FixedOrder, first)) == "ccbbaa"
+    coarse = parse_steps(show(contexts.CoarseSameOrder, first))
+    assert [step[0] for step in coarse.steps] == ["b", "a", "c"]
+    assert coarse.answer == "698"
+    others = [
+        build_question(draw_question("train", random.Random(i)), random.Random(i))
+        for i in range(20)
+    ]
+    orders = {read_order(q.text, show(contexts.RandomOrder, make_rollout("", q))) for q in others}
+    assert len(orders) > 10
+    rewritten = contexts.RewrittenCritique().fields(first)["critique"]
+    assert rewritten == show(contexts.RandomOrder, first)
+
+
+ROWS = build_rows(Recipe(foreign=0.5, steps=40))
+TOKENIZER = build_row_tokenizer(ROWS)
+BELIEFS = scale_errors(0, 1.0)
+
+
+def test_a_row_splits_into_tokens_where_its_target_begins():
+    kinds = Counter()
+    for row in (ROWS[i] for i in range(32, 64)):
+        begun, rest = row.extra["begun"], row.reference
+        kinds[row.id.split("/")[0]] += 1
+        ids = TOKENIZER(begun).input_ids + TOKENIZER(rest).input_ids
+        assert ids == TOKENIZER(begun + rest).input_ids
+        assert [TOKENIZER.decode([i]) for i in ids] == split_pieces(begun + rest)
+        assert assign_split(row.text) == "pretrain"
+    assert len(kinds) >= 4
+
+
+def test_most_contexts_can_only_be_read():
+    """Their answers are false, and a row that copies them is not known from arithmetic."""
+    rng = random.Random(3)
+    rows = []
+    while len(rows) < 200:
+        writer = RowWriter(draw_question("pretrain", rng), BELIEFS, rng)
+        row = writer.write_with_context(0.0)
+        if row.id.startswith("critique/"):
+            rows.append(row)
+    assert all(row.reference in row.messages[0]["content"] for row in rows)
+    true = [find_wrong_step(row.text, row.reference) is None for row in rows]
+    assert 0.3 < sum(true) / len(true) < 0.5
+
+
+def test_rows_without_the_share_never_start_in_another_order():
+    rng = random.Random(4)
+    for share, expected in ((0.0, set()), (1.0, {"reference foreign", "coarse foreign"})):
+        kinds = set()
+        for _ in range(100):
+            writer = RowWriter(draw_question("pretrain", rng), BELIEFS, rng)
+            kinds.add(writer.write_with_context(share).id.split("/")[0])
+        assert {kind for kind in kinds if "foreign" in kind} == expected
+
+
+def test_a_foreign_row_reads_what_its_context_shows():
+    """A step after the prefix has the context's result wherever the context has its operation."""
+    rng = random.Random(5)
+    read = cuts = 0
+    while read < 200:
+        row = RowWriter(draw_question("pretrain", rng), BELIEFS, rng).write_with_context(1.0)
+        if not row.id.startswith("reference foreign"):
+            continue
+        cuts += "</step_1>" not in row.extra["begun"]
+        shown = parse_steps(row.messages[0]["content"]).steps
+        table = dict(step.replace(" is ", "=").split("=") for step in shown)
+        steps = parse_steps(row.extra["begun"] + row.reference).steps
+        for step in steps[row.extra["begun"].count("</step") :]:
+            left, result = step.replace(" is ", "=").split("=")
+            if left in table:
+                assert result == table[left]
+                read += 1
+    assert cuts > 0
+
+
+def make_inputs(ids: list[list[int]], **statistics) -> ObjectiveInputs:
+    rows = torch.tensor([row for row, own in enumerate(ids) for _ in own])
+    size = len(ids)
+    flags = torch.ones(size, dtype=torch.bool)
+    return ObjectiveInputs(
+        rewards=torch.zeros(size),
+        groups=torch.zeros(size, dtype=torch.long),
+        correct=flags,
+        finished=flags,
+        lengths=torch.tensor([len(own) for own in ids]),
+        by_student=flags,
+        has_view=flags,
+        ids=torch.tensor([i for own in ids for i in own]),
+        rows=rows,
+        positions=torch.cat([torch.arange(len(own)) for own in ids]),
+        **statistics,
+    )
+
+
+def test_the_first_error_divides_a_completion():
+    ids = [TOKENIZER(text).input_ids for text in (RIGHT, WRONG)]
+    inputs, state = make_inputs(ids), StepState(tokenizer=TOKENIZER)
+    kept = FirstErrorMask("from")(inputs, state)
+    right, wrong = kept.split([len(own) for own in ids])
+    assert not right.any()
+    # The second step: nine tokens per step.
+    assert wrong.tolist() == [False] * 9 + [True] * (len(ids[1]) - 9)
+    assert torch.equal(FirstErrorMask("before")(inputs, state), ~kept)
+    with pytest.raises(ValueError, match="side='after'"):
+        FirstErrorMask("after")
+
+
+def test_the_sign_of_the_advantage_selects_tokens():
+    inputs = make_inputs(
+        [[1, 2, 3]],
+        student_logprobs=torch.tensor([-1.0, -1.0, -1.0]),
+        teacher_logprobs=torch.tensor([-0.5, -2.0, -1.0]),
+    )
+    assert AdvantageSign("positive")(inputs, StepState()).tolist() == [True, False, False]
+    assert AdvantageSign("negative")(inputs, StepState()).tolist() == [False, True, False]
+
+
+def test_the_grid_runs_whole_seeds_first(tmp_path):
+    rates = dict.fromkeys(study.MAIN, 1e-3)
+    runs = study.study_runs(tuple(study.MAIN), ["q0-0", "q0-1"], rates, tmp_path)
+    assert [run.seed for run in runs] == sorted(run.seed for run in runs)
+    assert len({(run.key) for run in runs}) == len(runs) == 5 * 2 * len(study.MAIN)
+
+
+def test_a_base_that_needs_no_context_is_not_admitted():
+    def row(base, name, low):
+        return {"base": base, "name": name, "probe": {"unrelated_gain": {"low": low}}}
+
+    rows = [row("q0-0", "critique", -0.1), row("q0-0", "random_order", 0.2)]
+    rows += [row("q0-1", "critique", -0.1), row("q0-1", "random_order", -0.2)]
+    assert study.select_admitted(rows) == ["q0-1"]
+    with pytest.raises(ValueError, match="no base has passed"):
+        study.select_admitted(rows[:2])

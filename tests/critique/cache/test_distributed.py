@@ -45,7 +45,7 @@ def run(folder, steps, resume=""):
     (folder / "script.py").write_text(SCRIPT)
     command = [sys.executable, str(folder / "script.py"), str(folder), str(steps), str(resume)]
     environment = {**os.environ, "PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, timeout=300, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment, timeout=900, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-4000:]
     paths = [folder / f"rank{rank}_{steps}_{bool(resume)}.json" for rank in (0, 1)]
     return [json.loads(path.read_text()) for path in paths]

@@ -51,7 +51,7 @@ def upstream():
 
 
 def wait_until_up(url, process):
-    for _ in range(300):
+    for _ in range(2000):  # 10 minutes: the server imports torch, perhaps on a busy machine
         if process.poll() is not None:
             pytest.fail(f"the server ended with {process.returncode}")
         try:

@@ -128,6 +128,8 @@ def loss_cases(*, quick: bool) -> Iterator[Case]:
     for kind in ("js",) if quick else ("js", "forward_kl", "reverse_kl"):
         for how in everyone if kind == "js" and not quick else leanest:
             yield loss_case(how, kind, 152_000, 576, 1024)
+    for how in leanest:
+        yield loss_case(how, "js", 262_144, 640, 256)  # the head of Gemma 3 270M
     if not quick:
         for how in everyone:
             yield loss_case(how, "js", 49_152, 576, 2048)

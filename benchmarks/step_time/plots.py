@@ -24,6 +24,8 @@ CURVE_NAMES = {
     "completion": "completion, tokens",
     "teacher_prompt": "teacher's prompt, tokens",
     "vocab": "vocabulary",
+    "layers": "layers",
+    "prompt": "prompt, tokens",
 }
 
 
@@ -70,7 +72,7 @@ def plot_phases(entries: Sequence[Entry], shape: str, path: Path) -> None:
 
 def plot_curves(entries: Sequence[Entry], path: Path) -> None:
     """Plot time above memory."""
-    figure, axes = make_figure(13, 5.5, 2, len(CURVE_NAMES))
+    figure, axes = make_figure(19, 5.5, 2, len(CURVE_NAMES))
     figure.suptitle("Time and peak memory of a step, by size")
     for column, (curve, label) in enumerate(CURVE_NAMES.items()):
         for who in ("ours", "sdft"):

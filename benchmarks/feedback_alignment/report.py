@@ -66,7 +66,7 @@ def _main(found: Conditions, plan: Plan, draws: int) -> Iterator[str]:
     yield "## Test questions"
     yield ""
     yield (
-        f"Means with 95% bootstrap intervals over seeds and questions; {len(_test(found))} "
+        f"Means with nominal 95% bootstrap intervals over seeds and questions; {len(_test(found))} "
         "questions, read once with the checkpoint that was best in validation."
     )
     yield ""

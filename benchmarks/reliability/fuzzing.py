@@ -114,13 +114,14 @@ def report(
     lengths: tuple[int, int] = (0, 0),
 ) -> int:
     """Print the tables and the failures, and write the tables; return the exit status."""
-    cases = min(options.cases, sum(tally.cases for tally in tallies.values()))
+    done = sum(tally.cases for tally in tallies.values())
+    stopped = f" It was stopped after {options.minutes:g} minutes." if done < options.cases else ""
     lines = [
         f"# {title}",
         "",
-        f"`python -m benchmarks.reliability.{command} --cases {cases} --seed {options.seed}`",
+        f"`python -m benchmarks.reliability.{command} --cases {options.cases} --seed {options.seed}`",
         "",
-        "The script says what a case is, and when it fails.",
+        f"The script says what a case is, and when it fails.{stopped}",
         "",
         "| input | cases | refused | failures |",
         "|---|---|---|---|",

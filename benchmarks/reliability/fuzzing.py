@@ -115,11 +115,12 @@ def report(
 ) -> int:
     """Print the tables and the failures, and write the tables; return the exit status."""
     done = sum(tally.cases for tally in tallies.values())
+    asked = f"--cases {options.cases} --seed {options.seed}"
     stopped = f" It was stopped after {options.minutes:g} minutes." if done < options.cases else ""
     lines = [
         f"# {title}",
         "",
-        f"`python -m benchmarks.reliability.{command} --cases {options.cases} --seed {options.seed}`",
+        f"`python -m benchmarks.reliability.{command} {asked}`",
         "",
         f"The script says what a case is, and when it fails.{stopped}",
         "",

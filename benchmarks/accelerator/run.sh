@@ -10,12 +10,11 @@ set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 cd "$here/../.."
 python="${PYTHON:-python3}"
-if [ -d "$here/wheels" ]; then
-  venv="$(mktemp -d)/venv"
-  # torch comes from the machine.
-  "$python" -m venv --system-site-packages "$venv"
-  "$venv/bin/pip" install --quiet --no-index --no-deps "$here"/wheels/*.whl
-  python="$venv/bin/python"
-fi
 export PYTHONPATH="$PWD" HF_HUB_OFFLINE=1 TRL_EXPERIMENTAL_SILENCE=1
-exec "$python" -m benchmarks.accelerator.run "$@"
+if [ -d "$here/wheels" ]; then
+  packages="$(mktemp -d)"
+  trap 'rm -rf "$packages"' EXIT
+  "$python" -m pip install --quiet --no-index --no-deps --target "$packages" "$here"/wheels/*.whl
+  PYTHONPATH="$PWD:$packages"
+fi
+"$python" -m benchmarks.accelerator.run "$@"

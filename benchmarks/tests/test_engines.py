@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 
+import pytest
 import torch
 
-from benchmarks.engines import recipe
+from benchmarks.engines import recipe, throughput
 from benchmarks.engines.servable import SOLVER, widen_heads
 from benchmarks.grid import ROOT
 from lightning_sd.models import PretrainedModel
@@ -25,8 +27,13 @@ def test_the_widened_solver_computes_the_same_function_and_its_zeros_stay():
     assert query.weight.grad.any()
 
 
-def test_the_page_shows_the_table_of_its_rows():
-    folder = ROOT / "benchmarks/engines"
-    with (folder / "recipe.csv").open(newline="") as file:
-        table = recipe.format_table(list(csv.DictReader(file)))
-    assert table in (folder / "README.md").read_text()
+@pytest.mark.parametrize(
+    ("part", "page"),
+    [(recipe, "benchmarks/engines/README.md"), (throughput, "docs/engines.md")],
+    ids=["recipe", "throughput"],
+)
+def test_the_page_shows_the_table_of_its_rows(part, page):
+    path = Path(part.__file__).with_suffix(".csv")
+    with path.open(newline="") as file:
+        table = part.format_table(list(csv.DictReader(file)))
+    assert table in (ROOT / page).read_text()

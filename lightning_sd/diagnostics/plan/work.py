@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lightning_sd.diagnostics.plan.size import ModelSize
-from lightning_sd.scoring.layout import CALL_COST
+from lightning_sd.models.cache import CALL_COST
 from lightning_sd.scoring.sharing import find_cheapest_sharing
 
 

@@ -126,8 +126,11 @@ def _count_activations(size: ModelSize, work: Workload) -> float:
     copies = max(0, passes.cached - passes.tokens) * 2 * size.attention * size.item
     chunk = min(CHUNK_BYTES, work.answers * size.vocab * 4)
     head = size.head * max(4, size.item) if size.trains_head else 0
-    hidden = 2 * work.answers * size.hidden * size.item
-    return passes.tokens * size.saved + copies + LOGITS_COPIES * chunk + head + hidden
+    loss = LOGITS_COPIES * chunk + head + 2 * work.answers * size.hidden * size.item
+    if work.checkpointing:  # a layer is computed again after the loss has freed its logits
+        layer = passes.tokens * size.layer
+        return passes.tokens * size.saved - layer + copies + max(loss, layer)
+    return passes.tokens * size.saved + copies + loss
 
 
 def _count_gradients(size: ModelSize, layout: Layout) -> float:

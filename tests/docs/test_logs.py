@@ -9,8 +9,10 @@ import yaml
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 
-from lightning_sd import ArithmeticTask, SupervisedModule
+from benchmarks.models.tiny import make_model
+from lightning_sd import ArithmeticTask, PretrainedModel, SupervisedModule
 from lightning_sd.cli.main import main
+from lightning_sd.models import LoadedModel
 from lightning_sd.types import QuestionBatch
 from tests.cli.test_configs import CONFIGS
 from tests.docs.blocks import ROOT
@@ -79,10 +81,15 @@ def run_and_collect(folder, base, changes):
 
 
 def run_supervised():
+    """A mixture of experts whose configuration asks for the auxiliary loss."""
     questions = ArithmeticTask(train_size=2).questions("train")
     loader = DataLoader(questions, batch_size=2, collate_fn=QuestionBatch)
     trainer = Trainer(max_steps=1, logger=False, enable_checkpointing=False)
-    trainer.fit(SupervisedModule("package:lightning_sd/lab/solver"), loader, loader)
+    _, tokenizer = PretrainedModel("package:lightning_sd/lab/solver").load()
+    model = make_model(
+        "mixtral", output_router_logits=True, vocab_size=len(tokenizer), max_position_embeddings=512
+    )
+    trainer.fit(SupervisedModule(LoadedModel(model, tokenizer)), loader, loader)
     return set(trainer.logged_metrics)
 
 

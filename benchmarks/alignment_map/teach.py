@@ -12,23 +12,18 @@ import argparse
 import json
 import time
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer, seed_everything
-from torch.optim.lr_scheduler import OneCycleLR
-from torch.utils.data import DataLoader
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from lightning.pytorch import seed_everything
+from transformers import PreTrainedTokenizerFast
 
 from benchmarks.alignment_map.rows import DerivationRows
 from lightning_sd.lab.expressions import Operation
+from lightning_sd.lab.recipe import train
 from lightning_sd.lab.recipe.careless_solver import CarelessSolver, FactBelief
-from lightning_sd.lab.recipe.train import ContinuingModule
-from lightning_sd.lab.recipe.vocabulary import MAX_TOKENS, build_tokenizer
-from lightning_sd.models import LoadedModel
-from lightning_sd.types import QuestionBatch
+from lightning_sd.lab.recipe.vocabulary import build_tokenizer
 
 MAX_ERROR_RATE = 0.9
 MAX_NEW_TOKENS = 64
@@ -83,59 +78,15 @@ def teach(recipe: Recipe, out: Path) -> None:
     seed_everything(recipe.seed)
     rows = build_rows(recipe)
     tokenizer = build_row_tokenizer(rows)
-    model: Any = _build_model(tokenizer)
-    module = ContinuingModule(
-        LoadedModel(model, tokenizer),
-        optimizer=partial(torch.optim.AdamW, lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.05),
-        scheduler=partial(
-            OneCycleLR,
-            max_lr=recipe.lr,
-            total_steps=recipe.steps,
-            pct_start=0.05,
-            cycle_momentum=False,
-        ),
-    )
-    trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=1,
-        accumulate_grad_batches=2,
-        gradient_clip_val=1.0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(module, DataLoader(rows, batch_size=rows.block, collate_fn=QuestionBatch))
+    model: Any = train.build_model(train.Recipe(), tokenizer)
+    model.generation_config.max_new_tokens = MAX_NEW_TOKENS
+    train.fit_rows(model, tokenizer, rows, block=rows.block, steps=recipe.steps, lr=recipe.lr)
     out.mkdir(parents=True, exist_ok=True)
     model.eval().save_pretrained(out)
     tokenizer.save_pretrained(out)
     minutes = (time.process_time() - start) / 60
     record = {"recipe": asdict(recipe), "minutes": round(minutes, 1)}
     (out / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-
-
-def _build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    ends: dict[str, Any] = {
-        "pad_token_id": tokenizer.pad_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "bos_token_id": None,
-    }
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=96,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            intermediate_size=256,
-            max_position_embeddings=MAX_TOKENS,
-            tie_word_embeddings=True,
-            initializer_range=0.05,
-            **ends,
-        )
-    )
-    model.generation_config = GenerationConfig(
-        do_sample=True, max_new_tokens=MAX_NEW_TOKENS, **ends
-    )
-    return model
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import TQDMProgressBar
 from torch.optim.lr_scheduler import OneCycleLR
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lightning_sd.lab.recipe.careless_solver import CarelessSolver
@@ -92,27 +92,40 @@ def train(
     tokenizer = build_tokenizer(
         text for row in sample for text in (row.messages[0]["content"], row.reference or "")
     )
-    model: Any = _build_model(recipe, tokenizer)
+    model: Any = build_model(recipe, tokenizer)
     if start is not None:
         model, tokenizer = cast("tuple[Any, PreTrainedTokenizerFast]", start.load())
-    module = ContinuingModule(
-        LoadedModel(model, tokenizer),
-        optimizer=partial(torch.optim.AdamW, lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.05),
-        scheduler=partial(
-            OneCycleLR,
-            max_lr=recipe.lr,
-            total_steps=recipe.steps,
-            pct_start=0.05,
-            cycle_momentum=False,
-        ),
-    )
-    trainer = _build_trainer()
-    trainer.fit(module, DataLoader(rows, batch_size=rows.block, collate_fn=QuestionBatch))
+    fit_rows(model, tokenizer, rows, block=rows.block, steps=recipe.steps, lr=recipe.lr)
     return model.eval(), tokenizer
 
 
-def _build_trainer() -> Trainer:
-    return Trainer(
+def fit_rows(
+    model: Any,
+    tokenizer: PreTrainedTokenizerFast,
+    rows: Dataset[Question],
+    *,
+    block: int,
+    steps: int,
+    lr: float,
+) -> None:
+    """Train a model on rows once, with two micro-batches of ``block`` rows a step.
+
+    Args:
+        model: The model; its weights change.
+        tokenizer: Its tokenizer.
+        rows: As many rows as the steps need.
+        block: Rows of a micro-batch.
+        steps: Optimizer steps of the learning-rate schedule.
+        lr: Peak learning rate.
+    """
+    module = ContinuingModule(
+        LoadedModel(model, tokenizer),
+        optimizer=partial(torch.optim.AdamW, lr=lr, betas=(0.9, 0.98), weight_decay=0.05),
+        scheduler=partial(
+            OneCycleLR, max_lr=lr, total_steps=steps, pct_start=0.05, cycle_momentum=False
+        ),
+    )
+    trainer = Trainer(
         accelerator="cpu",
         max_epochs=1,
         accumulate_grad_batches=2,
@@ -122,9 +135,11 @@ def _build_trainer() -> Trainer:
         enable_model_summary=False,
         callbacks=[TQDMProgressBar(refresh_rate=20)],
     )
+    trainer.fit(module, DataLoader(rows, batch_size=block, collate_fn=QuestionBatch))
 
 
-def _build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """Build a model with random weights and the sizes of a recipe."""
     from transformers import GenerationConfig, LlamaConfig
 
     ends: dict[str, Any] = {

@@ -133,6 +133,14 @@ def measure(config: dict[str, Any]) -> dict[str, float]:
 
 def train(config: dict[str, Any]) -> dict[str, float]:
     watch = PeakWatch()
+    counter = FlopCounterMode(display=False, custom_mapping=COUNTED)
+    fit(config, watch, CountThird(counter, watch), max_steps=3, devices=1)
+    phases = {f"{name} MiB": watch.peaks[name] for name in PHASES}
+    return {"FLOPs": float(counter.get_total_flops()), "peak MiB": max(phases.values()), **phases}
+
+
+def fit(config: dict[str, Any], *callbacks: pl.Callback, max_steps: int, **settings: Any) -> None:
+    """Train a random model; ``settings`` are those of the trainer that tell devices."""
     model, shape = make_model(config, "cpu")
     module = SelfDistillModule(
         LoadedModel(model, load_tokenizer(shape)),
@@ -142,23 +150,20 @@ def train(config: dict[str, Any]) -> dict[str, float]:
         seed=0,
         check_every=0,
     )
-    counter = FlopCounterMode(display=False, custom_mapping=COUNTED)
     trainer = pl.Trainer(
-        max_steps=3,
+        max_steps=max_steps,
         accelerator="cpu",
-        devices=1,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         limit_val_batches=0,
         num_sanity_val_steps=0,
-        callbacks=[ours.WordsForTeacher(shape, "own"), watch, CountThird(counter, watch)],
+        callbacks=[ours.WordsForTeacher(shape, "own"), *callbacks],
+        **settings,
     )
-    data = CritiqueDataModule(ours.Words(shape, 3 * shape.prompts), batch_size=shape.prompts)
-    trainer.fit(module, datamodule=data)
-    phases = {f"{name} MiB": watch.peaks[name] for name in PHASES}
-    return {"FLOPs": float(counter.get_total_flops()), "peak MiB": max(phases.values()), **phases}
+    words = ours.Words(shape, max_steps * trainer.world_size * shape.prompts)
+    trainer.fit(module, datamodule=CritiqueDataModule(words, batch_size=shape.prompts))
 
 
 class CountThird(pl.Callback):

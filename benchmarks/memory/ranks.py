@@ -16,18 +16,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
-
-from benchmarks.memory.check_plan import MIB, TINY, make_model
+from benchmarks.memory.check_plan import MIB, TINY, fit, make_model
 from benchmarks.memory.watch import PHASES, PeakWatch
-from benchmarks.step_time import ours
-from benchmarks.step_time.shapes import load_tokenizer
-from lightning_sd import EMATeacher, FSDP2Strategy, SelfDistillModule, TransformersSampler
-from lightning_sd.data import CritiqueDataModule
+from lightning_sd import FSDP2Strategy
 from lightning_sd.diagnostics.plan.memory import Layout, Strategy, count_memory
 from lightning_sd.diagnostics.plan.size import measure_size
 from lightning_sd.diagnostics.plan.work import Workload
-from lightning_sd.models import LoadedModel
 
 HERE = Path(__file__).parent
 CONFIG: dict[str, Any] = {
@@ -44,30 +38,7 @@ STRATEGIES: dict[Strategy, Any] = {
 def train(strategy: Strategy, config: dict[str, Any]) -> dict[str, float]:
     """Train two steps in this rank; return the MiB of each phase."""
     watch = PeakWatch()
-    model, shape = make_model(config, "cpu")
-    module = SelfDistillModule(
-        LoadedModel(model, load_tokenizer(shape)),
-        teacher=EMATeacher(),
-        sampler=TransformersSampler(max_new_tokens=shape.completion),
-        samples=shape.samples,
-        seed=0,
-        check_every=0,
-    )
-    trainer = pl.Trainer(
-        max_steps=2,
-        accelerator="cpu",
-        devices=2,
-        strategy=STRATEGIES[strategy](),
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-        num_sanity_val_steps=0,
-        callbacks=[ours.WordsForTeacher(shape, "own"), watch],
-    )
-    data = CritiqueDataModule(ours.Words(shape, 4 * shape.prompts), batch_size=shape.prompts)
-    trainer.fit(module, datamodule=data)
+    fit(config, watch, max_steps=2, devices=2, strategy=STRATEGIES[strategy]())
     return {name: watch.peaks[name] for name in PHASES}
 
 

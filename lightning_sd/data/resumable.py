@@ -50,14 +50,12 @@ class ResumableLoader(ABC):
 
     def peek(self) -> QuestionBatch | None:
         """Return the next batch of this epoch without counting it; None after the last one."""
-        ended = self.batches_yielded >= min(self.epoch_batches, len(self))
-        return None if ended else self.load_next()
+        return None if self._epoch_ended() else self.load_next()
 
     def __iter__(self) -> Iterator[QuestionBatch]:
         # A generator does nothing before its first batch is requested. This matters because
         # Lightning creates iterators that it never uses.
-        epoch_ended = self.batches_yielded >= min(self.epoch_batches, len(self))
-        if epoch_ended or (self.batches_yielded and not self._resumed):
+        if self._epoch_ended() or (self.batches_yielded and not self._resumed):
             self.epoch, self.batches_yielded = self.epoch + 1, 0
         self._resumed = False
         for batch in self.iterate_rest():
@@ -85,3 +83,6 @@ class ResumableLoader(ABC):
                 )
         self.epoch, self.batches_yielded = int(state["epoch"]), int(state["batches_yielded"])
         self._resumed = True
+
+    def _epoch_ended(self) -> bool:
+        return self.batches_yielded >= min(self.epoch_batches, len(self))

@@ -5,6 +5,7 @@ Rollouts of one question depend on each other, so questions are resampled and no
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -205,14 +206,12 @@ def _resample(sizes: Sequence[int], draws: int, seed: int) -> list[Tensor]:
         ``[draws, size]`` per axis: how often each element was drawn, as float64.
     """
     generator = torch.Generator().manual_seed(seed)
-    picks = [
-        [torch.randint(size, (size,), generator=generator) for size in sizes] for _ in range(draws)
-    ]
+    # One call for all axes: evenly drawn below a multiple of a size is, modulo the size, even too.
+    drawn = torch.randint(math.lcm(*sizes), (draws, sum(sizes)), generator=generator)
     counts = []
-    for axis, size in enumerate(sizes):
-        chosen = torch.stack([pick[axis] for pick in picks])
+    for size, picks in zip(sizes, drawn.split(list(sizes), dim=1), strict=True):
         ones = torch.ones(draws, size, dtype=torch.float64)
-        counts.append(torch.zeros_like(ones).scatter_add_(1, chosen, ones))
+        counts.append(torch.zeros_like(ones).scatter_add_(1, picks % size, ones))
     return counts
 
 

@@ -6,8 +6,9 @@ import random
 import statistics
 
 import pytest
+import torch
 
-from lightning_sd.metrics.intervals import Bootstrap, Sums
+from lightning_sd.metrics.intervals import Bootstrap, Sums, _resample
 
 TOTALS, COUNTS = [3.0, 0.0, 1.0, 4.0, 2.0, 0.0], [4.0, 4.0, 2.0, 4.0, 3.0, 0.0]
 
@@ -52,3 +53,13 @@ def test_the_same_seed_gives_the_same_interval_and_order_of_questions_little():
     turned = Bootstrap(6, draws=20_000).mean(Sums(TOTALS[::-1], COUNTS[::-1]))
     straight = Bootstrap(6, draws=20_000).mean(sums)
     assert turned.low == pytest.approx(straight.low, abs=0.02)
+
+
+def test_each_axis_is_resampled_evenly_and_on_its_own():
+    """Axes without a common divisor: ``randint`` draws once for all of them."""
+    first, second = _resample((4, 6), 20_000, 0)
+    for counts, size in ((first, 4), (second, 6)):
+        assert counts.sum(1).unique().tolist() == [size]
+        # The mean count of an element is 1; that of 20,000 draws has a standard error below 0.007.
+        assert counts.mean(0).sub(1).abs().max() < 0.03
+    assert torch.corrcoef(torch.stack([first[:, 0], second[:, 0]]))[0, 1].abs() < 0.03

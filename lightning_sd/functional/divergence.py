@@ -124,7 +124,8 @@ def _compute_(
     if spec.top_k is None or (spec.top_k >= student.shape[-1] and not spec.tail):
         gap = teacher.sub_(student).sub_(lse_t - lse_s)
         value, grad = value_and_grad(gap, probs_s, probs_t, spec, out=student)
-        student.copy_(grad)  # does nothing if it is there already
+        if grad is not student:
+            student.copy_(grad)
     else:
         value = _on_top_k_(student, lse_s, teacher, lse_t, probs_s, spec)
     logprobs = ((chosen_s - lse_s).squeeze(-1), (chosen_t - lse_t).squeeze(-1))
@@ -217,8 +218,11 @@ def _js(
     out: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     # log(M/S) = log1p(beta (T/S - 1)). Above the bound, S is smaller than T's rounding error.
-    bound = -math.log(torch.finfo(gap.dtype).eps)
-    log_m_s = torch.expm1(gap.clamp_(max=bound), out=out).mul_(beta).log1p_()
+    precision = torch.finfo(gap.dtype)
+    # (T - S) / S takes a tenth of the time of expm1(gap), and is exactly 0 as well where T = S.
+    excess = torch.sub(probs_t, probs_s, out=out).div_(probs_s.clamp(min=precision.tiny))
+    log_m_s = excess.clamp_(max=1 / precision.eps - 1).mul_(beta).log1p_()
+    gap.clamp_(max=-math.log(precision.eps))
     log_t_m = gap.sub_(log_m_s)
     if clip is None:
         of_student = (1 - beta) * torch.linalg.vecdot(probs_s, log_m_s)

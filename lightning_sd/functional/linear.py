@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lightning_sd.functional.logits import widen
+from lightning_sd.functional.onednn import multiply_into
 
 ChunkLoss = Callable[[Tensor, slice], tuple[Tensor, Tensor, Tensor]]
 """Maps logits ``[chunk, vocab]`` (float32 or wider) and the slice of their tokens to three tensors:
@@ -148,7 +149,7 @@ class LogitsBuffer:
         else:
             if self._memory is None or len(self._memory) < len(hidden):
                 self._memory = hidden.new_empty(len(hidden), self.weight.shape[0])
-            logits = torch.mm(scaled, self.weight.T, out=self._memory[: len(hidden)])
+            logits = multiply_into(scaled, self.weight, self._memory[: len(hidden)])
         return logits if self.bias is None else logits.add_(self.bias, alpha=self.scale)
 
 

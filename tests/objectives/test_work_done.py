@@ -19,7 +19,10 @@ ALLOCATIONS = ("new_empty", "zeros_like")
 
 
 class Count(TorchDispatchMode):
-    """Counts the operations that write ``[tokens, vocab]``, and the matrix products."""
+    """Counts the operations that write ``[tokens, vocab]``, and the matrix products.
+
+    Two of the passes copy the products of both heads to the memory of all chunks.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,7 +31,7 @@ class Count(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
-        if name in ("mm", "addmm_", "addmm"):
+        if name in ("mm", "addmm_", "addmm", "_linear_pointwise"):
             self.products += 1
         elif (
             name not in ALLOCATIONS and not func.is_view and getattr(result, "numel", int)() >= SIZE
@@ -55,16 +58,17 @@ def count(objective: Objective, *, trains_head: bool = True) -> Count:
 @pytest.mark.parametrize(
     ("objective", "passes"),
     [
-        (Distillation(kind="js"), 15),
-        (Distillation(kind="reverse_kl"), 9),
-        (Distillation(kind="forward_kl"), 8),
-        (Distillation(kind="js", top_k=100), 6),
-        (SampledToken(), 5),
+        (Distillation(kind="js"), 19),
+        (Distillation(kind="reverse_kl"), 10),
+        (Distillation(kind="forward_kl"), 9),
+        (Distillation(kind="js", top_k=100), 8),
+        (SampledToken(), 7),
     ],
 )
 def test_passes_over_the_vocabulary(objective: Objective, passes: int) -> None:
     found = count(objective).passes
     assert found.total() == passes, found
+    assert "expm1" not in found  # as slow as twenty subtractions
 
 
 def test_a_frozen_head_needs_no_product_for_its_gradient() -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch import nn
 
+from lightning_sd.functional import onednn
 from lightning_sd.rollout import TransformersSampler, packed
 from lightning_sd.rollout.packed import use_packed_linears
 
@@ -62,33 +61,11 @@ def test_what_does_not_fit_stays_as_it_is(monkeypatch):
             assert not any(replaced(model))
 
 
-def add_one(x, *arguments):
-    return x.new_ones(len(x), 48)
-
-
-def refuse(*arguments):
-    raise RuntimeError("no such schema")
-
-
-@pytest.mark.parametrize("changed", [add_one, refuse])
-def test_other_kernels_of_another_torch_are_not_used(changed, monkeypatch):
-    kernels = SimpleNamespace(
-        _reorder_linear_weight=lambda weight, rows: weight,
-        _linear_pointwise=SimpleNamespace(default=changed),
-    )
-    monkeypatch.setattr(torch.ops, "mkldnn", kernels)
-    packed._kernels_work.cache_clear()
+def test_other_kernels_of_another_torch_are_not_used(monkeypatch):
+    monkeypatch.setattr(onednn, "kernels_work", lambda: False)
     model = layers()
-    with pytest.warns(UserWarning, match="other oneDNN kernels"):
-        assert not packed._kernels_work()
     with torch.no_grad(), use_packed_linears(model, rows=2):
         assert not any(replaced(model))
-    packed._kernels_work.cache_clear()
-
-
-def test_this_torch_has_the_kernels():
-    """Run with the oldest and the newest torch that pyproject.toml allows."""
-    assert packed._kernels_work(), torch.__version__
 
 
 def test_a_layer_with_a_forward_of_its_own_keeps_it():

@@ -6,6 +6,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
+from lightning_sd.cli.checkpoint_path import SEARCHED
 from lightning_sd.cli.errors import suggest
 from lightning_sd.contexts.base import TeacherContext
 from lightning_sd.critique import VLLMCritic
@@ -100,7 +101,7 @@ def check_checkpoint_path(path: str | None) -> None:
     Raises:
         FileNotFoundError: There is no such file.
     """
-    if path is None or path in ("last", "last_good", "best", "hpc") or path.startswith("registry"):
+    if path is None or path in (*SEARCHED, "best") or path.startswith("registry"):
         return
     file = Path(path).expanduser()
     if "://" in path or file.exists():

@@ -61,7 +61,7 @@ OWN_OPTIONS = {
 COMMON_OPTIONS = {
     "-c, --config": "YAML file or shipped config (by name); several are overlaid",
     "--print_config": "print the settings of the run and exit",
-    "--ckpt_path": "checkpoint: a path, last, or last_good",
+    "--ckpt_path": "checkpoint: a path, last, last_if_any, or last_good",
     "--seed_everything": "seed of Python, NumPy and torch (1)",
 }
 METHOD_OPTIONS: dict[str, tuple[str, ...]] = {

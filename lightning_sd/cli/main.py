@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from jsonargparse import set_parsing_settings
 from lightning.pytorch import Callback, LightningDataModule, LightningModule
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities import rank_zero_info
 
 import lightning_sd
-from lightning_sd.callbacks.checkpoint_files import check_checkpoint, find_last_good
 from lightning_sd.callbacks.resume import ExactResume
+from lightning_sd.cli.checkpoint_path import find_checkpoint
 from lightning_sd.cli.checks import check_checkpoint_path, check_settings
 from lightning_sd.cli.errors import condense, is_debug
 from lightning_sd.cli.guards import OneLineParser, install_yaml_guard
@@ -98,15 +95,10 @@ class SelfDistillCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Find the checkpoint, and refuse one that is missing or damaged."""
-        options = self.config_init[subcommand]
-        path, savers = options.get("ckpt_path"), self.trainer.checkpoint_callbacks
-        if path == "last":
-            options["ckpt_path"] = path = str(find_last_checkpoint(savers))
-        elif path == "last_good":
-            options["ckpt_path"] = path = str(find_last_good(*list_checkpoint_folders(savers)))
-            rank_zero_info(f"ckpt_path=last_good: {path}")
-        if path is not None and Path(path).is_file():
-            check_checkpoint(Path(path))
+        options, trainer = self.config_init[subcommand], self.trainer
+        options["ckpt_path"] = find_checkpoint(
+            options.get("ckpt_path"), trainer.checkpoint_callbacks, rank=trainer.global_rank
+        )
         super()._run_subcommand(subcommand)
 
 
@@ -117,31 +109,6 @@ def load_public_classes() -> None:
     """
     for name in lightning_sd.__all__:
         getattr(lightning_sd, name)
-
-
-def list_checkpoint_folders(callbacks: Sequence[Any]) -> list[Path]:
-    """List the fixed folders of the checkpoint callbacks."""
-    return [Path(c.dirpath) for c in callbacks if isinstance(c, ModelCheckpoint) and c.dirpath]
-
-
-def find_last_checkpoint(callbacks: Sequence[Any]) -> Path:
-    """Return the newest ``last*.ckpt`` of the checkpoint callbacks.
-
-    Args:
-        callbacks: The trainer's checkpoint callbacks.
-
-    Raises:
-        FileNotFoundError: There is none; Lightning would only warn, and go on without.
-    """
-    folders = list_checkpoint_folders(callbacks)
-    found = [path for folder in folders for path in folder.glob("last*.ckpt")]
-    if not found:
-        raise FileNotFoundError(
-            "ckpt_path=last: no last*.ckpt in "
-            f"{[str(f) for f in folders] or 'any ModelCheckpoint with a fixed dirpath'}. "
-            "Set ModelCheckpoint(dirpath=..., save_last=true), or leave ckpt_path out."
-        )
-    return max(found, key=lambda path: path.stat().st_mtime)
 
 
 def main(

@@ -16,6 +16,7 @@ from lightning_sd.callbacks.checkpoint_io import AtomicCheckpointIO
 from lightning_sd.callbacks.lost_ranks import EndOnLostRank
 from lightning_sd.callbacks.predictions import PredictionWriter
 from lightning_sd.callbacks.signals import SaveOnSignal
+from lightning_sd.cli.checkpoint_path import AgreedCheckpoint
 from lightning_sd.contexts.base import TeacherContext
 from lightning_sd.diagnostics.analysis import AnalysisReport, analyze
 from lightning_sd.diagnostics.plan import PlanReport, plan
@@ -35,7 +36,8 @@ class Trainer(pl.Trainer):
     It writes checkpoints through :class:`~lightning_sd.callbacks.AtomicCheckpointIO`, unless
     ``plugins`` holds another ``CheckpointIO``, ends on signals as
     :class:`~lightning_sd.callbacks.SaveOnSignal` says, and with several processes as
-    :class:`~lightning_sd.callbacks.EndOnLostRank` says.
+    :class:`~lightning_sd.callbacks.EndOnLostRank` says. All processes restore the checkpoint that
+    rank 0 has found.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -49,6 +51,7 @@ class Trainer(pl.Trainer):
                 "trainer.callbacks; remove it there, or leave the option out."
             )
         super().__init__(*args, **kwargs)
+        self._checkpoint_connector = AgreedCheckpoint(self)
 
     def critique(
         self,

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from lightning_sd.cli.main import main
@@ -116,8 +117,40 @@ def test_one_gpu_config_trains_on_a_cpu(tmp_path, monkeypatch):
     assert cli.trainer.global_step == 1
 
 
+SAVING = [
+    "--trainer.enable_checkpointing=true",
+    "--trainer.callbacks=ModelCheckpoint",
+    "--trainer.callbacks.dirpath=ckpt",
+    "--trainer.callbacks.save_last=true",
+    "--trainer.callbacks.every_n_train_steps=1",
+]
+
+
 @pytest.mark.slow
-def test_two_agents_train_with_the_configs_of_eight_gpus_and_several_nodes(tmp_path):
+def test_two_agents_go_on_from_the_checkpoint_that_rank_0_has_found(tmp_path, monkeypatch):
+    """With the configs of eight GPUs and several nodes; each agent has a folder of its own."""
+    folders = [tmp_path / "node0", tmp_path / "node1"]
+    for folder in folders:
+        folder.mkdir()
+    monkeypatch.chdir(folders[0])
+    one = ["--trainer.strategy=auto", "--trainer.num_nodes=1", "--data.init_args.batch_size=4"]
+    configs = [w for name in ("quickstart", "eight_gpus", "several_nodes") for w in ("-c", name)]
+    common = ["fit", *configs, *TINY, *SAVING, *ON_CPU, "--trainer.devices=1"]
+    main([*common, *one])
+    stale = folders[1] / "ckpt" / "last.ckpt"  # what the second agent would find by itself
+    stale.parent.mkdir()
+    stale.write_bytes(b"damaged")
+
+    outputs = run_agents([*common, "--trainer.max_steps=2", "--ckpt_path=last_if_any"], folders)
+    assert "GLOBAL_RANK: 1, MEMBER: 2/2" in outputs[1]
+    saved = folders[0] / "ckpt" / "last.ckpt"
+    assert torch.load(saved, weights_only=True)["global_step"] == 2
+    assert stale.read_bytes() == b"damaged"
+    assert list((folders[1] / "out" / "critiques").glob("*/critiques.sqlite"))
+
+
+def run_agents(words, folders):
+    """Run the command line under one ``torchrun`` agent per folder; return what they print."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -125,21 +158,18 @@ def test_two_agents_train_with_the_configs_of_eight_gpus_and_several_nodes(tmp_p
         *(sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1"),
         *("--rdzv_backend=static", "--master_addr=127.0.0.1", f"--master_port={port}"),
     ]
-    configs = [w for name in ("quickstart", "eight_gpus", "several_nodes") for w in ("-c", name)]
-    words = ["-m", "lightning_sd", "fit", *configs, *TINY, *ON_CPU, "--trainer.devices=1"]
     environment = {**os.environ, "PYTHONPATH": str(CONFIGS.parent), "OMP_NUM_THREADS": "1"}
     nodes = [
         subprocess.Popen(
-            [*command, f"--node_rank={rank}", *words],
-            cwd=tmp_path,
+            [*command, f"--node_rank={rank}", "-m", "lightning_sd", *words],
+            cwd=folder,
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        for rank in (0, 1)
+        for rank, folder in enumerate(folders)
     ]
     outputs = [node.communicate(timeout=600)[0] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], outputs[0][-3000:] + outputs[1][-3000:]
-    assert "GLOBAL_RANK: 1, MEMBER: 2/2" in outputs[1]
-    assert list((tmp_path / "out" / "critiques").glob("*/critiques.sqlite"))
+    return outputs

@@ -13,16 +13,9 @@ import torch
 import yaml
 
 from lightning_sd.cli.main import SelfDistillCLI, main
-from tests.cli.test_configs import CONFIGS, TINY
+from tests.cli.test_configs import CONFIGS, SAVING, TINY
 
 QUICK = ["--config", str(CONFIGS / "quickstart.yaml"), *TINY]
-SAVING = [
-    "--trainer.enable_checkpointing=true",
-    "--trainer.callbacks=ModelCheckpoint",
-    "--trainer.callbacks.dirpath=ckpt",
-    "--trainer.callbacks.save_last=true",
-    "--trainer.callbacks.every_n_train_steps=1",
-]
 
 USER_CONTEXT = '''
 """A hint, written by a user."""

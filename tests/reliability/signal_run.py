@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lightning_sd import ArithmeticTask, CritiqueDataModule, EMATeacher, ReferenceSolution
-from lightning_sd.cli.main import find_last_checkpoint
+from lightning_sd.cli.checkpoint_path import find_last_checkpoint
 from lightning_sd.cli.trainer import Trainer
 from tests.conftest import VOCABULARY, make_tokenizer
 from tests.reliability.test_resume import Rows

@@ -11,7 +11,9 @@ import yaml  # type: ignore[import-untyped]
 from lightning_sd.callbacks.report import list_versions
 from lightning_sd.text.cleaning import hide_credentials
 
-_LEFT_OUT = frozenset({"cache_dir", "url", "api_key_env", "num_workers", "overlap", "check_every"})
+_LEFT_OUT = frozenset(
+    {"cache_dir", "url", "api_key_env", "num_workers", "overlap", "check_every", "max_score_tokens"}
+)
 """Settings that are not published: paths, addresses, and what does not change the model."""
 _TRAINER = (
     *("max_steps", "max_epochs", "accumulate_grad_batches", "gradient_clip_val"),

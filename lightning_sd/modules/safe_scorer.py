@@ -1,4 +1,4 @@
-"""Score rows in parts, forward and backward, after an out-of-memory error."""
+"""Score rows in parts: within a token budget, and after running out of memory."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Part:
 
 
 class MemorySafeScorer(Scorer):
-    """A scorer that splits its rows after an out-of-memory error.
+    """A scorer that splits its rows to keep a token budget, and after an out-of-memory error.
 
     With gradients each part is computed again in the backward pass, so that the activations of one
     part are held at a time. If memory runs out in the backward pass itself, parameters that already
@@ -50,11 +50,24 @@ class MemorySafeScorer(Scorer):
     Args:
         model: See :class:`~lightning_sd.scoring.Scorer`.
         limits: What was learned so far; updated on an error.
+        max_tokens: Most tokens per part, prompts included; None: no limit. A row with more is a
+            part of its own.
+
+    Raises:
+        ValueError: ``max_tokens`` is set for a model that is gathered layer by layer.
     """
 
-    def __init__(self, model: nn.Module, limits: MemoryLimits) -> None:
+    def __init__(
+        self, model: nn.Module, limits: MemoryLimits, max_tokens: int | None = None
+    ) -> None:
         super().__init__(model)
-        self.limits = limits
+        self.limits, self.max_tokens = limits, max_tokens
+        if max_tokens is not None and gathers_layers(model):
+            raise ValueError(
+                f"max_score_tokens={max_tokens} with FSDP2's gather=layers: ranks would make "
+                "different numbers of backward passes. Set gather to model, or leave "
+                "max_score_tokens out."
+            )
         if is_sharded(model):
             with gather_parameters(model):
                 self.prepare()  # its passes are without gradients, unlike those of training
@@ -77,9 +90,29 @@ class MemorySafeScorer(Scorer):
             return scores.hidden, *scores.router_logits
 
         lengths = [(len(c), len(p) + len(c)) for p, c in zip(prompts, completions, strict=True)]
-        work = PartialBackward(score, self.model, self.limits, lengths)
+        work = PartialBackward(score, self.model, self.limits, lengths, self.max_tokens)
         hidden, *router_logits = work.score_all()
         return Scores(hidden, heads[0], tuple(router_logits))
+
+
+def fill(sizes: Sequence[int], budget: int | None) -> list[range]:
+    """Group neighboring rows whose sizes add up to a budget at most.
+
+    Args:
+        sizes: Size of each row.
+        budget: Largest sum of a group, which only a single row may exceed; None: one group.
+
+    Example:
+        >>> fill([3, 4, 9, 1], 8)
+        [range(0, 2), range(2, 3), range(3, 4)]
+    """
+    starts, total = [0], 0
+    for row, size in enumerate(sizes):
+        total += size
+        if budget is not None and total > budget and row > starts[-1]:
+            starts.append(row)
+            total = size
+    return [range(*pair) for pair in zip(starts, [*starts[1:], len(sizes)], strict=True)]
 
 
 class PartialBackward:
@@ -91,6 +124,7 @@ class PartialBackward:
         model: The model.
         limits: What was learned so far; updated on an error.
         lengths: Tokens of each row's completion, and of the whole row.
+        max_tokens: Most tokens per part; see :class:`MemorySafeScorer`.
     """
 
     def __init__(
@@ -99,8 +133,10 @@ class PartialBackward:
         model: nn.Module,
         limits: MemoryLimits,
         lengths: Sequence[tuple[int, int]],
+        max_tokens: int | None = None,
     ) -> None:
         self.score, self.limits, self.lengths = score, limits, lengths
+        self.max_tokens = max_tokens
         self.parameters = [parameter for _, parameter in list_trainable(model)]
         self.device = next(model.parameters()).device
         kind = self.device.type
@@ -121,9 +157,12 @@ class PartialBackward:
         whole = Part(range(len(self.lengths)), None, self.parameters)
 
         def attempt(limit: int | None) -> list[Part]:
-            if limit is None or limit >= len(whole.rows):
+            sizes = [length for _, length in self.lengths]
+            parts = [Part(rows, None, self.parameters) for rows in fill(sizes, self.max_tokens)]
+            if limit is not None:
+                parts = [smaller for part in parts for smaller in part.split(limit)]
+            if len(parts) < 2:
                 return [replace(whole, outputs=self.score(whole.rows))]
-            parts = whole.split(limit)
             return [replace(part, outputs=self._score_without_activations(part)) for part in parts]
 
         self.parts = self.limits.run("scoring", len(whole.rows), attempt)

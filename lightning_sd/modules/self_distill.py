@@ -24,7 +24,7 @@ from lightning_sd.modules.guards import check_advantages, check_rewards
 from lightning_sd.modules.hosting import HostingModule
 from lightning_sd.modules.rollout_scorer import RolloutScorer
 from lightning_sd.modules.safe_scorer import MemorySafeScorer
-from lightning_sd.modules.silence import SilenceGuard
+from lightning_sd.modules.silence import NO_SIGNAL, SilenceGuard
 from lightning_sd.modules.step_report import describe_answers, report_step
 from lightning_sd.modules.student import OptimizerCallable, SchedulerCallable
 from lightning_sd.objectives import (
@@ -56,13 +56,9 @@ SETTINGS = (
     "max_bad_steps",
     "max_silent_steps",
     "check_every",
+    "max_score_tokens",
 )
 """Arguments that a checkpoint records beside the model source."""
-
-NO_SIGNAL = (
-    "A batch had nothing to learn from: no rollout with a teacher, every token masked, or equal "
-    "rewards in every group. Its loss is 0; the share of such batches is logged as train/silent."
-)
 
 
 class SelfDistillModule(HostingModule):
@@ -98,10 +94,13 @@ class SelfDistillModule(HostingModule):
             at which training stops; see :class:`~lightning_sd.modules.global_mean.GlobalMean`.
         check_every: Compare the sampler's log-probabilities with the scorer's in the first and
             every so many optimizer steps; a gap beyond the precision's is an error. 0: never.
+        max_score_tokens: Most tokens, prompts included, that are scored and taken through the
+            backward pass together; a micro-batch with more is done in parts, with the same
+            gradient. Default: no limit.
 
     Raises:
-        ValueError: ``samples``, ``eval_samples`` or ``overlap`` below 1, an unknown kind of
-            attempts, or an objective that declares an unknown input.
+        ValueError: ``samples``, ``eval_samples``, ``overlap`` or ``max_score_tokens`` below 1, an
+            unknown kind of attempts, or an objective that declares an unknown input.
     """
 
     rollout_scorer: RolloutScorer
@@ -124,6 +123,7 @@ class SelfDistillModule(HostingModule):
         max_bad_steps: int = 3,
         max_silent_steps: int = 10,
         check_every: int = 100,
+        max_score_tokens: int | None = None,
     ) -> None:
         sampler = build(sampler) or TransformersSampler()
         super().__init__(
@@ -138,8 +138,8 @@ class SelfDistillModule(HostingModule):
             max_bad_steps=max_bad_steps,
         )
         counts = {"samples": samples, "eval_samples": eval_samples, "overlap": overlap}
-        for name, value in counts.items():
-            if value < 1:
+        for name, value in {**counts, "max_score_tokens": max_score_tokens}.items():
+            if value is not None and value < 1:
                 raise ValueError(f"{name}={value}: must be at least 1.")
         if attempts not in ("sampled", "stored"):
             raise ValueError(f"attempts={attempts!r}: choose sampled or stored.")
@@ -149,7 +149,7 @@ class SelfDistillModule(HostingModule):
         self.inputs = self.objective.inputs
         self.sampler: Sampler = sampler
         self.samples, self.attempts, self.overlap = samples, attempts, overlap
-        self.check_every = check_every
+        self.check_every, self.max_score_tokens = check_every, max_score_tokens
         self.extra_evidence: frozenset[str] = frozenset()
         settings = {name: getattr(self, name) for name in SETTINGS}
         self.save_hyperparameters(describe_arguments({"model": self.source, **settings}))
@@ -157,7 +157,7 @@ class SelfDistillModule(HostingModule):
     def on_student_ready(self) -> None:
         """Let the teacher copy the student, which is loaded and not trained yet."""
         super().on_student_ready()
-        scorer = MemorySafeScorer(self.student, self.memory_limits)
+        scorer = MemorySafeScorer(self.student, self.memory_limits, self.max_score_tokens)
         self.teacher.setup(self.student)
         self.rollout_scorer = RolloutScorer(self.student, self.teacher, scorer, self.encode)
 

@@ -6,6 +6,11 @@ from collections.abc import Mapping
 
 from lightning_sd.types import RunStoppedError
 
+NO_SIGNAL = (
+    "A batch had nothing to learn from: no rollout with a teacher, every token masked, or equal "
+    "rewards in every group. Its loss is 0; the share of such batches is logged as train/silent."
+)
+
 REMEDIES = {
     "no_teacher/critic_failed": "The critic failed: see its warning, and check its address and "
     "key.",

@@ -1,5 +1,7 @@
 """Train under DDP and both kinds of FSDP2 in two processes, and write the weights of each run.
 
+The runs of the grid are also made in one process, by test_sharding.py.
+
 Started by test_sharding.py twice, with ``LOCAL_RANK`` 0 and 1: ``python sharded_runs.py FOLDER``.
 """
 
@@ -9,6 +11,7 @@ import itertools
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
+from torch.utils.data import DataLoader, DistributedSampler
 
 from lightning_sd import (
     ArithmeticTask,
@@ -30,6 +34,7 @@ from lightning_sd import (
     LiveTeacher,
     LoRA,
     RuleCritic,
+    SampleAhead,
     SelfDistillModule,
     SnapshotTeacher,
     StepAlignedCritique,
@@ -39,20 +44,23 @@ from lightning_sd import (
 )
 from lightning_sd.models import PretrainedModel
 from lightning_sd.models.sharding import to_full
-from tests.stubs import LabData
+from lightning_sd.types import QuestionBatch
+from tests.stubs import CopySampler, LabData
 
 TEACHERS: dict[str, Any] = {
     "frozen": FrozenTeacher,
     "ema": lambda: EMATeacher(0.3),
-    "snapshot": lambda: SnapshotTeacher(1),
+    "snapshot": lambda: SnapshotTeacher(2),
     "trust": lambda: TrustRegionTeacher(0.2),
     "live": LiveTeacher,
 }
 STRATEGIES: dict[str, Any] = {
+    "one": lambda: "auto",
     "ddp": DDPStrategy,
     "model": lambda: ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1),
     "layers": lambda: FSDP2Strategy(gather="layers"),
 }
+SHARDED = ("model", "layers")
 CHAIN = ("ddp", "layers", "model", "ddp")
 """A run that is resumed under another strategy after each step."""
 
@@ -88,6 +96,27 @@ class UnequalSampler(TransformersSampler):
     def sample(self, *args: Any, **settings: Any) -> Any:
         sampler = TransformersSampler(max_new_tokens=(3, 300)[torch.distributed.get_rank()])
         return sampler.sample(*args, **{**settings, "stop_ids": ()})
+
+
+class OrderedData(LabData):
+    """Gives each step the same questions for any number of processes."""
+
+    def train_dataloader(self) -> Any:
+        questions, trainer = self.questions("train"), self.trainer
+        ranks = (trainer.world_size, trainer.global_rank)
+        return DataLoader(
+            questions,
+            self.batch_size,
+            sampler=DistributedSampler(questions, *ranks, shuffle=False),
+            collate_fn=QuestionBatch,
+        )
+
+
+class GrowingWindow(Callback):
+    """Takes two optimizer steps with one micro-batch each, then one with two."""
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, index: int) -> None:
+        trainer.accumulate_grad_batches = 1 if index < 2 else 2
 
 
 class DyingRank(Callback):
@@ -139,18 +168,52 @@ def read_weights(module: Any) -> dict[str, torch.Tensor]:
 
 def fit(
     strategy: str,
-    context: Any,
-    *,
+    *callbacks: Any,
     accumulate: int = 1,
     steps: int = 2,
     **settings: Any,
 ) -> dict[str, torch.Tensor]:
     module = make_module(**settings)
     trainer = make_trainer(
-        STRATEGIES[strategy](), context, accumulate_grad_batches=accumulate, max_steps=steps
+        STRATEGIES[strategy](),
+        *callbacks,
+        accumulate_grad_batches=accumulate,
+        max_steps=steps,
+        devices=1 if strategy == "one" else 2,
     )
-    trainer.fit(module, datamodule=LabData(batch_size=2, train_size=16))
+    batch_size = 4 if strategy == "one" else 2
+    trainer.fit(module, datamodule=OrderedData(batch_size, train_size=16))
     return read_weights(module)
+
+
+def fit_greedy(strategy: str, teacher: Any, **settings: Any) -> dict[str, torch.Tensor]:
+    """Train without randomness, because ranks draw other random numbers than one process.
+
+    A large epsilon keeps AdamW from turning rounding errors of small gradients into whole steps.
+    """
+    return fit(
+        strategy,
+        StepAlignedCritique(),
+        GrowingWindow(),
+        teacher=teacher(),
+        steps=3,
+        samples=1,
+        sampler=TransformersSampler(max_new_tokens=4, temperature=0.0),
+        optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=1e-3, eps=1e-3),
+        **settings,
+    )
+
+
+def list_grid() -> dict[str, Callable[[str], dict[str, torch.Tensor]]]:
+    """Return every teacher with LoRA and without, in both precisions, by name."""
+    return {
+        f"{name}-{'lora' if lora else 'full'}-{dtype}": partial(
+            fit_greedy, teacher=teacher, lora=lora, dtype=dtype
+        )
+        for (name, teacher), lora, dtype in itertools.product(
+            TEACHERS.items(), (False, True), ("float64", "float32")
+        )
+    }
 
 
 def fit_supervised(strategy: str) -> dict[str, torch.Tensor]:
@@ -167,22 +230,15 @@ def list_cases() -> dict[str, Callable[[str], dict[str, torch.Tensor]]]:
     def case(context: Any, teacher: Any, **settings: Any) -> Any:
         return lambda strategy: fit(strategy, context(), teacher=teacher(), **settings)
 
-    cases = {
-        f"{name}-{'lora' if lora else 'full'}-{accumulate}": case(
-            StepAlignedCritique, teacher, lora=lora, accumulate=accumulate
-        )
-        for (name, teacher), lora, accumulate in itertools.product(
-            TEACHERS.items(), (False, True), (1, 2)
-        )
-    }
     ema, snapshot = TEACHERS["ema"], TEACHERS["snapshot"]
-    cases["float32"] = case(StepAlignedCritique, ema, dtype="float32", accumulate=2)
-    cases["silent_rank"] = case(SilentRank, ema, accumulate=2)
-    cases["unequal_writes"] = case(UnequalWriter, FrozenTeacher, lora=True)
-    cases["3_and_300_tokens"] = case(StepAlignedCritique, ema, sampler=UnequalSampler(), steps=1)
-    cases["contrasts"] = case(ContrastiveHints, snapshot, objective=ContrastivePolicy())
-    cases["supervised"] = fit_supervised
-    return cases
+    return {
+        **list_grid(),
+        "silent_rank": case(SilentRank, ema, accumulate=2),
+        "unequal_writes": case(UnequalWriter, FrozenTeacher, lora=True),
+        "3_and_300_tokens": case(StepAlignedCritique, ema, sampler=UnequalSampler(), steps=1),
+        "contrasts": case(ContrastiveHints, snapshot, objective=ContrastivePolicy()),
+        "supervised": fit_supervised,
+    }
 
 
 def resume_chain(folder: Path, lora: bool) -> None:
@@ -257,6 +313,40 @@ def change_size(folder: Path, devices: int, step: int) -> None:
     trainer.fit(make_module(teacher=EMATeacher(0.3)), datamodule=data, ckpt_path=resume)
 
 
+class RolloutRecorder(Callback):
+    """Keeps each batch's completions by question, and what is logged of their age."""
+
+    def __init__(self) -> None:
+        self.batches: list[dict[str, list[int]]] = []
+        self.staleness: list[float] = []
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *_: Any) -> None:
+        rollouts = outputs["step"].rollouts
+        self.batches.append({r.question.id: list(r.ids) for r in rollouts})
+        self.staleness.append(float(trainer.callback_metrics["train/staleness"]))
+
+
+def sample_ahead(folder: Path, devices: int) -> None:
+    """Train with rollouts that an engine in each rank samples one step ahead."""
+    module = make_module(
+        teacher=EMATeacher(0.3),
+        samples=1,
+        sampler=CopySampler(max_new_tokens=8, temperature=0.0),
+        check_every=3,
+        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1.0),
+    )
+    recorder = RolloutRecorder()
+    strategy = "ddp" if devices > 1 else "auto"
+    callbacks = (StepAlignedCritique(), SampleAhead(), recorder)
+    trainer = make_trainer(strategy, *callbacks, devices=devices, max_steps=4, log_every_n_steps=1)
+    task = ArithmeticTask(train_size=16, val_size=2, test_size=2)
+    cache = str(folder / f"cache-{devices}")
+    data = CritiqueDataModule(task, RuleCritic(), cache, batch_size=4 // devices)
+    trainer.fit(module, datamodule=data)
+    result = (recorder.batches, recorder.staleness, read_weights(module))
+    torch.save(result, folder / f"ahead-{devices}.{trainer.global_rank}.pt")
+
+
 def save(values: Any, path: Path) -> None:
     if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
         torch.save(values, path)
@@ -264,11 +354,14 @@ def save(values: Any, path: Path) -> None:
 
 def main(folder: Path) -> None:
     for name, run in list_cases().items():
-        for strategy in STRATEGIES:
+        for strategy in ("ddp", *SHARDED):
             save(run(strategy), folder / f"{name}.{strategy}.pt")
+    within_budget = fit_greedy("model", TEACHERS["ema"], max_score_tokens=1)
+    save(within_budget, folder / "ema-full-float64.budget.pt")
     for lora in (False, True):
         resume_chain(folder, lora)
     change_size(folder, devices=2, step=2)
+    sample_ahead(folder, devices=2)
     try:
         module = make_module(teacher=EMATeacher(0.3))
         trainer = make_trainer(FSDP2Strategy(gather="layers"), StepAlignedCritique(), DyingRank())

@@ -1,7 +1,8 @@
-"""FSDP2 on two processes (gloo) gives the weights of DDP, gathered whole and layer by layer."""
+"""Two processes (gloo) end with the weights of one: DDP, and FSDP2 gathered in both ways."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import subprocess
@@ -17,10 +18,16 @@ from safetensors.torch import load_file
 from lightning_sd import FSDP2Strategy
 from lightning_sd.models.sharding import shard_model
 from lightning_sd.modules.checks import check_strategy
-from tests.modules.sharded_runs import change_size
+from tests.modules.sharded_runs import (
+    SHARDED,
+    change_size,
+    list_cases,
+    list_grid,
+    sample_ahead,
+)
 
 ROOT = Path(__file__).parents[2]
-CASES = 5 * 2 * 2 + 6
+LIMITS = {torch.float64: 1e-12, torch.float32: 1e-6}
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +47,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
         }
         log = (folder / f"log.{rank}").open("w")
         ranks.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
+    for name, run in list_grid().items():  # while the ranks are at it
+        torch.save(run("one"), folder / f"{name}.one.pt")
     codes = [rank.wait(timeout=1500) for rank in ranks]
     assert codes == [0, 9], (folder / "log.0").read_text()[-3000:]  # rank 1 dies in the last run
     return folder
@@ -49,27 +58,46 @@ def load(path: Path) -> Any:
     return torch.load(path, weights_only=True)
 
 
-@pytest.mark.slow
-def test_every_run_equals_ddp(folder: Path) -> None:
-    names = sorted(path.name.removesuffix(".ddp.pt") for path in folder.glob("*.ddp.pt"))
-    assert len(names) == CASES
-    for name in names:
-        ddp = load(folder / f"{name}.ddp.pt")
-        for kind in ("model", "layers"):
-            other = load(folder / f"{name}.{kind}.pt")
-            assert ddp.keys() == other.keys()
-            for key, value in ddp.items():
-                limit = 1e-6 if value.dtype == torch.float32 else 1e-12
-                assert (value - other[key]).abs().max() < limit, (name, kind, key)
+def find_gap(folder: Path, name: str, other: str) -> float:
+    """Return the largest difference from the weights under DDP, as a share of what is allowed."""
+    ddp, weights = (load(folder / f"{name}.{kind}.pt") for kind in ("ddp", other))
+    assert ddp.keys() == weights.keys()
+    return max(
+        float((value - weights[key]).abs().max()) / LIMITS[value.dtype]
+        for key, value in ddp.items()
+    )
 
 
 @pytest.mark.slow
-def test_teachers_and_adapters_make_a_difference(folder: Path) -> None:
+@pytest.mark.parametrize("kind", SHARDED)
+def test_every_run_equals_ddp(folder: Path, kind: str) -> None:
+    gaps = {name: find_gap(folder, name, kind) for name in list_cases()}
+    assert not {name: gap for name, gap in gaps.items() if gap >= 1}
+
+
+@pytest.mark.slow
+def test_every_run_of_the_grid_equals_one_process(folder: Path) -> None:
+    gaps = {name: find_gap(folder, name, "one") for name in list_grid()}
+    assert len(gaps) == 5 * 2 * 2  # teachers, LoRA or not, precisions
+    assert not {name: gap for name, gap in gaps.items() if gap >= 1}
+
+
+@pytest.mark.slow
+def test_a_token_budget_changes_nothing(folder: Path) -> None:
+    """FSDP2, with each row scored in a part of its own."""
+    assert find_gap(folder, "ema-full-float64", "budget") < 1
+
+
+@pytest.mark.slow
+def test_teachers_make_a_difference(folder: Path) -> None:
     """Else the comparison above would hold for a teacher that silently equals the student."""
-    one = load(folder / "frozen-full-1.layers.pt")
     key = "model.layers.0.mlp.down_proj.weight"
-    for other in ("ema-full-1", "live-full-1", "trust-full-1", "frozen-full-2", "silent_rank"):
-        assert (one[key] - load(folder / f"{other}.layers.pt")[key]).abs().max() > 1e-7, other
+    weights = {
+        name: load(folder / f"{name}-full-float64.layers.pt")[key]
+        for name in ("frozen", "ema", "snapshot", "live", "trust")
+    }
+    for one, other in itertools.combinations(weights, 2):
+        assert (weights[one] - weights[other]).abs().max() > 1e-7, (one, other)
 
 
 @pytest.mark.slow
@@ -115,6 +143,19 @@ def test_a_run_goes_on_with_another_number_of_processes(folder: Path) -> None:
         )
         assert before.keys() == after.keys()
         assert all(torch.equal(before[key], after[key]) for key in before), step
+
+
+@pytest.mark.slow
+def test_sampling_ahead_on_two_ranks_equals_one_process(folder: Path) -> None:
+    sample_ahead(folder, devices=1)
+    batches, staleness, weights = load(folder / "ahead-1.0.pt")
+    ranks = [load(folder / f"ahead-2.{rank}.pt") for rank in (0, 1)]
+    assert [
+        first | second for first, second in zip(ranks[0][0], ranks[1][0], strict=True)
+    ] == batches
+    assert ranks[0][1] == ranks[1][1] == staleness == [0, 1, 1, 0]
+    for key, value in weights.items():
+        assert (value - ranks[0][2][key]).abs().max() < 1e-12, key
 
 
 @pytest.mark.slow

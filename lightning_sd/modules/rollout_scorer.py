@@ -120,7 +120,10 @@ class RolloutScorer:
     def _encode_students(
         self, rollouts: Sequence[Rollout], active: Sequence[int]
     ) -> list[list[int]]:
-        return [self.encode(rollouts[i].question.messages, None) for i in active]
+        # Rollouts of one question have the same prompt, which is encoded once.
+        questions = {id(rollouts[i].question): rollouts[i].question for i in active}
+        prompts = {key: self.encode(asked.messages, None) for key, asked in questions.items()}
+        return [prompts[id(rollouts[i].question)] for i in active]
 
     def _encode_view(self, view: TeacherView) -> list[int]:
         return self.encode(view.messages, view.template_kwargs)

@@ -38,8 +38,7 @@ def test_every_view_is_encoded_with_its_own_template_arguments(make_llama: Any) 
     assert asked == [
         ("12", {"loud": True}),
         ("11", {"loud": True}),
-        ("7+5?", None),
-        ("7+5?", None),
+        ("7+5?", None),  # once for both rollouts
     ]
     asked.clear()
     scorer.compute_advantages(ROLLOUTS, VIEWS)

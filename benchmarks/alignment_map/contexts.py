@@ -13,6 +13,7 @@ from benchmarks.alignment_map.derivations import (
     derive,
     derive_coarsely,
     draw_order,
+    spoil_solution,
     write_solution,
 )
 from benchmarks.alignment_map.task import read_order
@@ -85,3 +86,20 @@ class RewrittenCritique(StepAlignedCritique):
     def fields(self, rollout: Rollout) -> Mapping[str, str]:
         """Return the reference as the critique."""
         return {"critique": RandomOrder().fields(rollout)["reference"]}
+
+
+class WrongCritique(StepAlignedCritique):
+    """A critic that is wrong in 30% of its critiques: one result is replaced and carried on."""
+
+    wrong_share: ClassVar[float] = 0.3
+
+    def fields(self, rollout: Rollout) -> Mapping[str, str] | None:
+        """Return the critique, which a hash of the attempt makes right or wrong."""
+        found = super().fields(rollout)
+        if found is None:
+            return None
+        text = rollout.question.text
+        rng = random.Random(f"wrong critique/{text}/{rollout.text}")
+        if rng.random() >= self.wrong_share:
+            return found
+        return {"critique": spoil_solution(text, found["critique"], rng)}

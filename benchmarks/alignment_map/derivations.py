@@ -11,10 +11,11 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import count
 from typing import NamedTuple
 
 from lightning_sd.lab.expressions import MODULUS, OPERATORS, Operation, assign_split
-from lightning_sd.text.steps import render_steps
+from lightning_sd.text.steps import parse_steps, render_steps
 
 NAMES = "abc"
 NOTATIONS = ("=", " is ")
@@ -142,6 +143,30 @@ def write_solution(steps: Sequence[Step]) -> str:
     values = {step.name: step.result for step in steps}
     answer = "".join(str(values[name]) for name in NAMES)
     return render_steps([step.write() for step in steps], answer)
+
+
+def spoil_solution(text: str, solution: str, rng: random.Random) -> str:
+    """Replace one result of a right solution by a wrong one, which later steps carry on.
+
+    Args:
+        text: The question.
+        solution: A complete solution, right in every step.
+        rng: Draws the step and the wrong result.
+
+    Returns:
+        The solution with one operation per step.
+    """
+    steps = [read_step(body) for body in parse_steps(solution).steps]
+    # A step of two operations becomes two steps.
+    each = [step for step in steps if step is not None for _ in range(len(step.rest) // 2)]
+    spoiled, shift = rng.randrange(LENGTH), rng.randrange(1, MODULUS)
+    numbers = count()
+
+    def compute(operation: Operation) -> int:
+        return (operation.result + shift * (next(numbers) == spoiled)) % MODULUS
+
+    order, notations = [step.name for step in each], [step.notation for step in each]
+    return write_solution(derive(text, order, notations, compute))
 
 
 def read_step(body: str) -> Step | None:

@@ -62,12 +62,14 @@ class DerivationRows(Dataset[Question]):
     length: int
     block: int
     """Rows per micro-batch."""
+    first: int = 0
+    """Number of the first row. A branch goes on after the rows of its trunk."""
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> Question:
-        rng = random.Random(f"derivation rows/{self.seed}/{index}")
+        rng = random.Random(f"derivation rows/{self.seed}/{self.first + index}")
         text = draw_question("pretrain", rng)
         writer = RowWriter(text, self.beliefs, rng)
         if index // self.block % 2 == 0:

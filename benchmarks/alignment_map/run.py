@@ -22,7 +22,8 @@ def run_part(part: str, scratch: Path, jobs: int) -> None:
     """Run the missing cells of one part."""
     study.RESULTS.mkdir(exist_ok=True)
     if part == "admission":
-        _run([study.teach_run(base, scratch) for base in study.BASES], "bases", scratch, jobs)
+        for names in (study.TRUNKS, study.BASES):
+            _run([study.teach_run(name, scratch) for name in names], "bases", scratch, jobs)
         runs = study.admission_runs(list(study.BASES), scratch)
         _run(runs, "admission", scratch, jobs)
         return

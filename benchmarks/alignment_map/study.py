@@ -10,20 +10,27 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.alignment_map.teach import Recipe
+from benchmarks.alignment_map.teach import Recipe, make_branch
 from benchmarks.feedback_alignment.rows import build_curve, mean_along
 from benchmarks.grid import Row, Run, fit_command
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 RATES = (1e-4, 3e-4, 1e-3)
-SEARCH_SEEDS = (101, 102)
-SEEDS = (1, 2, 3, 4, 5)
+SEARCH_SEEDS = (101,)
+SEEDS = (1, 2, 3)
 SEARCH_BASE = "q0.1-0"
 FINAL = "checkpoints/final.ckpt"
 """The student after its last step, in a run's folder."""
 
-BASES = {f"q{q:g}-{seed}": Recipe(foreign=q, seed=seed) for q in (0, 0.1, 0.5) for seed in (0, 1)}
+PRETRAINING_SEEDS = (0,)
+TRUNKS = {f"trunk-{seed}": Recipe(seed=seed) for seed in PRETRAINING_SEEDS}
+"""What the bases of a pre-training seed have in common."""
+BASES = {
+    f"q{share:g}-{seed}": make_branch(foreign=share, seed=seed)
+    for seed in PRETRAINING_SEEDS
+    for share in (0, 0.1, 0.5)
+}
 """Bases by name: the share q of prefixes in another order, and the pre-training seed."""
 
 _CONTEXT = "--teacher_context=benchmarks.alignment_map.contexts."
@@ -47,6 +54,7 @@ MAIN: Mapping[str, tuple[str, ...]] = {
 FURTHER: Mapping[str, tuple[str, ...]] = {
     "coarse_same_order": (f"{_CONTEXT}CoarseSameOrder",),
     "rewritten_critique": (f"{_CONTEXT}RewrittenCritique",),
+    "wrong_critique": (f"{_CONTEXT}WrongCritique",),
     "other_attempt": ("--teacher_context=benchmarks.feedback_alignment.contexts.OtherAttempt",),
     "sibling": ("--teacher_context=SiblingDemonstration", *_EIGHT_ATTEMPTS),
 }
@@ -71,7 +79,7 @@ ADMITTED_UNDER = ("critique", "random_order", "same_order", "coarse_random_order
 """Contexts of the admission test; the competence is that of ``random_order``."""
 READ = ("critique", "random_order")
 """Contexts under which an unrelated text must not help."""
-MASKED_BASES = ("q0.1-0", "q0.1-1")
+MASKED_BASES = ("q0.1-0",)
 
 
 def base_folder(scratch: Path, base: str) -> Path:
@@ -80,11 +88,14 @@ def base_folder(scratch: Path, base: str) -> Path:
 
 
 def teach_run(base: str, scratch: Path) -> Run:
-    """Return the run that pre-trains a base into its folder."""
-    recipe = BASES[base]
-    command = ["-m", "benchmarks.alignment_map.teach", f"--foreign={recipe.foreign:g}"]
-    command += [f"--seed={recipe.seed}", f"--error-scale={recipe.error_scale:g}"]
-    command += [f"--steps={recipe.steps}", f"--out={base_folder(scratch, base)}"]
+    """Return the run that pre-trains a trunk or a base into its folder."""
+    recipe = (TRUNKS | BASES)[base]
+    command = ["-m", "benchmarks.alignment_map.teach", f"--seed={recipe.seed}"]
+    if base not in TRUNKS:
+        trunk = base_folder(scratch, f"trunk-{recipe.seed}")
+        command += [f"--trunk={trunk}", f"--foreign={recipe.foreign:g}"]
+        command.append(f"--error-scale={recipe.error_scale:g}")
+    command.append(f"--out={base_folder(scratch, base)}")
     return Run("teach", recipe.seed, [command], {"base": base})
 
 

@@ -1,9 +1,11 @@
-"""Pre-train one base of the map from random weights.
+"""Pre-train a base of the map: a trunk from random weights, then branches that go on from it.
 
-    python -m benchmarks.alignment_map.teach --foreign 0.1 --seed 0 --out out/alignment_map/q0.1-0
+    python -m benchmarks.alignment_map.teach --out out/trunk-0
+    python -m benchmarks.alignment_map.teach --trunk out/trunk-0 --foreign 0.1 --out out/q0.1-0
 
-A base is a solver with a share q of references that it learned to follow in another order
-(``--foreign``), a pre-training seed and a scale of its errors, which sets its initial accuracy.
+All bases of a pre-training seed share a trunk, which never sees a prefix in another order than its
+context. A branch has its own share q of such prefixes (``--foreign``) and its own scale of the
+solver's errors (``--error-scale``), which sets the initial accuracy.
 """
 
 from __future__ import annotations
@@ -24,26 +26,42 @@ from lightning_sd.lab.expressions import Operation
 from lightning_sd.lab.recipe import train
 from lightning_sd.lab.recipe.careless_solver import CarelessSolver, FactBelief
 from lightning_sd.lab.recipe.vocabulary import build_tokenizer
+from lightning_sd.models import PretrainedModel
 
 MAX_ERROR_RATE = 0.9
 MAX_NEW_TOKENS = 64
 
 
+TRUNK_STEPS = 4000
+BRANCH_STEPS = 1500
+TRUNK_LR = 3e-3
+BRANCH_LR = 1e-3
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """All settings that determine a base."""
+    """All settings that determine a base, but for its trunk."""
 
-    foreign: float = 0.1
+    foreign: float = 0.0
     """Share q of references whose row starts in another order."""
     seed: int = 0
     """Selects the initial weights, the rows and the solver's errors."""
     error_scale: float = 1.0
     """Factor of the error rates: the larger, the lower the initial accuracy."""
-    steps: int = 6000
+    steps: int = TRUNK_STEPS
     """Optimizer steps."""
-    batch_size: int = 64
-    lr: float = 3e-3
+    batch_size: int = 32
+    """Rows per optimizer step."""
+    lr: float = TRUNK_LR
     """Peak learning rate. It rises over the first 5% of the steps and then falls to zero."""
+    first_row: int = 0
+    """Rows that the trunk has seen."""
+
+
+def make_branch(foreign: float, seed: int, error_scale: float = 1.0) -> Recipe:
+    """Return the recipe of a branch, which goes on after the rows of its trunk."""
+    seen = TRUNK_STEPS * Recipe.batch_size
+    return Recipe(foreign, seed, error_scale, BRANCH_STEPS, lr=BRANCH_LR, first_row=seen)
 
 
 def scale_errors(seed: int, scale: float) -> dict[Operation, FactBelief]:
@@ -62,6 +80,7 @@ def build_rows(recipe: Recipe) -> DerivationRows:
         seed=recipe.seed,
         length=recipe.steps * recipe.batch_size,
         block=recipe.batch_size // 2,
+        first=recipe.first_row,
     )
 
 
@@ -72,14 +91,23 @@ def build_row_tokenizer(rows: DerivationRows) -> PreTrainedTokenizerFast:
     return build_tokenizer(texts)
 
 
-def teach(recipe: Recipe, out: Path) -> None:
-    """Pre-train a base; write weights, tokenizer, recipe and processor minutes."""
+def teach(recipe: Recipe, out: Path, trunk: Path | None = None) -> None:
+    """Pre-train a base; write weights, tokenizer, recipe and processor minutes.
+
+    Args:
+        recipe: The settings.
+        out: Folder of the base.
+        trunk: Folder of the base to go on from. None starts from random weights.
+    """
     start = time.process_time()
     seed_everything(recipe.seed)
     rows = build_rows(recipe)
-    tokenizer = build_row_tokenizer(rows)
-    model: Any = train.build_model(train.Recipe(), tokenizer)
-    model.generation_config.max_new_tokens = MAX_NEW_TOKENS
+    if trunk is None:
+        tokenizer = build_row_tokenizer(rows)
+        model: Any = train.build_model(train.Recipe(), tokenizer)
+        model.generation_config.max_new_tokens = MAX_NEW_TOKENS
+    else:
+        model, tokenizer = PretrainedModel(str(trunk)).load()
     train.fit_rows(model, tokenizer, rows, block=rows.block, steps=recipe.steps, lr=recipe.lr)
     out.mkdir(parents=True, exist_ok=True)
     model.eval().save_pretrained(out)
@@ -94,11 +122,14 @@ def main() -> None:
     parser.add_argument("--foreign", type=float, default=Recipe.foreign)
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     parser.add_argument("--error-scale", type=float, default=Recipe.error_scale)
-    parser.add_argument("--steps", type=int, default=Recipe.steps)
+    parser.add_argument("--trunk", type=Path, help="folder of the trunk; none trains one")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    teach(Recipe(args.foreign, args.seed, args.error_scale, args.steps), args.out)
+    recipe = Recipe(seed=args.seed)
+    if args.trunk is not None:
+        recipe = make_branch(args.foreign, args.seed, args.error_scale)
+    teach(recipe, args.out, args.trunk)
 
 
 if __name__ == "__main__":

@@ -47,5 +47,5 @@ def test_a_grid_runs_what_has_no_row_and_names_what_failed(tmp_path):
     assert [(row["key"], row["value"]) for row in rows] == [("old-seed1", 1), ("new-seed1", 2)]
     assert [row["key"] for row in read_rows(results)] == ["old-seed1", "new-seed1"]
     broken = [Run("broken", 1, [["-m", "this_module_is_missing"]])]
-    with pytest.raises(RuntimeError, match=r"1 of 1 runs failed.*this_module_is_missing"):
+    with pytest.raises(RuntimeError, match=r"(?s)1 of 1 runs failed.*this_module_is_missing"):
         run_grid(broken, lambda run, folder: {}, results, tmp_path / "scratch", jobs=1)

@@ -157,13 +157,24 @@ class TeacherContext(HostedCallback):
         Args:
             rollouts: The batch. Evidence that it lacks is gathered; see :meth:`gather_missing`.
         """
-        return [self._write_view(rollout) for rollout in self.gather_missing(rollouts)]
+        return [
+            self.write_view(rollout, self.fields(rollout))
+            for rollout in self.gather_missing(rollouts)
+        ]
 
-    def _write_view(self, rollout: Rollout) -> TeacherView | None:
-        given = self.fields(rollout)
-        if given is None:
+    def write_view(self, rollout: Rollout, fields: Mapping[str, str] | None) -> TeacherView | None:
+        """Write the teacher's prompt, with fields cut to ``max_prompt_tokens``.
+
+        Args:
+            rollout: The rollout whose question the prompt asks.
+            fields: What the context shows, usually :meth:`fields` of the same rollout.
+
+        Returns:
+            What the teacher sees; None without fields, or if nothing of them fits.
+        """
+        if fields is None:
             return None
-        fields, cut = dict(given), {}
+        fields, cut = dict(fields), {}
         for name in (None, *self.cut_fields):
             over = self._count_excess(rollout, fields)
             if name and over > 0:

@@ -66,7 +66,7 @@ class CleanInput(TeacherContext):
         views: dict[int, TeacherView | None] = {}
         for rollout in rollouts:
             if rollout.group not in views:
-                views[rollout.group] = self._write_view(rollout)
+                views[rollout.group] = self.write_view(rollout, self.fields(rollout))
         return [views[rollout.group] for rollout in rollouts]
 
     def prepare_batch(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
@@ -74,9 +74,8 @@ class CleanInput(TeacherContext):
         if not self.teacher_text:
             return list(rollouts)
         first = {rollout.group: rollout for rollout in reversed(rollouts)}
-        viewed = [
-            first[group] for group in sorted(first) if self._write_view(first[group]) is not None
-        ]
+        shown = [first[group] for group in sorted(first)]
+        viewed = [r for r in shown if self.write_view(r, self.fields(r)) is not None]
         texts = self._write_texts([rollout.question for rollout in viewed])
         added = [
             replace(

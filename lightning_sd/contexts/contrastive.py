@@ -86,8 +86,11 @@ class ContrastiveHints(TeacherContext):
         ]
         return [_describe_hint(s) for s in _draw_hints(rollout, wrong, self.wrong_hints)]
 
-    def _write_view(self, rollout: Rollout) -> TeacherView | None:
-        fields = self.fields(rollout)
+    def write_view(self, rollout: Rollout, fields: Mapping[str, str] | None) -> TeacherView | None:
+        """Write the prompts of the correct hint and of the wrong ones.
+
+        See :meth:`TeacherContext.write_view`.
+        """
         wrong = self.list_wrong_fields(rollout) if fields is not None else []
         if fields is None or not wrong:
             return None

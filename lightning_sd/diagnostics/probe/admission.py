@@ -100,7 +100,9 @@ class AdmissionTest:
         """Encode the question under what the context shows for another question's attempt."""
         own = rollout.question
         question = replace(other.question, text=own.text, messages=own.messages)
-        (view,) = self.context.views([replace(other, question=question, group=0)])
+        # A context may derive its fields from the question's text, so the other's must be read.
+        fields = self.context.fields(other)
+        view = self.context.write_view(replace(other, question=question, group=0), fields)
         return None if view is None else list(module.encode(view.messages, view.template_kwargs))
 
     def _cut_prefix(self, module: SelfDistillModule, rollout: Rollout) -> tuple[int, ...]:

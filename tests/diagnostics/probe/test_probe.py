@@ -17,6 +17,7 @@ from lightning_sd.callbacks import PredictionWriter
 from lightning_sd.cli.main import main
 from lightning_sd.contexts import NoContext, StepAlignedCritique, TeacherContext
 from lightning_sd.diagnostics.probe import Thresholds, probe
+from lightning_sd.lab.expressions import parse_operations
 from lightning_sd.rollout.base import Completion, Sampler
 from lightning_sd.types import Critique
 from tests import stubs
@@ -95,6 +96,19 @@ def test_a_teacher_that_reads_gains_nothing_from_an_unrelated_context(run):
     assert found.estimates["teacher"].value == 1
     assert found.estimates["unrelated"].value < 0.5
     assert "unrelated" not in run(knows, Hint()).estimates
+
+
+class DerivedHint(Hint):
+    """Derives what it tells from the question's text."""
+
+    def fields(self, rollout):
+        return {"hint": f"it is {parse_operations(rollout.question.text)[-1].result}."}
+
+
+def test_an_unrelated_context_is_not_derived_from_the_own_question(run):
+    found = run(knows, DerivedHint(), admission=True)
+    assert found.estimates["teacher"].value == 1
+    assert found.estimates["unrelated"].value < 0.5
 
 
 def test_a_teacher_that_reads_nothing_is_told_from_one_that_does(run):

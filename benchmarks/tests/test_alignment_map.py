@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -27,7 +28,14 @@ from benchmarks.alignment_map.task import (
     read_order,
     repair_attempt,
 )
-from benchmarks.alignment_map.teach import Recipe, build_row_tokenizer, build_rows, scale_errors
+from benchmarks.alignment_map.teach import (
+    TRUNK_STEPS,
+    Recipe,
+    build_row_tokenizer,
+    build_rows,
+    make_branch,
+    scale_errors,
+)
 from lightning_sd.lab.expressions import assign_split
 from lightning_sd.objectives.inputs import ObjectiveInputs, StepState
 from lightning_sd.text.steps import parse_steps, render_steps
@@ -138,6 +146,32 @@ def test_references_differ_in_order_and_granularity_alone():
     assert rewritten == show(contexts.RandomOrder, first)
 
 
+def test_a_wrong_critic_is_wrong_in_a_third_and_carries_its_error_on():
+    wrong = []
+    for number in range(300):
+        question = build_question(draw_question("train", random.Random(number)), random.Random(1))
+        attempt = question.reference.replace("=3<", "=4<").replace(" is 5<", " is 6<")
+        critique = repair_attempt(question.text, attempt)
+        rollout = replace(make_rollout(attempt, question), critique=critique)
+        text = contexts.WrongCritique().fields(rollout)["critique"]
+        assert text == contexts.WrongCritique().fields(rollout)["critique"]
+        if text != critique.text:
+            steps = parse_steps(text).steps
+            values = [place.right for place in follow_attempt(question.text, steps)]
+            assert values.count(False) == 1
+            assert len(steps) == LENGTH
+            assert read_order(question.text, text) == read_order(question.text, critique.text)
+        wrong.append(text != critique.text)
+    assert 0.22 < sum(wrong) / len(wrong) < 0.38
+
+
+def test_a_branch_goes_on_after_the_rows_of_its_trunk():
+    trunk, branch = Recipe(), make_branch(foreign=0.0, seed=0)
+    last, first = build_rows(trunk), build_rows(branch)
+    assert len(last) == first.first == TRUNK_STEPS * trunk.batch_size
+    assert build_rows(replace(branch, first_row=0))[0] == last[0] != first[0]
+
+
 ROWS = build_rows(Recipe(foreign=0.5, steps=40))
 TOKENIZER = build_row_tokenizer(ROWS)
 BELIEFS = scale_errors(0, 1.0)
@@ -243,9 +277,9 @@ def test_the_sign_of_the_advantage_selects_tokens():
 
 def test_the_grid_runs_whole_seeds_first(tmp_path):
     rates = dict.fromkeys(study.MAIN, 1e-3)
-    runs = study.study_runs(tuple(study.MAIN), ["q0-0", "q0-1"], rates, tmp_path)
+    runs = study.study_runs(tuple(study.MAIN), ["q0-0", "q0.1-0"], rates, tmp_path)
     assert [run.seed for run in runs] == sorted(run.seed for run in runs)
-    assert len({(run.key) for run in runs}) == len(runs) == 5 * 2 * len(study.MAIN)
+    assert len({(run.key) for run in runs}) == len(runs) == len(study.SEEDS) * 2 * len(study.MAIN)
 
 
 def test_a_base_that_needs_no_context_is_not_admitted():
@@ -253,7 +287,7 @@ def test_a_base_that_needs_no_context_is_not_admitted():
         return {"base": base, "name": name, "probe": {"unrelated_gain": {"low": low}}}
 
     rows = [row("q0-0", "critique", -0.1), row("q0-0", "random_order", 0.2)]
-    rows += [row("q0-1", "critique", -0.1), row("q0-1", "random_order", -0.2)]
-    assert study.select_admitted(rows) == ["q0-1"]
+    rows += [row("q0.1-0", "critique", -0.1), row("q0.1-0", "random_order", -0.2)]
+    assert study.select_admitted(rows) == ["q0.1-0"]
     with pytest.raises(ValueError, match="no base has passed"):
         study.select_admitted(rows[:2])

@@ -1,0 +1,140 @@
+"""Plot the figures of the map."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+from benchmarks.alignment_map import study
+from benchmarks.alignment_map.cells import Cells
+from benchmarks.alignment_map.intervals import student_interval
+from benchmarks.feedback_alignment.rows import build_curve
+from lightning_sd.diagnostics.plot_style import (
+    BLUE,
+    GRAY,
+    INK,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    make_figure,
+    save_figure,
+)
+
+COLORS = {
+    "critique": BLUE,
+    "same_order": SKY,
+    "random_order": VERMILION,
+    "fixed_order": ORANGE,
+    "coarse_random_order": PURPLE,
+    "grpo": GRAY,
+}
+COMPARED = ("random_order", "fixed_order", "same_order")
+"""Contexts that the map compares with the critique."""
+
+
+def plot_all(cells: Cells, folder: Path) -> None:
+    """Plot the figures that have data."""
+    if not cells.bases:
+        return
+    save_figure(plot_map(cells), folder / "map.svg")
+    save_figure(plot_curves(cells), folder / "curves.svg")
+    save_figure(plot_heat(cells), folder / "heat.svg")
+    if any(name in study.MASKED for _, name in cells.areas):
+        save_figure(plot_masks(cells), folder / "masks.svg")
+
+
+def plot_map(cells: Cells) -> Any:
+    """Plot what the critique gains over references, against the base's competence."""
+    figure, axes = make_figure(7, 4.2)
+    (axis,) = axes[0]
+    axis.axhline(0, color=INK, linewidth=1)
+    for number, name in enumerate(COMPARED):
+        bases = [base for base in cells.bases if (base, name) in cells.areas]
+        # Points of one base stand side by side.
+        x = [100 * cells.competence(base) + number - 1 for base in bases]
+        gaps = [cells.difference(base, "critique", name) for base in bases]
+        y = [100 * gap.value for gap in gaps]
+        errors = [100 * (gap.high - gap.value) for gap in gaps]
+        label = name.replace("_", " ")
+        axis.errorbar(x, y, errors, fmt="o-", capsize=3, color=COLORS[name], label=label)
+    axis.set_xlabel("competence: right from right steps under a random-order reference, %")
+    axis.set_ylabel("critique minus reference, AUC points")
+    axis.set_title("What the critique gains over a reference in ...")
+    axis.legend(frameon=False)
+    return figure
+
+
+def plot_curves(cells: Cells) -> Any:
+    """Plot validation accuracy over rollouts, one panel per base: the mean over seeds."""
+    figure, axes = make_figure(11, 3.8, columns=len(cells.bases), sharey=True)
+    for axis, base in zip(axes[0], cells.bases, strict=True):
+        start = cells.starts[base]
+        for name in (n for n in COLORS if (base, n) in cells.runs):
+            curves = [build_curve(run, start, "rollouts") for run in cells.runs[base, name]]
+            points = [
+                [statistics.mean(column) for column in zip(*same, strict=True)]
+                for same in zip(*curves, strict=True)
+            ]
+            x, y = zip(*points, strict=True)
+            label = name.replace("_", " ")
+            axis.plot(x, [100 * v for v in y], color=COLORS[name], label=label)
+        axis.set_title(f"{base}, competence {100 * cells.competence(base):.0f}%")
+        axis.set_xlabel("rollouts")
+    axes[0][0].set_ylabel("validation accuracy, %")
+    axes[0][-1].legend(frameon=False)
+    return figure
+
+
+def plot_heat(cells: Cells) -> Any:
+    """Plot the AUC of each condition on each base as a table of colors."""
+    names = [n for n in (*study.MAIN, *study.FURTHER) if (cells.bases[0], n) in cells.areas]
+    table = [
+        [
+            100 * statistics.mean(cells.areas[base, name])
+            if (base, name) in cells.areas
+            else float("nan")
+            for base in cells.bases
+        ]
+        for name in names
+    ]
+    figure, axes = make_figure(6, 0.5 * len(names) + 1.4)
+    (axis,) = axes[0]
+    axis.grid(visible=False)
+    image = axis.imshow(table, cmap="cividis", vmin=0, vmax=100, aspect="auto")
+    figure.colorbar(image, label="AUC, %")
+    competences = [f"{base}\n{100 * cells.competence(base):.0f}%" for base in cells.bases]
+    axis.set_xticks(range(len(cells.bases)), competences)
+    axis.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
+    axis.set_xlabel("base and its competence")
+    for row, values in enumerate(table):
+        for column, value in enumerate(values):
+            # Light colors need dark text, on a dark page as well.
+            color = "black" if value > 50 else "white"
+            axis.text(column, row, f"{value:.0f}", ha="center", va="center", color=color)
+    return figure
+
+
+def plot_masks(cells: Cells) -> Any:
+    """Plot the AUC of training on a part of the signal."""
+    base = next(base for base, name in cells.areas if name in study.MASKED)
+    contexts = ("critique", "random_order")
+    figure, axes = make_figure(8, 3.4, columns=len(contexts), sharex=True, sharey=True)
+    for axis, context in zip(axes[0], contexts, strict=True):
+        names = [context, *(f"{context}/{mask}" for mask in study.MASKS)]
+        names = [name for name in names if (base, name) in cells.areas]
+        areas = [student_interval(cells.areas[base, name]) for name in names]
+        axis.barh(
+            [name.split("/")[1].replace("_", " ") if "/" in name else "all" for name in names],
+            [100 * area.value for area in areas],
+            xerr=[100 * (area.high - area.value) for area in areas],
+            color=COLORS[context],
+            capsize=3,
+        )
+        axis.set_title(context.replace("_", " "))
+        axis.set_xlabel("AUC, %")
+    # Panels share the axis, so one inversion puts "all" on top in both.
+    axes[0][0].invert_yaxis()
+    axes[0][0].set_ylabel(f"tokens that train, {base}")
+    return figure

@@ -32,18 +32,31 @@ from lightning_sd.lab.expressions import Operation
 from lightning_sd.lab.recipe.careless_solver import FactBelief
 from lightning_sd.types import Question
 
-COUNTERFACTUAL_SHARE = 0.6
-"""Share of the contexts whose results come from a random table."""
-KINDS = {"critique": 0.4, "reference": 0.42, "coarse": 0.18}
-"""Kinds of context and their shares."""
 CONTINUED_SHARE = 0.5
 """Share of the rows in the context's order that start after a wrong result."""
-TRUE_PREFIX_SHARE = 0.5
-"""Share of the prefixes in another order that agree with the context; the others are attempts."""
 STEP_PIECES = 9
 """Tokens per step: two tags, the name, a colon, three of the operation, notation and result."""
 
 _PIECE = re.compile(r"</?[a-z_]+[0-9]?>| is |.")
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Shares of the rows with a context."""
+
+    name: str
+    """Selects the rows."""
+    kinds: Mapping[str, float]
+    """Kinds of context and their shares."""
+    counterfactual_share: float
+    """Share of the contexts whose results come from a random table."""
+    true_prefix_share: float
+    """Share of the prefixes in another order that agree with the context; the rest are attempts."""
+
+
+ALL = Mix("derivation rows", {"critique": 0.4, "reference": 0.42, "coarse": 0.18}, 0.6, 0.5)
+LESSON = Mix("lookup", {"reference": 1.0}, 1.0, 1.0)
+"""Rows that can only be continued by looking operations up in the context."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +77,17 @@ class DerivationRows(Dataset[Question]):
     """Rows per micro-batch."""
     first: int = 0
     """Number of the first row. A branch goes on after the rows of its trunk."""
+    mix: Mix = ALL
+    """The rows with a context. Those of a lesson all have one."""
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> Question:
-        rng = random.Random(f"derivation rows/{self.seed}/{self.first + index}")
+        rng = random.Random(f"{self.mix.name}/{self.seed}/{self.first + index}")
         text = draw_question("pretrain", rng)
-        writer = RowWriter(text, self.beliefs, rng)
-        if index // self.block % 2 == 0:
+        writer = RowWriter(text, self.beliefs, rng, self.mix)
+        if self.mix is not LESSON and index // self.block % 2 == 0:
             return writer.write_alone()
         return writer.write_with_context(self.foreign_share)
 
@@ -84,12 +99,17 @@ class RowWriter:
         text: The question.
         beliefs: How the simulated solver computes each operation.
         rng: Draws everything else.
+        mix: Shares of the rows with a context.
     """
 
     def __init__(
-        self, text: str, beliefs: Mapping[Operation, FactBelief], rng: random.Random
+        self,
+        text: str,
+        beliefs: Mapping[Operation, FactBelief],
+        rng: random.Random,
+        mix: Mix = ALL,
     ) -> None:
-        self.text, self.beliefs, self.rng = text, beliefs, rng
+        self.text, self.beliefs, self.rng, self.mix = text, beliefs, rng, mix
 
     def write_alone(self) -> Question:
         """Write the bare question with the solver's attempt as target."""
@@ -103,7 +123,7 @@ class RowWriter:
         Args:
             foreign_share: Probability that a reference's row starts in another order.
         """
-        (kind,) = self.rng.choices(list(KINDS), list(KINDS.values()))
+        (kind,) = self.rng.choices(list(self.mix.kinds), list(self.mix.kinds.values()))
         compute = self._draw_table()
         order, notations = self._draw_form()
         if kind == "coarse":
@@ -134,7 +154,7 @@ class RowWriter:
 
     def _draw_table(self) -> Compute:
         """Return true arithmetic, or a random table of results."""
-        if self.rng.random() >= COUNTERFACTUAL_SHARE:
+        if self.rng.random() >= self.mix.counterfactual_share:
             return compute_exactly
         key = self.rng.getrandbits(64)
         return lambda operation: random.Random(f"{key}/{operation}").randrange(MODULUS)
@@ -154,7 +174,7 @@ class RowWriter:
     def _start_in_another_order(self, shown: Sequence[Step], compute: Compute) -> tuple[str, int]:
         """Start in an order of its own, cut after any token from the first on."""
         order, notations = self._draw_form()
-        agrees = self.rng.random() < TRUE_PREFIX_SHARE
+        agrees = self.rng.random() < self.mix.true_prefix_share
         source = compute if agrees else self.compute_by_belief
         started = derive(self.text, order, notations, source)
         cut = self.rng.randrange(1, len(split_pieces(write_solution(started))))

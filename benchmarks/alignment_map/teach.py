@@ -21,7 +21,7 @@ import torch
 from lightning.pytorch import seed_everything
 from transformers import PreTrainedTokenizerFast
 
-from benchmarks.alignment_map.rows import DerivationRows
+from benchmarks.alignment_map.rows import ALL, LESSON, DerivationRows
 from lightning_sd.lab.expressions import Operation
 from lightning_sd.lab.recipe import train
 from lightning_sd.lab.recipe.careless_solver import CarelessSolver, FactBelief
@@ -56,12 +56,19 @@ class Recipe:
     """Peak learning rate. It rises over the first 5% of the steps and then falls to zero."""
     first_row: int = 0
     """Rows that the trunk has seen."""
+    is_lesson: bool = False
+    """Whether all rows must be continued by looking operations up in a reference."""
 
 
 def make_branch(foreign: float, seed: int, error_scale: float = 1.0) -> Recipe:
     """Return the recipe of a branch, which goes on after the rows of its trunk."""
     seen = TRUNK_STEPS * Recipe.batch_size
     return Recipe(foreign, seed, error_scale, BRANCH_STEPS, lr=BRANCH_LR, first_row=seen)
+
+
+def make_lesson(seed: int) -> Recipe:
+    """Return the recipe of a lesson in reading, which goes on from a trunk."""
+    return Recipe(1.0, seed, steps=BRANCH_STEPS, is_lesson=True)
 
 
 def scale_errors(seed: int, scale: float) -> dict[Operation, FactBelief]:
@@ -81,6 +88,7 @@ def build_rows(recipe: Recipe) -> DerivationRows:
         length=recipe.steps * recipe.batch_size,
         block=recipe.batch_size // 2,
         first=recipe.first_row,
+        mix=LESSON if recipe.is_lesson else ALL,
     )
 
 
@@ -122,12 +130,15 @@ def main() -> None:
     parser.add_argument("--foreign", type=float, default=Recipe.foreign)
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     parser.add_argument("--error-scale", type=float, default=Recipe.error_scale)
-    parser.add_argument("--trunk", type=Path, help="folder of the trunk; none trains one")
+    parser.add_argument("--trunk", type=Path, help="folder to go on from; none trains a trunk")
+    parser.add_argument("--lesson", action="store_true", help="teach to look operations up")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(1)
     recipe = Recipe(seed=args.seed)
-    if args.trunk is not None:
+    if args.lesson:
+        recipe = make_lesson(args.seed)
+    elif args.trunk is not None:
         recipe = make_branch(args.foreign, args.seed, args.error_scale)
     teach(recipe, args.out, args.trunk)
 

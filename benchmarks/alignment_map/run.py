@@ -22,8 +22,11 @@ def run_part(part: str, scratch: Path, jobs: int) -> None:
     """Run the missing cells of one part."""
     study.RESULTS.mkdir(exist_ok=True)
     if part == "admission":
-        for names in (study.TRUNKS, study.BASES):
-            _run([study.teach_run(name, scratch) for name in names], "bases", scratch, jobs)
+        trunks = [study.teach_run(name, scratch) for name in study.TRUNKS]
+        # A reader goes on from its trunk, so they are trained one after another.
+        for run in trunks:
+            _run([run], "bases", scratch, 1)
+        _run([study.teach_run(name, scratch) for name in study.BASES], "bases", scratch, jobs)
         runs = study.admission_runs(list(study.BASES), scratch)
         _run(runs, "admission", scratch, jobs)
         return

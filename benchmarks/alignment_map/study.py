@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.alignment_map.teach import Recipe, make_branch
+from benchmarks.alignment_map.teach import Recipe, make_branch, make_lesson
 from benchmarks.feedback_alignment.rows import build_curve, mean_along
 from benchmarks.grid import Row, Run, fit_command
 
@@ -24,12 +24,19 @@ FINAL = "checkpoints/final.ckpt"
 """The student after its last step, in a run's folder."""
 
 PRETRAINING_SEEDS = (0,)
-TRUNKS = {f"trunk-{seed}": Recipe(seed=seed) for seed in PRETRAINING_SEEDS}
-"""What the bases of a pre-training seed have in common."""
-BASES = {
-    f"q{share:g}-{seed}": make_branch(foreign=share, seed=seed)
+TRUNKS = {
+    name: recipe
     for seed in PRETRAINING_SEEDS
-    for share in (0, 0.1, 0.5)
+    for name, recipe in (
+        (f"trunk-{seed}", Recipe(seed=seed)),
+        (f"reader-{seed}", make_lesson(seed)),
+    )
+}
+"""What bases go on from: a trunk, and a trunk after a lesson in looking operations up."""
+BASES = {
+    f"{name}-{seed}": make_branch(foreign=share, seed=seed)
+    for seed in PRETRAINING_SEEDS
+    for name, share in (("q0", 0), ("q0.1", 0.1), ("q0.5", 0.5), ("lesson", 0.5))
 }
 """Bases by name: the share q of prefixes in another order, and the pre-training seed."""
 
@@ -91,10 +98,12 @@ def teach_run(base: str, scratch: Path) -> Run:
     """Return the run that pre-trains a trunk or a base into its folder."""
     recipe = (TRUNKS | BASES)[base]
     command = ["-m", "benchmarks.alignment_map.teach", f"--seed={recipe.seed}"]
-    if base not in TRUNKS:
-        trunk = base_folder(scratch, f"trunk-{recipe.seed}")
-        command += [f"--trunk={trunk}", f"--foreign={recipe.foreign:g}"]
-        command.append(f"--error-scale={recipe.error_scale:g}")
+    if recipe.is_lesson:
+        command += ["--lesson", f"--trunk={base_folder(scratch, f'trunk-{recipe.seed}')}"]
+    elif base in BASES:
+        start = "reader" if base.startswith("lesson") else "trunk"
+        command += [f"--trunk={base_folder(scratch, f'{start}-{recipe.seed}')}"]
+        command += [f"--foreign={recipe.foreign:g}", f"--error-scale={recipe.error_scale:g}"]
     command.append(f"--out={base_folder(scratch, base)}")
     return Run("teach", recipe.seed, [command], {"base": base})
 

@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from lightning_sd.models.cache import get_causal_lm
@@ -51,7 +52,7 @@ def gathers_layers(model: nn.Module) -> bool:
     return model in _PASSES
 
 
-def shard_model(model: nn.Module, mesh: Any, gather: Gather = "auto") -> None:
+def shard_model(model: nn.Module, mesh: Any, gather: Gather = "auto", replicas: int = 1) -> None:
     """Shard a model in place, decoder layer by decoder layer.
 
     Args:
@@ -59,6 +60,7 @@ def shard_model(model: nn.Module, mesh: Any, gather: Gather = "auto") -> None:
         mesh: The device mesh with the dimensions ``data_parallel`` and ``tensor_parallel``.
         gather: How the model is gathered. ``auto``: layer by layer if its weights and gradients
             take more than ``DEVICE_SHARE`` of a GPU's memory.
+        replicas: Number of groups of neighboring ranks that each hold all shards.
 
     Raises:
         ValueError: The mesh has several tensor-parallel processes, as Lightning's default has.
@@ -73,6 +75,9 @@ def shard_model(model: nn.Module, mesh: Any, gather: Gather = "auto") -> None:
             "number of processes and tensor_parallel_size to 1."
         )
     mesh = mesh["data_parallel"]
+    if replicas > 1:
+        shape = (replicas, mesh.size() // replicas)
+        mesh = init_device_mesh(mesh.device_type, shape, mesh_dim_names=("replicate", "shard"))
     by_layer = gather == "layers" or (gather == "auto" and not _fits_whole(model, mesh.device_type))
     decoder = get_causal_lm(model).get_decoder()
     for layer in _find_layers(decoder):

@@ -28,16 +28,20 @@ class FSDP2Strategy(ModelParallelStrategy):
         save_distributed_checkpoint: True: each rank writes its shard into a folder. False: rank 0
             gathers the trained weights and the optimizer's state into one file. Default: True if
             these take more than 8 GiB.
+        replicas: Number of groups of neighboring ranks that each hold the whole student in shards
+            (hybrid sharding). With one group per node, weights are gathered within nodes, and only
+            gradients travel between them. 1: all ranks share one sharded student.
         **settings: Further arguments of ``ModelParallelStrategy``, such as ``timeout``.
 
     Raises:
-        ValueError: An unknown ``gather``.
+        ValueError: An unknown ``gather``, or ``replicas`` that do not divide the processes.
     """
 
     def __init__(
         self,
         gather: Gather = "auto",
         save_distributed_checkpoint: bool | None = None,
+        replicas: int = 1,
         **settings: Any,
     ) -> None:
         if gather not in ("auto", "model", "layers"):
@@ -48,11 +52,17 @@ class FSDP2Strategy(ModelParallelStrategy):
             **settings,
         )
         self.gather: Gather = gather
+        self.replicas = replicas
         self._chooses_checkpoint = save_distributed_checkpoint is None
 
     def setup_environment(self) -> None:
         """Form one data-parallel group of all processes."""
         self._data_parallel_size = self.num_nodes * self.num_processes
+        if self.replicas < 1 or self._data_parallel_size % self.replicas:
+            raise ValueError(
+                f"replicas={self.replicas}: it must divide the {self._data_parallel_size} "
+                "processes; set it to num_nodes."
+            )
         super().setup_environment()
 
     def setup(self, trainer: Trainer) -> None:

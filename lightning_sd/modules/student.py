@@ -70,8 +70,10 @@ class StudentModule(GlobalMean):
             broadcast_trainable(student, self.trainer.strategy.root_device)
         self.stop_ids = find_stop_ids(student, self.tokenizer)
         if self.device_mesh is not None:
-            gather: Gather = getattr(self.trainer.strategy, "gather", "auto")
-            shard_model(student, self.device_mesh, gather)
+            strategy: Any = self.trainer.strategy
+            gather: Gather = getattr(strategy, "gather", "auto")
+            replicas: int = getattr(strategy, "replicas", 1)
+            shard_model(student, self.device_mesh, gather, replicas)
             self.strict_loading = False
         self.on_student_ready()
 

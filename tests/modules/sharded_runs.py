@@ -59,6 +59,7 @@ STRATEGIES: dict[str, Any] = {
     "ddp": DDPStrategy,
     "model": lambda: ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1),
     "layers": lambda: FSDP2Strategy(gather="layers"),
+    "hybrid": lambda: FSDP2Strategy(gather="layers", replicas=2),
 }
 SHARDED = ("model", "layers")
 CHAIN = ("ddp", "layers", "model", "ddp")
@@ -358,6 +359,8 @@ def main(folder: Path) -> None:
             save(run(strategy), folder / f"{name}.{strategy}.pt")
     within_budget = fit_greedy("model", TEACHERS["ema"], max_score_tokens=1)
     save(within_budget, folder / "ema-full-float64.budget.pt")
+    hybrid = fit_greedy("hybrid", TEACHERS["ema"])
+    save(hybrid, folder / "ema-full-float64.hybrid.pt")
     for lora in (False, True):
         resume_chain(folder, lora)
     change_size(folder, devices=2, step=2)

@@ -89,6 +89,12 @@ def test_a_token_budget_changes_nothing(folder: Path) -> None:
 
 
 @pytest.mark.slow
+def test_hybrid_sharding_equals_ddp(folder: Path) -> None:
+    """Two replicas of one shard; four processes, two by two, were run by hand."""
+    assert find_gap(folder, "ema-full-float64", "hybrid") < 1
+
+
+@pytest.mark.slow
 def test_teachers_make_a_difference(folder: Path) -> None:
     """Else the comparison above would hold for a teacher that silently equals the student."""
     key = "model.layers.0.mlp.down_proj.weight"
@@ -171,6 +177,14 @@ def test_other_sharded_strategies_are_refused() -> None:
 def test_an_unknown_way_to_gather_is_refused() -> None:
     with pytest.raises(ValueError, match="gather='rows': choose auto, model or layers"):
         FSDP2Strategy(gather="rows")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("replicas", [0, 3])
+def test_replicas_that_do_not_divide_the_processes_are_refused(replicas: int) -> None:
+    strategy = FSDP2Strategy(replicas=replicas)
+    strategy.parallel_devices = [torch.device("cpu")] * 4
+    with pytest.raises(ValueError, match=f"replicas={replicas}: it must divide the 4 processes"):
+        strategy.setup_environment()
 
 
 def test_tensor_parallel_processes_are_refused() -> None:

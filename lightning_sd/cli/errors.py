@@ -27,6 +27,13 @@ _CAUSE = re.compile(
     r"(.+)$",
     re.MULTILINE,
 )
+_RAISED = re.compile(
+    r"Problem with given class_path '[^']+':\n +(?!Does not validate|Parser key|- )(\S.*)"
+)
+"""What a constructor has raised, in its first line."""
+_REQUIREMENT = re.compile(r"Requirement '(\w+)[^']*' not met")
+_LOGGER_EXTRAS = {"tensorboard": "report", "wandb": "wandb", "mlflow": "mlflow"}
+"""Packages that loggers of Lightning need, and the extra that installs each."""
 _UNKNOWN_ARGUMENTS = re.compile(r"unrecognized arguments: (--[\w.+]+)")
 
 
@@ -82,14 +89,24 @@ def condense(message: str, options: Iterable[str] = ()) -> str:
     if value and "but is abstract" in cause:
         missing = ", ".join(sorted(getattr(_load(value[1]), "__abstractmethods__", ())))
         return f"{key}={value[1]}: the class is abstract; define {missing}."
-    if match := _CAUSE.search(cause):  # what a constructor has raised
-        return f"{key}: {match[1]}" if key else match[1]
+    if raised := _find_raised(cause):
+        return f"{key}: {raised}" if key else raised
     if types and value:
         return _explain_value(key, types[1] or types[2], value[1])
     if "arguments are required" in message:
         return f"{message}; give them, or a config such as --config quickstart"
     text = " ".join(cause.split())
     return f"{key}: {text}" if key else text
+
+
+def _find_raised(cause: str) -> str | None:
+    """Return what a constructor has raised; if a package is missing, the extra that installs it."""
+    for package in _REQUIREMENT.findall(cause):
+        if package in _LOGGER_EXTRAS:
+            extra = _LOGGER_EXTRAS[package]
+            return f'{package} is not installed: pip install "lightning_sd[{extra}]"'
+    match = _CAUSE.search(cause) or _RAISED.search(cause)
+    return match[1] if match else None
 
 
 def suggest(name: str, choices: Iterable[str]) -> str:

@@ -83,7 +83,10 @@ def name_program() -> str:
 
 def _run_lightning(words: Sequence[str]) -> None:
     from lightning_sd.cli.main import main
+    from lightning_sd.models.extras import require_extra
 
+    if any(word.startswith("shtab-") for word in words):
+        require_extra("shtab", "completion")
     main(["--help" if word == "--help_all" else word for word in words], name_program())
 
 

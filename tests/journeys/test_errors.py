@@ -29,6 +29,11 @@ CASES = {
     "type": ([*QUICK, "--model.samples=abc"], "model.samples=abc: must be of type int"),
     "choice": ([*QUICK, "--data.on_refusal=drp"], "did you mean drop?"),
     "constructor": ([*QUICK, "--model.samples=0"], "samples=0: must be at least 1."),
+    "size": ([*QUICK, "--data.task.train_size=0"], "error: train_size=0: must be at least 1."),
+    "report": (
+        [*QUICK, "--trainer.callbacks=TrainingReport", "--trainer.callbacks.rows=0"],
+        "error: rows=0: must be at least 1.",
+    ),
     "inner": ([*QUICK, "--model.objective.top_k=0"], "top_k=0"),
     "template": ([*QUICK, "--teacher_context.template={question}"], "add {critique}"),
     "field": (

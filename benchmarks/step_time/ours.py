@@ -10,7 +10,6 @@ teacher end at the hidden states; both heads and the gradients of the student's 
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,7 +17,14 @@ import lightning.pytorch as pl
 import torch
 
 import lightning_sd.modules.self_distill as module_file
-from benchmarks.step_time.clock import Clock, by_grad_mode, emit, peak_mib, set_threads
+from benchmarks.step_time.clock import (
+    Clock,
+    by_grad_mode,
+    emit,
+    peak_mib,
+    read_clock,
+    set_threads,
+)
 from benchmarks.step_time.shapes import (
     Context,
     Shape,
@@ -108,19 +114,19 @@ class Watch(pl.Callback):
         self.clock.start()
 
     def on_before_backward(self, trainer: Any, pl_module: Any, loss: Any) -> None:
-        self.begun = time.perf_counter()
+        self.begun = read_clock()
 
     def on_after_backward(self, trainer: Any, pl_module: Any) -> None:
         self._stop("backward")
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
-        self.begun = time.perf_counter()
+        self.begun = read_clock()
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         self.clock.step_done()
 
     def _stop(self, phase: str) -> None:
-        self.clock.add(phase, time.perf_counter() - self.begun)
+        self.clock.add(phase, read_clock() - self.begun)
 
 
 def make_module(shape: Shape, loss: str, model: Any) -> SelfDistillModule:

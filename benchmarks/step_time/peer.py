@@ -13,10 +13,16 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-import time
 from typing import Any
 
-from benchmarks.step_time.clock import Clock, by_grad_mode, emit, peak_mib, set_threads
+from benchmarks.step_time.clock import (
+    Clock,
+    by_grad_mode,
+    emit,
+    peak_mib,
+    read_clock,
+    set_threads,
+)
 from benchmarks.step_time.shapes import (
     Context,
     Shape,
@@ -194,10 +200,10 @@ def watch(clock: Clock) -> Any:
             clock.start()
 
         def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kw: Any) -> None:
-            self.begun = time.perf_counter()
+            self.begun = read_clock()
 
         def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            clock.add("optimizer", time.perf_counter() - self.begun)
+            clock.add("optimizer", read_clock() - self.begun)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             clock.step_done()

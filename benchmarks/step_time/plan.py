@@ -14,6 +14,7 @@ CONTEXTS: dict[str, Context] = {"sdpo": "sibling", "sdft": "column", "stable": "
 """Same as in :mod:`.peer`, which is not imported because this process must stay small (``run``)."""
 START_UP = 8.0
 """Seconds from the start of a process to its first step."""
+ROUNDS = {"random32k": 3, "lab": 3, "smollm2": 1, "gemma": 1}
 SLOW = 8.0
 """Seconds above which a loss is measured once instead of three times."""
 
@@ -52,11 +53,12 @@ def plan(steps: int, *, quick: bool, tiny: bool) -> list[tuple[int, Case]]:
         Case("check", "check", (), 60),
         *step_cases("random32k", steps, quick=quick),
         *step_cases("lab", steps, quick=quick),
-        *[floor_case(name) for name in ("random32k", "lab", "smollm2")],
+        *[floor_case(name) for name in ROUNDS],
         Case("flops", "flops", ("--tiny",) if tiny else (), 90),
         *loss_cases(quick=quick),
         *curve_cases(steps, quick=quick),
         *step_cases("smollm2", steps, quick=quick),
+        *step_cases("gemma", steps, quick=quick),
         *([] if quick else plain_cases(steps)),
     ]
     if tiny:
@@ -67,9 +69,9 @@ def plan(steps: int, *, quick: bool, tiny: bool) -> list[tuple[int, Case]]:
 
 def step_cases(name: str, steps: int, *, quick: bool) -> Iterator[Case]:
     """Yield ours and TRL's in turn."""
-    main = {"random32k": 3, "lab": 3, "smollm2": 1}[name]
+    main = ROUNDS[name]
     losses = ["js", "reverse_kl", "top100_js", "sampled"]
-    if name == "smollm2" and quick:
+    if name == "gemma" or (name == "smollm2" and quick):
         losses = ["js"]
     pairs = [("sdpo", loss, main) for loss in losses]
     if name == "random32k":
@@ -82,7 +84,7 @@ def step_cases(name: str, steps: int, *, quick: bool) -> Iterator[Case]:
     if name == "random32k" or not quick:
         yield ours_case("step", name, {}, "js", "own", steps, 1)
     # Recomputed activations, TRL's default.
-    if name != "lab" and not quick:
+    if name in ("random32k", "smollm2") and not quick:
         yield checkpointing(ours_case("step", name, {}, "js", "sibling", steps, 1))
         yield checkpointing(peer_case("step", name, {}, "js", "sdpo", steps, 1))
 
@@ -166,7 +168,7 @@ def floor_case(name: str) -> Case:
     repeats = 1 if name == "smollm2" else 2
     seconds = 5 + (1 + repeats) * guess(SHAPES[name], "js", "sibling", peer=False)
     words = ("--shape", name, "--repeats", str(repeats))
-    return Case("floor", "floor", words, seconds, 1, (("shape", name),))
+    return Case("floor", "floor", words, seconds, ROUNDS[name], (("shape", name),))
 
 
 def loss_case(how: str, kind: str, vocab: int, width: int, tokens: int) -> Case:

@@ -3,6 +3,7 @@
     python -m benchmarks.step_time.run            # everything, about 80 minutes on two quiet cores
     python -m benchmarks.step_time.run --quick    # one process per case, fewer cases: about 30
     python -m benchmarks.step_time.run --tiny     # test the scripts; writes to out/ only
+    python -m benchmarks.step_time.run --shared   # processor seconds of one thread, into shared.csv
 
 Each process adds a row to ``results.csv`` when it ends. An interrupted run (or one with
 ``--minutes``) continues where it stopped. Failed rows are repeated, disturbed rows on demand
@@ -35,7 +36,8 @@ COLUMNS = (
     *("load", "commit", "facts", "result"),
 )
 PREFIX = "RESULT "
-THREADS = "2"
+SHARED = "STEP_TIME_SHARED"
+"""Environment variable that :mod:`.clock` reads."""
 DISTURBED = 0.15
 """Rows are marked if others used more cores than this. Steps of many small operations suffer most:
 each operation waits for both threads, and a thread without a core waits for milliseconds."""
@@ -45,7 +47,8 @@ def main() -> None:
     args = _arguments()
     folder = WORK / "tiny" if args.tiny else HERE
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "results.csv"
+    path = folder / ("shared.csv" if args.shared else "results.csv")
+    os.environ[SHARED] = str(int(args.shared))
     if args.fresh:
         path.unlink(missing_ok=True)
     try:
@@ -54,7 +57,8 @@ def main() -> None:
     except KeyboardInterrupt:
         print("Stopped; run again to go on from here.")
     finally:
-        report(path)
+        if not args.shared:
+            report(path)
 
 
 def run_all(args: argparse.Namespace, path: Path) -> None:
@@ -94,7 +98,8 @@ def run_case(case: Case, round_: int) -> dict[str, Any]:
     log = WORK / "logs" / f"{case.part}-{zlib.crc32(case.key.encode())}-{round_}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-    environment = {**os.environ, **dict.fromkeys(names, THREADS), "HF_HUB_OFFLINE": "1"}
+    threads = "1" if os.environ.get(SHARED) == "1" else "2"
+    environment = {**os.environ, **dict.fromkeys(names, threads), "HF_HUB_OFFLINE": "1"}
     environment["THP_MEM_ALLOC_ENABLE"] = str(int(case.huge))
     begun = time.monotonic()
     status, output = "ok", ""
@@ -107,7 +112,7 @@ def run_case(case: Case, round_: int) -> dict[str, Any]:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
-                timeout=max(900.0, 10 * case.seconds),
+                timeout=max(1800.0, 20 * case.seconds),
             )
         output = found.stdout
         if found.returncode:
@@ -204,6 +209,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one process per case, fewer cases")
     parser.add_argument("--fresh", action="store_true", help="delete existing rows first")
     parser.add_argument("--tiny", action="store_true", help="replace all shapes with a tiny one")
+    parser.add_argument(
+        "--shared", action="store_true", help="count processor seconds of one thread"
+    )
     parser.add_argument("--steps", type=int, default=1, help="measured steps per process")
     parser.add_argument("--only", default="", help="only cases with this text in the key")
     parser.add_argument(

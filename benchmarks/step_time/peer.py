@@ -34,6 +34,11 @@ from benchmarks.step_time.shapes import (
 )
 
 TRAINERS = ("sdpo", "sdft", "stable")
+EXTRAS: dict[str, dict[str, Any]] = {
+    "liger": {"use_liger_kernel": True},
+    "vllm": {"use_vllm": True, "vllm_mode": "colocate", "vllm_gpu_memory_utilization": 0.1},
+}
+"""Settings of TRL for the kernels and the engine that it can use. Neither runs on a CPU."""
 LEARNING_RATE = 1e-5
 LOSSES: dict[str, dict[str, Any]] = {
     "js": {"distillation_mode": "full_logits", "distillation_alpha": 0.5},
@@ -216,12 +221,19 @@ def quiet() -> None:
 
 
 def measure(
-    kind: str, shape: Shape, loss: str, warm_up: int, counted: int, *, checkpointing: bool
+    kind: str,
+    shape: Shape,
+    loss: str,
+    warm_up: int,
+    counted: int,
+    *,
+    checkpointing: bool,
+    extra: dict[str, Any],
 ) -> dict[str, Any]:
     quiet()
     clock, seen = Clock(), dict[str, int]()
     with tempfile.TemporaryDirectory() as folder:
-        shared = settings(shape, warm_up + counted, folder, checkpointing=checkpointing)
+        shared = settings(shape, warm_up + counted, folder, checkpointing=checkpointing) | extra
         trainer = make_trainer(kind, shape, loss, warm_up + counted, shared)
         instrument(trainer, kind, clock, seen)
         before = peak_mib()
@@ -235,6 +247,7 @@ def main() -> None:
     parser.add_argument("--trainer", default="sdpo", choices=TRAINERS)
     parser.add_argument("--loss", default="js", choices=list(LOSSES))
     parser.add_argument("--checkpointing", action="store_true", help="TRL's default, ours too")
+    parser.add_argument("--with", dest="extra", choices=list(EXTRAS), help="with Liger or vLLM")
     parser.add_argument("--warm-up", type=int, default=1)
     parser.add_argument("--steps", type=int, default=3)
     args = parser.parse_args()
@@ -246,6 +259,7 @@ def main() -> None:
         args.warm_up,
         args.steps,
         checkpointing=args.checkpointing,
+        extra=EXTRAS.get(args.extra, {}),
     )
     emit(found)
 

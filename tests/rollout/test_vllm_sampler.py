@@ -6,6 +6,7 @@ Runs where vLLM is installed (its CPU build serves), in an environment of its ow
 from __future__ import annotations
 
 import copy
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,7 +14,10 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.engines.servable import widen_heads
+from lightning_sd.cli.main import main
 from lightning_sd.contexts import ReferenceSolution
+from lightning_sd.models import PretrainedModel
 from lightning_sd.models.lora import LoRA, add_lora
 from lightning_sd.models.trainable import list_trainable
 from lightning_sd.rollout import VLLMSampler
@@ -25,6 +29,7 @@ from lightning_sd.scoring.statistics import compute_token_statistics
 from lightning_sd.teachers import EMATeacher, FrozenTeacher
 from tests.callbacks.test_sample_ahead import compute_logprobs
 from tests.callbacks.test_sample_ahead import fit as fit_ahead
+from tests.cli.test_configs import TINY
 from tests.stubs import LabData, module, trainer
 
 PROMPTS = [[5, 6, 7, 8], [9, 10, 11], [12] * 17]
@@ -343,3 +348,23 @@ def test_a_sleeping_engine_is_woken_before_it_gets_weights(make_llama: Any, leve
     engine.sync(model)
     sent = ["collective_rpc", "reset_prefix_cache"] if level == 2 else []  # level 2 drops weights
     assert calls == ["wake_up", *sent]
+
+
+@needs_engine
+def test_the_config_of_rollout_engines_trains(tmp_path: Any, monkeypatch: Any) -> None:
+    model, tokenizer = PretrainedModel("package:lightning_sd/lab/solver").load()
+    for part in (widen_heads(model, 32), tokenizer):  # heads of 24 are not served on a CPU
+        part.save_pretrained(tmp_path / "solver")
+    monkeypatch.chdir(tmp_path)
+    sampler = "--model.init_args.sampler.init_args"
+    cli = main(
+        [
+            *("fit", "--config", "quickstart", "--config", "rollout_engine", *TINY),
+            '--model.init_args.model={"class_path": "PretrainedModel", "init_args": '
+            '{"name": "solver"}}',
+            f"{sampler}.max_new_tokens=16",
+            f"{sampler}.engine={json.dumps({**ENGINE, 'max_model_len': 512})}",
+        ]
+    )
+    assert isinstance(cli.model.sampler, VLLMSampler)
+    assert cli.trainer.global_step == 1

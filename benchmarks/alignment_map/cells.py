@@ -8,11 +8,9 @@ from dataclasses import dataclass, field
 
 from benchmarks.alignment_map import study
 from benchmarks.alignment_map.intervals import Interval, paired_interval
+from benchmarks.alignment_map.study import Cell
 from benchmarks.feedback_alignment.rows import read_accuracy
 from benchmarks.grid import Row
-
-Cell = tuple[str, str]
-"""Base and condition."""
 
 
 @dataclass
@@ -27,8 +25,8 @@ class Cells:
     """Validation accuracy after the last step."""
     tests: dict[Cell, list[float]] = field(default_factory=dict)
     """Test accuracy after the last step."""
-    rates: dict[str, float] = field(default_factory=dict)
-    """Learning rate by condition."""
+    rates: dict[Cell, float] = field(default_factory=dict)
+    """Learning rate of each trained cell."""
     runs: dict[Cell, list[Row]] = field(default_factory=dict)
     """The rows, for curves."""
     starts: dict[str, Row] = field(default_factory=dict)
@@ -80,7 +78,7 @@ def read_cells(admission: Sequence[Row], runs: Sequence[Row]) -> Cells:
         else:
             starts = found[base, study.UNTRAINED]
             cells.areas[cell] = [study.measure_area(row, starts[row["seed"]]) for row in chosen]
-            cells.rates[name] = chosen[0]["lr"]
+            cells.rates[cell] = chosen[0]["lr"]
         cells.finals[cell] = [read_accuracy(row["curve"][-1]) for row in chosen]
         cells.tests[cell] = [
             statistics.mean(float(answer["avg"]) for answer in row["test"]) for row in chosen

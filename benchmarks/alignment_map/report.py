@@ -84,7 +84,7 @@ def _write_map(cells: Cells) -> Iterator[str]:
                 student_interval(table[base, name]).format()
                 for table in (cells.areas, cells.finals, cells.tests)
             )
-            rate = f"{cells.rates[name]:g}" if name in cells.rates else ""
+            rate = f"{cells.rates[base, name]:g}" if (base, name) in cells.rates else ""
             number = len(cells.areas[base, name])
             yield f"| {name} | {number} | {rate} | {' | '.join(values)} |"
     yield ""
@@ -200,17 +200,18 @@ def _write_masks(cells: Cells) -> Iterator[str]:
 def _write_search(search: Sequence[Row], cells: Cells) -> Iterator[str]:
     yield "## Learning rates"
     yield ""
-    yield f"AUC, percent, seeds {study.SEARCH_SEEDS} on base {study.SEARCH_BASE}."
+    yield f"AUC, percent, seed {study.SEARCH_SEEDS[0]}."
     yield ""
-    yield f"| condition | {' | '.join(f'{rate:g}' for rate in study.RATES)} |"
-    yield f"|---|{'---|' * len(study.RATES)}"
-    for name in dict.fromkeys(row["name"] for row in search):
+    yield f"| base | condition | {' | '.join(f'{rate:g}' for rate in study.RATES)} |"
+    yield f"|---|---|{'---|' * len(study.RATES)}"
+    for base, name in dict.fromkeys((row["base"], row["name"]) for row in search):
         areas = []
         for rate in study.RATES:
-            found = [row for row in search if (row["name"], row["lr"]) == (name, rate)]
-            area = [study.measure_area(row, cells.starts[row["base"]]) for row in found]
+            keys = (base, name, rate)
+            found = [row for row in search if (row["base"], row["name"], row["lr"]) == keys]
+            area = [study.measure_area(row, cells.starts[base]) for row in found]
             areas.append(f"{100 * statistics.mean(area):.1f}" if area else "not run")
-        yield f"| {name} | {' | '.join(areas)} |"
+        yield f"| {base} | {name} | {' | '.join(areas)} |"
     yield ""
 
 

@@ -33,11 +33,8 @@ def run_part(part: str, scratch: Path, jobs: int) -> None:
     admitted = study.select_admitted(read_rows(study.RESULTS / "admission.jsonl"))
     bases = [base for base in admitted if part != "masked" or base in study.MASKED_BASES]
     starts = _run(study.untrained_runs(admitted, scratch), "runs", scratch, jobs)
-    # Masked conditions take the learning rate of the condition that they mask.
-    names = study.MAIN if part == "masked" else study.PARTS[part]
-    search = _run(study.search_runs(list(names), scratch), "search", scratch, jobs)
+    search = _run(study.search_runs(list(study.MAIN), scratch), "search", scratch, jobs)
     rates = study.choose_rates(search, {row["base"]: row for row in starts})
-    rates |= {name: rates[name.split("/")[0]] for name in study.MASKED if part == "masked"}
     _run(study.study_runs(study.PARTS[part], bases, rates, scratch), "runs", scratch, jobs)
 
 

@@ -14,12 +14,16 @@ from benchmarks.alignment_map.teach import Recipe, make_branch, make_lesson
 from benchmarks.feedback_alignment.rows import build_curve, mean_along
 from benchmarks.grid import Row, Run, fit_command
 
+Cell = tuple[str, str]
+"""Base and condition."""
+
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 RATES = (1e-4, 3e-4, 1e-3)
 SEARCH_SEEDS = (101,)
 SEEDS = (1, 2, 3)
-SEARCH_BASE = "q0.1-0"
+SEARCH_BASES = {"q0.1-0": ("q0", "q0.1", "q0.5"), "lesson-0": ("lesson",)}
+"""Bases on which learning rates are chosen, and the kinds of bases that take them."""
 FINAL = "checkpoints/final.ckpt"
 """The student after its last step, in a run's folder."""
 
@@ -80,13 +84,21 @@ MASKED: Mapping[str, tuple[str, ...]] = {
     for name in ("critique", "random_order")
     for mask, value in MASKS.items()
 }
+VARIANTS = {
+    "coarse_same_order": "coarse_random_order",
+    "rewritten_critique": "critique",
+    "wrong_critique": "critique",
+    "other_attempt": "critique",
+    "sibling": "critique",
+}
+"""Main conditions whose learning rates the further ones take."""
 CONDITIONS: Mapping[str, tuple[str, ...]] = {**MAIN, **MASKED, **FURTHER}
 PARTS = {"main": tuple(MAIN), "masked": tuple(MASKED), "further": tuple(FURTHER)}
 ADMITTED_UNDER = ("critique", "random_order", "same_order", "coarse_random_order")
 """Contexts of the admission test; the competence is that of ``random_order``."""
 READ = ("critique", "random_order")
 """Contexts under which an unrelated text must not help."""
-MASKED_BASES = ("q0.1-0",)
+MASKED_BASES = ("lesson-0", "q0.1-0")
 
 
 def base_folder(scratch: Path, base: str) -> Path:
@@ -125,9 +137,10 @@ def search_runs(conditions: Sequence[str], scratch: Path) -> list[Run]:
         Run(
             name,
             seed,
-            [_command("fit", scratch, SEARCH_BASE, name, seed, rate)],
-            {"base": SEARCH_BASE, "lr": rate},
+            [_command("fit", scratch, base, name, seed, rate)],
+            {"base": base, "lr": rate},
         )
+        for base in SEARCH_BASES
         for name in conditions
         for rate in RATES
         for seed in SEARCH_SEEDS
@@ -135,16 +148,17 @@ def search_runs(conditions: Sequence[str], scratch: Path) -> list[Run]:
 
 
 def study_runs(
-    conditions: Sequence[str], bases: Sequence[str], rates: Mapping[str, float], scratch: Path
+    conditions: Sequence[str], bases: Sequence[str], rates: Mapping[Cell, float], scratch: Path
 ) -> list[Run]:
     """List the counted runs: training seed by training seed, within a seed base by base."""
     runs = []
     for seed in SEEDS:
         for base in bases:
             for name in conditions:
-                fit = _command("fit", scratch, base, name, seed, rates[name])
+                rate = rates[base, name]
+                fit = _command("fit", scratch, base, name, seed, rate)
                 test = _command("test", scratch, base, name, seed, None, f"--ckpt_path={FINAL}")
-                runs.append(Run(name, seed, [fit, test], {"base": base, "lr": rates[name]}))
+                runs.append(Run(name, seed, [fit, test], {"base": base, "lr": rate}))
     return runs
 
 
@@ -185,20 +199,26 @@ def select_admitted(rows: Sequence[Row]) -> list[str]:
     return admitted
 
 
-def choose_rates(rows: Sequence[Row], starts: Mapping[str, Row]) -> dict[str, float]:
-    """Choose the rate with the highest mean area of each condition; the smaller one on a tie.
+def choose_rates(rows: Sequence[Row], starts: Mapping[str, Row]) -> dict[Cell, float]:
+    """Choose the rate with the highest mean area of each cell; the smaller one on a tie.
+
+    Masked and further conditions take the rate of the condition that they vary.
 
     Args:
         rows: Rows of the search.
         starts: Untrained rows by base.
     """
+    areas: dict[Cell, dict[float, list[float]]] = {}
+    for row in rows:
+        found = areas.setdefault((row["base"], row["name"]), {}).setdefault(row["lr"], [])
+        found.append(measure_area(row, starts[row["base"]]))
     chosen = {}
-    for name in {row["name"] for row in rows}:
-        areas: dict[float, list[float]] = {}
-        for row in rows:
-            if row["name"] == name:
-                areas.setdefault(row["lr"], []).append(measure_area(row, starts[row["base"]]))
-        chosen[name] = max(areas, key=lambda rate: (statistics.mean(areas[rate]), -rate))
+    for (searched, name), by_rate in areas.items():
+        best = max(by_rate, key=lambda rate: (statistics.mean(by_rate[rate]), -rate))
+        varied = [name, *(n for n in CONDITIONS if VARIANTS.get(n, n.split("/")[0]) == name)]
+        for base in BASES:
+            if base.rsplit("-", 1)[0] in SEARCH_BASES[searched]:
+                chosen |= dict.fromkeys(((base, n) for n in varied), best)
     return chosen
 
 

@@ -276,10 +276,35 @@ def test_the_sign_of_the_advantage_selects_tokens():
 
 
 def test_the_grid_runs_whole_seeds_first(tmp_path):
-    rates = dict.fromkeys(study.MAIN, 1e-3)
-    runs = study.study_runs(tuple(study.MAIN), ["q0-0", "q0.1-0"], rates, tmp_path)
+    bases = ["q0-0", "q0.1-0"]
+    rates = {(base, name): 1e-3 for base in bases for name in study.MAIN}
+    runs = study.study_runs(tuple(study.MAIN), bases, rates, tmp_path)
     assert [run.seed for run in runs] == sorted(run.seed for run in runs)
     assert len({(run.key) for run in runs}) == len(runs) == len(study.SEEDS) * 2 * len(study.MAIN)
+
+
+def test_a_rate_is_chosen_by_its_area_and_taken_by_what_varies_the_condition():
+    def row(name, rate, *accuracies, base="lesson-0"):
+        points = [
+            {"rollouts": 100 * number, "val/avg@4": value}
+            for number, value in enumerate(accuracies, start=1)
+        ]
+        return {"base": base, "name": name, "lr": rate, "curve": points}
+
+    rows = [
+        row("critique", 1e-4, 0.2, 0.4),
+        row("critique", 1e-3, 0.4, 0.4),
+        row("random_order", 1e-4, 0.3, 0.3),
+        row("random_order", 3e-4, 0.3, 0.3),
+        row("critique", 3e-4, 0.3, 0.3, base="q0.1-0"),
+    ]
+    start = {"curve": [{"val/avg@4": 0.2}]}
+    rates = study.choose_rates(rows, {"lesson-0": start, "q0.1-0": start})
+    assert rates["lesson-0", "critique"] == rates["lesson-0", "critique/positive"] == 1e-3
+    assert rates["lesson-0", "wrong_critique"] == 1e-3
+    assert rates["lesson-0", "random_order"] == 1e-4
+    assert rates["q0-0", "critique"] == rates["q0.5-0", "critique"] == 3e-4
+    assert ("q0-0", "random_order") not in rates
 
 
 def test_a_base_that_needs_no_context_is_not_admitted():

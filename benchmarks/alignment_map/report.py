@@ -36,6 +36,7 @@ def write_report() -> str:
         parts += [*_write_map(cells), *_write_differences(cells), *_write_ranks(cells)]
     if any(name in study.MASKED for _, name in cells.areas):
         parts += _write_masks(cells)
+    parts += _write_signal(read_rows(study.RESULTS / "signal.jsonl"))
     parts += _write_search(search, cells)
     text = "\n".join(parts)
     (study.RESULTS / "results.md").write_text(text, encoding="utf-8")
@@ -194,6 +195,28 @@ def _write_masks(cells: Cells) -> Iterator[str]:
             area = student_interval(cells.areas[base, name]).format()
             gap = cells.difference(base, name, context).format()
             yield f"| {base} | {context} | {mask} | {area} | {gap} |"
+    yield ""
+
+
+def _write_signal(rows: Sequence[Row]) -> Iterator[str]:
+    yield "## What the signal pushes towards"
+    yield ""
+    yield (
+        "Untrained bases on 200 attempts (`signal.py`, exploratory). Forward KL per token in nats, "
+        "and in brackets the share of the advantages that are negative. `after own error` are right "
+        "results of operations that start from the attempt's own wrong value; there the context "
+        "shows the result of another operation. `right attempts` are all their tokens, with the "
+        "mean absolute advantage in nats."
+    )
+    yield ""
+    kinds = list(dict.fromkeys(row["kind"] for row in rows))
+    yield f"| base | context | {' | '.join(kinds)} | absolute advantage, right attempts |"
+    yield f"|---|---|{'---|' * (len(kinds) + 1)}"
+    for base, context in dict.fromkeys((row["base"], row["context"]) for row in rows):
+        found = {r["kind"]: r for r in rows if (r["base"], r["context"]) == (base, context)}
+        values = [f"{r['divergence']:.2f} ({100 * r['negative']:.0f}%)" for r in found.values()]
+        size = found["all of right attempts"]["size"]
+        yield f"| {base} | {context} | {' | '.join(values)} | {size:.2f} |"
     yield ""
 
 

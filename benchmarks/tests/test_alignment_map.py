@@ -21,6 +21,7 @@ from benchmarks.alignment_map.derivations import (
 )
 from benchmarks.alignment_map.masks import AdvantageSign, FirstErrorMask
 from benchmarks.alignment_map.rows import RowWriter, split_pieces
+from benchmarks.alignment_map.signal import classify_tokens
 from benchmarks.alignment_map.task import (
     DerivationTask,
     build_question,
@@ -37,6 +38,7 @@ from benchmarks.alignment_map.teach import (
     scale_errors,
 )
 from lightning_sd.lab.expressions import assign_split
+from lightning_sd.metrics.spans import split_tokens
 from lightning_sd.objectives.inputs import ObjectiveInputs, StepState
 from lightning_sd.text.steps import parse_steps, render_steps
 from lightning_sd.types import Rollout
@@ -231,6 +233,24 @@ def test_a_foreign_row_reads_what_its_context_shows():
                 assert result == table[left]
                 read += 1
     assert cuts > 0
+
+
+def test_the_kind_of_a_token_follows_the_values_of_the_attempt():
+    spans = split_tokens(TOKENIZER, TOKENIZER(WRONG).input_ids).spans
+    kinds = classify_tokens(TEXT, WRONG, spans)
+    assert len(kinds) == len(spans)
+    told = [
+        (WRONG[begin:end], kind)
+        for (begin, end), kind in zip(spans, kinds, strict=True)
+        if kind not in ("other", "notation")
+    ]
+    # b:2-4=8, a:7+5 is 3 (wrong), c:8*3=4, a:3*3=9 (from the wrong 3), c:4-6=8, b:8+1=9
+    assert told == [
+        *[("b", "order"), ("8", "right result"), ("a", "order"), ("3", "wrong result")],
+        *[("c", "order"), ("4", "right result"), ("a", "order"), ("9", "result after own error")],
+        *[("c", "order"), ("8", "right result"), ("b", "order"), ("9", "right result")],
+    ]
+    assert kinds.count("notation") == LENGTH
 
 
 def make_inputs(ids: list[list[int]], **statistics) -> ObjectiveInputs:

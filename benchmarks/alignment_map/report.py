@@ -203,10 +203,9 @@ def _write_signal(rows: Sequence[Row]) -> Iterator[str]:
     yield ""
     yield (
         "Untrained bases on 200 attempts (`signal.py`, exploratory). Forward KL per token in nats, "
-        "and in brackets the share of the advantages that are negative. A `result after own error` is "
-        "that of an operation that starts from the attempt's own wrong value; there the context "
-        "shows the result of another operation. `right attempts` are all their tokens, with the "
-        "mean absolute advantage in nats."
+        "and in brackets the share of the advantages that are negative. A `result after own "
+        "error` belongs to an operation that starts from the attempt's own wrong value; there the "
+        "context shows the result of another operation. The last column is in nats per token."
     )
     yield ""
     kinds = list(dict.fromkeys(row["kind"] for row in rows))

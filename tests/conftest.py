@@ -6,11 +6,14 @@ shared and only for tests that read it.
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+
+from tests.oldest import SKIPPED, find_reason
 
 MakeModel = Callable[..., Any]
 
@@ -26,6 +29,19 @@ CORPUS = [
     "Here is a reference solution, step by step. Now solve the question.",
 ]
 VOCABULARY = 320
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what the oldest allowed versions lack, each with its reason."""
+    versions = {}
+    for package, _ in SKIPPED:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    for item in items:
+        if reason := find_reason(item.nodeid, versions):
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def make_tokenizer() -> Any:

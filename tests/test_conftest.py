@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tests.oldest import find_reason
+
 
 @pytest.mark.parametrize("text", ["<step_1>7+5=2</step_1>", "ü → 𝛼\n  two  blanks", ""])
 def test_the_tokenizer_gives_text_back(tokenizer, text: str) -> None:
@@ -36,3 +38,17 @@ def test_a_process_that_is_aborted_prints_where() -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     assert "Fatal Python error: Aborted" in done.stderr
     assert 'File "<string>", line 1' in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("test", "version", "skipped"),
+    [
+        ("tests/models/test_dropout.py::test_x[jetmoe]", "5.0.0", True),
+        ("tests/models/test_dropout.py::test_x[jetmoe]", "5.1.0", False),
+        ("tests/models/test_dropout.py::test_x[llama]", "5.0.0", False),
+    ],
+)
+def test_only_what_an_old_version_lacks_is_skipped(test: str, version: str, skipped: bool) -> None:
+    reason = find_reason(test, {"transformers": version})
+    assert (reason is not None) == skipped
+    assert reason is None or reason.startswith(f"transformers {version}: ")

@@ -85,7 +85,8 @@ class Scorer:
             Scores in which entry ``sum(lengths[:row]) + t`` predicts token ``t`` of that row.
 
         Raises:
-            ValueError: A prompt is empty, so that nothing predicts the first completion token.
+            ValueError: A prompt is empty, so that nothing predicts the first completion token, or
+                it has sounds or images, which this version of transformers cannot score.
         """
         plan, lengths = self.prepare(), [len(c) for c in completions]
         _check_row_lengths(plan, prompts, completions)
@@ -94,9 +95,7 @@ class Scorer:
             logits, router_logits = self._forward_rows(plan, prompts, completions, whole, "logits")
             return Scores(logits, None, router_logits)
         config = get_causal_lm(self.model).config
-        # The text decoder takes no sounds; the whole model without its head does.
-        media = has_media(prompts)
-        backbone = get_causal_lm(self.model).base_model if media else plan.split.backbone
+        backbone = self._find_media_model() if has_media(prompts) else plan.split.backbone
         shared = self._find_shared(plan, prompts, completions)
         if shared is not None:
             hidden, router_logits = compute_shared_hidden(backbone, config, shared, lengths), ()
@@ -113,6 +112,17 @@ class Scorer:
         if self._plan is None:
             self._plan = plan_scoring(self.model)
         return self._plan
+
+    def _find_media_model(self) -> nn.Module:
+        """Return the model without its head: it takes sounds, the text decoder does not."""
+        model = get_causal_lm(self.model)
+        inner: nn.Module = model.base_model
+        if inner is model:
+            raise ValueError(
+                f"{type(model).__name__} has no part without the output head in this version of "
+                "transformers, so prompts with sounds or images cannot be scored; update it."
+            )
+        return inner
 
     def _find_shared(
         self, plan: ScoringPlan, prompts: Sequence[Ids], completions: Sequence[Ids]

@@ -294,3 +294,14 @@ def test_a_folder_with_a_processor_is_loaded_with_it(
     (ours,), (theirs,) = sample(loaded, [found]), sample(again, [expected])
     assert ours.ids == theirs.ids
     np.testing.assert_allclose(ours.logprobs, theirs.logprobs, atol=1e-4)
+
+
+def test_a_model_without_a_part_below_its_head_is_refused(
+    model: Any, prompts: Any, monkeypatch: Any
+) -> None:
+    """As transformers 5.0 builds Qwen2-Audio."""
+    scorer = Scorer(model)
+    scorer.prepare()
+    monkeypatch.setattr(type(model), "base_model_prefix", "")
+    with pytest.raises(ValueError, match="update it"):
+        scorer.score(prompts[:1], [[5, 6]])

@@ -236,7 +236,7 @@ def parse_task(init_args):
     config = {"class_path": "lightning_sd.tasks.DatasetTask", "init_args": init_args}
     parsed = parser.parse_object({"task": config})
     again = parser.parse_string(parser.dump(parsed))  # as --print_config writes it
-    return parser.instantiate(again).task
+    return parser.instantiate_classes(again).task
 
 
 FUNCTIONS = "tests.tasks.judges.functions"

@@ -58,10 +58,12 @@ def plot_map(cells: Cells) -> Any:
         y = [100 * gap.value for gap in gaps]
         errors = [100 * (gap.high - gap.value) for gap in gaps]
         label = name.replace("_", " ")
-        axis.errorbar(x, y, errors, fmt="o-", capsize=3, color=COLORS[name], label=label)
+        axis.errorbar(x, y, errors, fmt="o", capsize=3, color=COLORS[name], label=label)
     axis.set_xlabel("competence: right from right steps under a random-order reference, %")
     axis.set_ylabel("critique minus reference, AUC points")
-    axis.set_title("What the critique gains over a reference in ...")
+    axis.set_title(
+        "What the critique gains over a reference in ... (one column of points per base)"
+    )
     axis.legend(frameon=False)
     return figure
 
@@ -83,7 +85,8 @@ def plot_curves(cells: Cells) -> Any:
         axis.set_title(f"{base}, competence {100 * cells.competence(base):.0f}%")
         axis.set_xlabel("rollouts")
     axes[0][0].set_ylabel("validation accuracy, %")
-    axes[0][-1].legend(frameon=False)
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     return figure
 
 
@@ -102,7 +105,7 @@ def plot_heat(cells: Cells) -> Any:
     figure, axes = make_figure(6, 0.5 * len(names) + 1.4)
     (axis,) = axes[0]
     axis.grid(visible=False)
-    image = axis.imshow(table, cmap="cividis", vmin=0, vmax=100, aspect="auto")
+    image = axis.imshow(table, cmap="cividis", vmin=0, aspect="auto")
     figure.colorbar(image, label="AUC, %")
     competences = [f"{base}\n{100 * cells.competence(base):.0f}%" for base in cells.bases]
     axis.set_xticks(range(len(cells.bases)), competences)
@@ -111,7 +114,7 @@ def plot_heat(cells: Cells) -> Any:
     for row, values in enumerate(table):
         for column, value in enumerate(values):
             # Light colors need dark text, on a dark page as well.
-            color = "black" if value > 50 else "white"
+            color = "black" if value > image.get_clim()[1] / 2 else "white"
             axis.text(column, row, f"{value:.0f}", ha="center", va="center", color=color)
     return figure
 

@@ -133,6 +133,7 @@ def plot_masks(cells: Cells) -> Any:
             [100 * area.value for area in areas],
             xerr=[100 * (area.high - area.value) for area in areas],
             color=COLORS[context],
+            ecolor=INK,
             capsize=3,
         )
         axis.set_title(context.replace("_", " "))

@@ -179,7 +179,7 @@ def _write_ranks(cells: Cells) -> Iterator[str]:
 
 def correlate_ranks(first: Sequence[float], second: Sequence[float]) -> float:
     """Return Spearman's rank correlation."""
-    return float(spearman_corrcoef(torch.tensor(first), torch.tensor(second)))
+    return float(spearman_corrcoef(torch.tensor(first).double(), torch.tensor(second).double()))
 
 
 def _write_masks(cells: Cells) -> Iterator[str]:

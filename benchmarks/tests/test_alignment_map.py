@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from benchmarks.alignment_map import contexts, study
+from benchmarks.alignment_map.cells import read_cells
 from benchmarks.alignment_map.derivations import (
     LENGTH,
     NOTATIONS,
@@ -20,6 +21,7 @@ from benchmarks.alignment_map.derivations import (
     write_solution,
 )
 from benchmarks.alignment_map.masks import AdvantageSign, FirstErrorMask
+from benchmarks.alignment_map.report import correlate_ranks
 from benchmarks.alignment_map.rows import RowWriter, split_pieces
 from benchmarks.alignment_map.signal import classify_tokens
 from benchmarks.alignment_map.task import (
@@ -336,3 +338,32 @@ def test_a_base_that_needs_no_context_is_not_admitted():
     assert study.select_admitted(rows) == ["q0.1-0"]
     with pytest.raises(ValueError, match="no base has passed"):
         study.select_admitted(rows[:2])
+
+
+def test_a_cell_needs_all_training_seeds_and_its_area_begins_untrained():
+    def row(name, seed, *accuracies):
+        points = [
+            {"rollouts": 100 * number, "val/avg@4": value}
+            for number, value in enumerate(accuracies, start=name != "untrained")
+        ]
+        test = [{"avg": 0.5}, {"avg": 0.7}]
+        return {
+            **{"base": "q0-0", "name": name, "seed": seed},
+            "lr": 1,
+            "curve": points,
+            "test": test,
+        }
+
+    runs = [row("untrained", seed, 0.2) for seed in study.SEEDS]
+    runs += [row("critique", seed, 0.4, 0.4) for seed in study.SEEDS]
+    runs += [row("random_order", seed, 0.9) for seed in study.SEEDS[1:]]
+    cells = read_cells([], runs)
+    assert set(cells.areas) == {("q0-0", "untrained"), ("q0-0", "critique")}
+    # From 20% to 40%, then 40%: the mean of the two halves.
+    assert cells.areas["q0-0", "critique"] == pytest.approx([0.35] * len(study.SEEDS))
+    assert cells.tests["q0-0", "critique"] == pytest.approx([0.6] * len(study.SEEDS))
+
+
+def test_ranks_are_correlated_whatever_the_scale():
+    assert correlate_ranks([1.0, 2.0, 30.0], [0.1, 0.2, 0.25]) == pytest.approx(1, abs=1e-4)
+    assert correlate_ranks([1.0, 2.0, 3.0], [3.0, 2.0, 1.0]) == pytest.approx(-1, abs=1e-4)

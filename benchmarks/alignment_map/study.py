@@ -215,7 +215,8 @@ def choose_rates(rows: Sequence[Row], starts: Mapping[str, Row]) -> dict[Cell, f
     chosen = {}
     for (searched, name), by_rate in areas.items():
         best = max(by_rate, key=lambda rate: (statistics.mean(by_rate[rate]), -rate))
-        varied = [name, *(n for n in CONDITIONS if VARIANTS.get(n, n.split("/")[0]) == name)]
+        # A masked condition is named after the one that it masks.
+        varied = [n for n in CONDITIONS if VARIANTS.get(n, n.split("/")[0]) == name]
         for base in BASES:
             if base.rsplit("-", 1)[0] in SEARCH_BASES[searched]:
                 chosen |= dict.fromkeys(((base, n) for n in varied), best)

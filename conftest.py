@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -16,6 +17,12 @@ import torch
 
 # The tests' tensors are tiny: a second thread mostly waits, 8 times slower on a busy machine.
 torch.set_num_threads(1)
+
+SEEDS = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")
+"""What ``seed_everything`` leaves in the environment. Processes started later seed with it."""
+
+for _name in SEEDS:
+    os.environ.pop(_name, None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,6 +39,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(autouse=True)
-def _seeded() -> None:
+def _seeded() -> Iterator[None]:
     """Seed torch, so that tests give the same result alone and in any order."""
     torch.manual_seed(0)
+    yield
+    for name in SEEDS:
+        os.environ.pop(name, None)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
+from lightning.pytorch import seed_everything
 
 from tests.oldest import find_reason
 
@@ -38,6 +40,13 @@ def test_a_process_that_is_aborted_prints_where() -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     assert "Fatal Python error: Aborted" in done.stderr
     assert 'File "<string>", line 1' in done.stderr
+
+
+@pytest.mark.parametrize("run", [1, 2])
+def test_a_seed_is_forgotten_before_the_next_test(run: int) -> None:
+    assert "PL_GLOBAL_SEED" not in os.environ
+    seed_everything(run)
+    assert os.environ["PL_GLOBAL_SEED"] == str(run)
 
 
 @pytest.mark.parametrize(

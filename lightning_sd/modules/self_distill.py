@@ -229,7 +229,7 @@ class SelfDistillModule(HostingModule):
             rank_zero_info(f"First batch: {describe_answers(scored.rollouts)}")
         if loss.silent:
             rank_zero_warn(NO_SIGNAL)
-        self.remember_batch(partial(describe_step, scored, loss))
+        self.remember_batch(partial(describe_step, scored.drop_scores(), loss.detach()))
         report = report_step(scored, loss, self.inputs)
         for name, (total, number) in report.means.items():
             self.log_mean(name, total, number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -34,6 +34,10 @@ class LossOutput:
         if self.tokens.teacher_logprobs is None:
             return None
         return self.tokens.teacher_logprobs - self.tokens.student_logprobs
+
+    def detach(self) -> LossOutput:
+        """Return the loss without its graph."""
+        return replace(self, total=self.total.detach())
 
 
 def compute_loss(

@@ -42,3 +42,7 @@ class ScoredRollouts:
     def lengths(self) -> list[int]:
         """Tokens of each active rollout."""
         return [len(ids) for ids in self.completions]
+
+    def drop_scores(self) -> ScoredRollouts:
+        """Return the rollouts and views alone, which hold no memory of the device."""
+        return ScoredRollouts(self.rollouts, self.views, self.active, None)

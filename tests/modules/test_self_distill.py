@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from dataclasses import replace
 from functools import partial
 
@@ -28,6 +29,7 @@ from lightning_sd import (
 )
 from lightning_sd.models.chat import encode_prompt
 from lightning_sd.models.lora import add_lora
+from lightning_sd.modules.rollout_scorer import RolloutScorer
 from lightning_sd.types import QuestionBatch, Rollout
 from tests.stubs import LabData, SameAsStudent, equal, module, trainer, weights
 
@@ -75,6 +77,34 @@ def test_teacher_with_students_prompt_and_weights_gives_exactly_zero(
     assert run.callback_metrics["train/loss"] == 0.0
     # GlobalMean scales the gradients after callbacks saw them; zero stays zero.
     assert all((g == 0).all() for g in grads.grads[0].values())
+
+
+class ScoresRecorder(Callback):
+    """Counts the hidden states of student and teacher that are held after a backward pass."""
+
+    def __init__(self):
+        self.held = []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        scorer, self.references = pl_module.rollout_scorer, []
+
+        def score(*args):
+            scored = RolloutScorer.score(scorer, *args)
+            both = (scored.student, scored.teacher)
+            self.references += [weakref.ref(scores.hidden) for scores in both]
+            return scored
+
+        object.__setattr__(scorer, "score", score)
+
+    def on_after_backward(self, trainer, pl_module):
+        self.held.append([reference() is not None for reference in self.references])
+
+
+def test_scores_are_freed_before_the_next_micro_batch(make_llama, tokenizer, tmp_path):
+    recorder = ScoresRecorder()
+    run = trainer(tmp_path, ReferenceSolution(), recorder, accumulate_grad_batches=2, max_steps=1)
+    run.fit(module(make_llama(), tokenizer, teacher=EMATeacher()), datamodule=LabData())
+    assert recorder.held == [[False, False]] * 2
 
 
 def test_another_prompt_gives_a_loss(make_llama, tokenizer, tmp_path):

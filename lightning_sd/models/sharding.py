@@ -23,6 +23,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from lightning_sd.models.cache import get_causal_lm
 from lightning_sd.models.passes import EqualPasses
+from lightning_sd.models.rank_zero import share_parameters
 
 Gather = Literal["auto", "model", "layers"]
 
@@ -53,10 +54,11 @@ def gathers_layers(model: nn.Module) -> bool:
 
 
 def shard_model(model: nn.Module, mesh: Any, gather: Gather = "auto", replicas: int = 1) -> None:
-    """Shard a model in place, decoder layer by decoder layer.
+    """Shard a model in place, decoder layer by decoder layer, with the weights of rank 0.
 
     Args:
-        model: A transformers causal language model, with LoRA adapters or without.
+        model: A transformers causal language model, with LoRA adapters or without. On other ranks
+            than 0 its parameters may be on the meta device.
         mesh: The device mesh with the dimensions ``data_parallel`` and ``tensor_parallel``.
         gather: How the model is gathered. ``auto``: layer by layer if its weights and gradients
             take more than ``DEVICE_SHARE`` of a GPU's memory.
@@ -79,13 +81,15 @@ def shard_model(model: nn.Module, mesh: Any, gather: Gather = "auto", replicas: 
         shape = (replicas, mesh.size() // replicas)
         mesh = init_device_mesh(mesh.device_type, shape, mesh_dim_names=("replicate", "shard"))
     by_layer = gather == "layers" or (gather == "auto" and not _fits_whole(model, mesh.device_type))
-    decoder = get_causal_lm(model).get_decoder()
+    decoder, device = get_causal_lm(model).get_decoder(), _find_device(mesh.device_type)
     for layer in _find_layers(decoder):
+        share_parameters(layer, device)
         fully_shard(layer, mesh=mesh)
+    share_parameters(model, device)
     fully_shard(model, mesh=mesh)
     # FSDP2 finds its root in the first forward pass, which must be that of the whole model.
     with torch.no_grad():
-        model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=mesh.device_type))
+        model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=device))
     if by_layer:
         _PASSES[model] = EqualPasses(decoder)
     release_parameters(model)
@@ -193,6 +197,12 @@ def _list_held(model: nn.Module) -> list[Any]:
 def _find_layers(decoder: nn.Module) -> nn.ModuleList:
     """Return a decoder's layers, which architectures store under different names."""
     return next(module for module in decoder.children() if isinstance(module, nn.ModuleList))
+
+
+def _find_device(device_type: str) -> torch.device:
+    """Return this process's device."""
+    index = torch.cuda.current_device() if device_type == "cuda" else None
+    return torch.device(device_type, index)
 
 
 def _fits_whole(model: nn.Module, device_type: str) -> bool:

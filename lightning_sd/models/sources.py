@@ -25,6 +25,7 @@ from lightning_sd.models.quantization import (
     make_quantization_config,
     prepare_quantized,
 )
+from lightning_sd.models.rank_zero import load_on_rank_zero
 from lightning_sd.models.tokenizer import prepare_tokenizer
 
 if TYPE_CHECKING:
@@ -105,6 +106,16 @@ class PretrainedModel(ModelSource):
 
     def load(self) -> tuple[nn.Module, PreTrainedTokenizerBase]:
         """Load the model and its tokenizer; see :meth:`ModelSource.load`."""
+        model, tokenizer = self._load_plain()
+        return self._prepare(model), tokenizer
+
+    def load_to_shard(self) -> tuple[nn.Module, PreTrainedTokenizerBase]:
+        """Load on rank 0 alone; see :func:`~lightning_sd.models.rank_zero.load_on_rank_zero`."""
+        model, tokenizer = load_on_rank_zero(self._load_plain)
+        return self._prepare(model), tokenizer
+
+    def _load_plain(self) -> tuple[Any, Any]:
+        """Load the model as it is stored, without adapters, and its tokenizer."""
         location, kwargs = self.locate()
         try:
             model_class, tokenizer_class = _choose_auto_classes(location, kwargs)
@@ -134,7 +145,7 @@ class PretrainedModel(ModelSource):
             tokenizer.chat_template = self.chat_template
         tokenizer = prepare_tokenizer(tokenizer, self.name)
         tokenizer.template_date = self.template_date
-        return self._prepare(model), tokenizer
+        return model, tokenizer
 
     def locate(self) -> tuple[str, dict[str, Any]]:
         """Return the first argument of ``from_pretrained`` and the keyword arguments with it."""

@@ -63,10 +63,12 @@ class StudentModule(GlobalMean):
         """Load the student; a second call does nothing."""
         if hasattr(self, "student"):
             return
-        student, self.tokenizer = self.source.load()
+        shards = self.device_mesh is not None and isinstance(self.source, PretrainedModel)
+        load = self.source.load_to_shard if shards else self.source.load
+        student, self.tokenizer = load()
         self.student = student
         self.router_loss = find_router_loss(student)
-        if self._trainer is not None:
+        if self._trainer is not None and self.device_mesh is None:
             broadcast_trainable(student, self.trainer.strategy.root_device)
         self.stop_ids = find_stop_ids(student, self.tokenizer)
         if self.device_mesh is not None:

@@ -80,7 +80,8 @@ def shard_model(model: nn.Module, mesh: Any, gather: Gather = "auto", replicas: 
     if replicas > 1:
         shape = (replicas, mesh.size() // replicas)
         mesh = init_device_mesh(mesh.device_type, shape, mesh_dim_names=("replicate", "shard"))
-    by_layer = gather == "layers" or (gather == "auto" and not _fits_whole(model, mesh.device_type))
+    auto = gather == "auto"
+    by_layer = gather == "layers" or (auto and not _fits_every_rank(model, mesh.device_type))
     decoder, device = get_causal_lm(model).get_decoder(), _find_device(mesh.device_type)
     for layer in _find_layers(decoder):
         share_parameters(layer, device)
@@ -205,12 +206,22 @@ def _find_device(device_type: str) -> torch.device:
     return torch.device(device_type, index)
 
 
-def _fits_whole(model: nn.Module, device_type: str) -> bool:
-    """Tell whether weights and gradients, gathered whole, leave enough memory on every rank."""
+def fits_whole(model: nn.Module, memory: float) -> bool:
+    """Tell whether weights and gradients, gathered whole, leave enough of a device's memory.
+
+    Args:
+        model: The model, with its parameters on any device.
+        memory: The device's memory in bytes.
+    """
+    needed = sum(p.nbytes * (2 if p.requires_grad else 1) for p in model.parameters())
+    return needed <= DEVICE_SHARE * memory
+
+
+def _fits_every_rank(model: nn.Module, device_type: str) -> bool:
+    """Tell whether the model, gathered whole, fits the device of every rank; a CPU always fits."""
     if device_type != "cuda":
         return True
-    needed = sum(p.nbytes * (2 if p.requires_grad else 1) for p in model.parameters())
-    limit = DEVICE_SHARE * torch.cuda.get_device_properties().total_memory
-    fits = torch.tensor(int(needed <= limit), device=device_type)
+    memory = torch.cuda.get_device_properties().total_memory
+    fits = torch.tensor(int(fits_whole(model, memory)), device=device_type)
     torch.distributed.all_reduce(fits, torch.distributed.ReduceOp.MIN)
     return bool(fits)

@@ -149,5 +149,7 @@ class AnsweringModule(StudentModule):
     def _log_answers(self, stage: str) -> None:
         self.shared_work.help_others()  # other ranks may have one batch more
         for name, value in self.answer_metrics.compute().items():
-            self.log(f"{stage}/{name}", value.float(), prog_bar=name.startswith("avg"))
+            # Equal on all ranks already; without `sync_dist` Lightning warns about each value.
+            shown = name.startswith("avg")
+            self.log(f"{stage}/{name}", value.float(), prog_bar=shown, sync_dist=True)
         self.answer_metrics.reset()

@@ -19,6 +19,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
+from torch.distributed.fsdp import FSDPModule
 from torch.utils.data import DataLoader, DistributedSampler
 
 from lightning_sd import (
@@ -217,6 +218,22 @@ def list_grid() -> dict[str, Callable[[str], dict[str, torch.Tensor]]]:
     }
 
 
+def count_gathers() -> int:
+    """Count how often the whole student is gathered in one step of two micro-batches."""
+    gathered = []
+    unshard = FSDPModule.unshard
+
+    def count(module: Any, *args: Any, **settings: Any) -> Any:
+        if hasattr(module, "lm_head"):
+            gathered.append(module)
+        return unshard(module, *args, **settings)
+
+    setattr(FSDPModule, "unshard", count)  # noqa: B010 - for mypy
+    fit("model", StepAlignedCritique(), teacher=EMATeacher(0.3), accumulate=2, steps=1)
+    setattr(FSDPModule, "unshard", unshard)  # noqa: B010
+    return len(gathered)
+
+
 def fit_supervised(strategy: str) -> dict[str, torch.Tensor]:
     source = PretrainedModel("package:lightning_sd/lab/solver", dtype="float64")
     module = SupervisedModule(source, lambda parameters: torch.optim.SGD(parameters, lr=0.1))
@@ -363,6 +380,7 @@ def main(folder: Path) -> None:
     save(within_budget, folder / "ema-full-float64.budget.pt")
     hybrid = fit_greedy("hybrid", TEACHERS["ema"])
     save(hybrid, folder / "ema-full-float64.hybrid.pt")
+    save(count_gathers(), folder / "gathers.pt")
     for lora in (False, True):
         resume_chain(folder, lora)
     change_size(folder, devices=2, step=2)

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch.strategies import FSDPStrategy
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from safetensors.torch import load_file
 
 from lightning_sd import FSDP2Strategy
-from lightning_sd.models.sharding import shard_model
+from lightning_sd.models.sharding import fits_whole, shard_model
 from lightning_sd.modules.checks import check_strategy
 from tests.modules.sharded_runs import (
     SHARDED,
@@ -95,6 +96,12 @@ def test_hybrid_sharding_equals_ddp(folder: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_student_is_gathered_three_times_per_micro_batch(folder: Path) -> None:
+    """For the rollout, the teacher and the student: what a plan counts as network traffic."""
+    assert load(folder / "gathers.pt") == 2 * 3 + 1  # and once where the scorer measures the model
+
+
+@pytest.mark.slow
 def test_teachers_make_a_difference(folder: Path) -> None:
     """Else the comparison above would hold for a teacher that silently equals the student."""
     key = "model.layers.0.mlp.down_proj.weight"
@@ -115,6 +122,14 @@ def test_a_run_goes_on_under_another_strategy(folder: Path, name: str) -> None:
     for key, value in unbroken.items():
         assert (value - resumed[key]).abs().max() < 1e-12, key
     assert any((resumed[key] - before[key]).abs().max() > 1e-5 for key in before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_values_of_all_ranks_are_logged_without_a_warning(folder: Path, rank: int) -> None:
+    log = (folder / f"log.{rank}").read_text()
+    assert "max_steps=1` reached" in log or rank == 1
+    assert "sync_dist" not in log
 
 
 @pytest.mark.slow
@@ -172,6 +187,29 @@ def test_the_survivor_of_a_dead_rank_ends_with_an_error(folder: Path) -> None:
 def test_other_sharded_strategies_are_refused() -> None:
     with pytest.raises(ValueError, match="FSDPStrategy shards the weights"):
         check_strategy(FSDPStrategy())
+
+
+def test_a_model_fits_whole_if_weights_and_gradients_take_half_of_the_memory() -> None:
+    model = torch.nn.Linear(10, 10)  # 440 bytes
+    assert fits_whole(model, 4 * 440)
+    assert not fits_whole(model, 4 * 440 - 1)
+    model.weight.requires_grad_(False)  # only the bias has a gradient, of 40 bytes
+    assert fits_whole(model, 2 * 480)
+    assert not fits_whole(model, 2 * 480 - 1)
+
+
+@pytest.mark.parametrize("chosen", [None, False, True])
+def test_large_checkpoints_are_written_in_shards(
+    chosen: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ModelParallelStrategy, "setup", lambda self, trainer: None)
+    model = torch.nn.Linear(10, 10)  # 440 bytes of weights, and twice that of Adam's moments
+    for limit, sharded in ((3 * 440, False), (3 * 440 - 1, True)):
+        monkeypatch.setattr("lightning_sd.modules.strategy.LARGE_CHECKPOINT", limit)
+        strategy = FSDP2Strategy(save_distributed_checkpoint=chosen)
+        strategy._model = model
+        strategy.setup(Trainer(logger=False, accelerator="cpu"))
+        assert strategy._save_distributed_checkpoint == (sharded if chosen is None else chosen)
 
 
 def test_an_unknown_way_to_gather_is_refused() -> None:

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 
-from lightning_sd.models.cache import CALL_COST, get_cache_argument, get_causal_lm, left_pad
+from lightning_sd.models.cache import find_call_cost, get_cache_argument, get_causal_lm, left_pad
 from lightning_sd.models.limits import find_rope_switch
 from lightning_sd.models.media import collect_media_inputs, has_media
 from lightning_sd.models.probing import Probe, accepts, compute_logits, eval_mode, make_probe
@@ -68,7 +68,8 @@ class DecodingPlan:
         """Compute the logits after each prompt once, and repeat the state for its samples."""
         if not self.cached:
             return PlainDecoding.prefill(model, prompts, samples)
-        common = count_common(prompts) if self.shared else 0
+        call_cost = find_call_cost(next(model.parameters()).device)
+        common = count_common(prompts, call_cost) if self.shared else 0
         return CachedDecoding.prefill(model, prompts, samples, common=common)
 
 
@@ -101,15 +102,20 @@ def find_groups(model: nn.Module, plan: DecodingPlan, prompts: Prompts) -> list[
     return plan.group(prompts, find_rope_switch(model))
 
 
-def count_common(prompts: Prompts) -> int:
-    """Count the tokens with which all prompts begin, if encoding them once costs less; else 0."""
+def count_common(prompts: Prompts, call_cost: int) -> int:
+    """Count the tokens with which all prompts begin, if encoding them once costs less; else 0.
+
+    Args:
+        prompts: Token ids of each prompt.
+        call_cost: Cost of a forward pass beside its tokens, in tokens.
+    """
     if len(prompts) < 2 or has_media(prompts):
         return 0
     # No two prompts differ earlier than the first and the last in lexicographic order.
     first, last = min(map(tuple, prompts)), max(map(tuple, prompts))
     limit = min(map(len, prompts)) - 1  # at least one token of each prompt is left
     common = next((i for i in range(limit) if first[i] != last[i]), limit)
-    return common if common * (len(prompts) - 1) > CALL_COST else 0
+    return common if common * (len(prompts) - 1) > call_cost else 0
 
 
 def _probe_plan(model: nn.Module) -> DecodingPlan:

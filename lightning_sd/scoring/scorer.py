@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_sd.models.cache import CALL_COST, get_causal_lm
+from lightning_sd.models.cache import find_call_cost, get_causal_lm
 from lightning_sd.models.media import collect_media_inputs, has_media
 from lightning_sd.models.probing import make_plain_arguments
 from lightning_sd.models.sharding import is_sharded
@@ -60,11 +60,11 @@ class Scorer:
             ``input_ids`` and returns an object with ``.logits``.
         share_prompts: Encode shared prompts or prefixes once where that costs less. False encodes
             every row whole, which is slower and serves as the reference in tests.
-        call_cost: Cost of a forward pass beside its tokens, in tokens.
+        call_cost: Cost of a forward pass beside its tokens, in tokens. Default: by the device.
     """
 
     def __init__(
-        self, model: nn.Module, *, share_prompts: bool = True, call_cost: int = CALL_COST
+        self, model: nn.Module, *, share_prompts: bool = True, call_cost: int | None = None
     ) -> None:
         self.model = model
         self.share_prompts = share_prompts
@@ -113,6 +113,11 @@ class Scorer:
             self._plan = plan_scoring(self.model)
         return self._plan
 
+    def _find_call_cost(self) -> int:
+        if self.call_cost is not None:
+            return self.call_cost
+        return find_call_cost(next(self.model.parameters()).device)
+
     def _find_media_model(self) -> nn.Module:
         """Return the model without its head: it takes sounds, the text decoder does not."""
         model = get_causal_lm(self.model)
@@ -141,7 +146,7 @@ class Scorer:
         switches = plan.rope_switch is not None and longest > plan.rope_switch
         if not (self.share_prompts and plan.shared) or checkpointing or empty or switches:
             return None
-        return find_cheapest_sharing(prompts, completions, call_cost=self.call_cost)
+        return find_cheapest_sharing(prompts, completions, call_cost=self._find_call_cost())
 
     def _forward_rows(
         self,
@@ -168,7 +173,7 @@ class Scorer:
         routed = plan.router_loss is not None and torch.is_grad_enabled()
         parts: dict[int, Tensor] = {}
         router_parts: dict[int, tuple[Tensor, ...]] = {}
-        for rows in _group_rows(plan, lengths, self.call_cost):
+        for rows in _group_rows(plan, lengths, self._find_call_cost()):
             row_completions = [completions[row] for row in rows]
             row_prompts = [prompts[row] for row in rows]
             batch, keep = pack_rows(row_prompts, row_completions, device)

@@ -35,13 +35,12 @@ def test_logits_equal_those_of_whole_rows(
                 row.append(token)
 
 
-def test_the_common_beginning_leaves_a_token_of_each_prompt(monkeypatch: Any) -> None:
-    monkeypatch.setattr(decoding, "CALL_COST", 5)
-    assert count_common(PROMPTS) == len(START)
-    assert count_common([(1, 2, 3, 4, 5, 6, 7)] * 3) == 6
-    assert count_common([PROMPTS[0]]) == 0
-    assert count_common([[1, 2], [2, 2]]) == 0
-    assert count_common([[1, 2, 3], [1, 2, 4], [1, 2]]) == 0, "two tokens are not worth a call"
+def test_the_common_beginning_leaves_a_token_of_each_prompt() -> None:
+    assert count_common(PROMPTS, 5) == len(START)
+    assert count_common([(1, 2, 3, 4, 5, 6, 7)] * 3, 5) == 6
+    assert count_common([PROMPTS[0]], 5) == 0
+    assert count_common([[1, 2], [2, 2]], 5) == 0
+    assert count_common([[1, 2, 3], [1, 2, 4], [1, 2]], 5) == 0, "two tokens are not worth a call"
 
 
 def count_tokens(model: Any, sampler: TransformersSampler) -> tuple[int, list[Any]]:
@@ -62,7 +61,7 @@ def test_a_sampler_encodes_it_once_and_draws_the_same(make_llama: Any, monkeypat
     model, sampler = make_llama(), TransformersSampler(max_new_tokens=3)
     plan_decoding(model)
     whole, expected = count_tokens(model, sampler)
-    monkeypatch.setattr(decoding, "CALL_COST", 5)
+    monkeypatch.setattr(decoding, "find_call_cost", lambda device: 5)
     shared, ids = count_tokens(model, sampler)
     # Padded prompts of 9 tokens, or a beginning of 6 and rests of 3; then 2 steps of 6 rows.
     assert (whole, shared) == (3 * 9 + 2 * 6, 6 + 3 * 3 + 2 * 6)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_sd.models import LoRA
+from lightning_sd.models.cache import find_call_cost
 from lightning_sd.models.lora import add_lora
 from lightning_sd.objectives import Distillation, TokenInputs
 from lightning_sd.objectives.reduce import compute_loss
@@ -304,12 +305,20 @@ def test_what_rows_share_is_encoded_once(make_llama: Any, prompts: Rows, tokens:
 
 
 @pytest.mark.parametrize(
-    ("rows", "prompt", "shared"), [(8, 100, True), (8, 60, False), (2, 400, False), (2, 600, True)]
+    ("device", "rows", "prompt", "shared"),
+    [
+        *[("cuda", 8, 100, True), ("cuda", 8, 60, False)],
+        *[("cuda", 2, 400, False), ("cuda", 2, 600, True)],
+        *[("cpu", 8, 20, True), ("cpu", 8, 7, False)],
+        *[("cpu", 2, 70, True), ("cpu", 2, 60, False)],
+    ],
 )
 def test_prompts_are_shared_where_that_saves_more_than_a_call(
-    make_llama: Any, rows: int, prompt: int, shared: bool
+    make_llama: Any, device: str, rows: int, prompt: int, shared: bool, monkeypatch: Any
 ) -> None:
-    """Another call costs as much as 512 tokens; student and teacher are judged alike."""
+    """Another call costs as much as 512 tokens, 64 on a CPU; student and teacher are alike."""
+    cost = find_call_cost(torch.device(device))
+    monkeypatch.setattr(scorer_module, "find_call_cost", lambda device: cost)
     model = make_llama(max_position_embeddings=1024)
     scorer, calls = Scorer(model), 0
 

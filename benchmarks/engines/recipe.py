@@ -37,6 +37,7 @@ def run(sampler: str, seed: int) -> list[dict[str, object]]:
         "model.init_args.model": {"class_path": "PretrainedModel", "init_args": {"name": "solver"}},
         "model.init_args.sampler": {"class_path": sampler, "init_args": settings},
         "seed_everything": seed,
+        "trainer.max_steps": 100,
     }
     with tempfile.TemporaryDirectory() as folder:
         module = ("-m", "benchmarks.engines.servable", f"{folder}/solver")

@@ -3,7 +3,8 @@
     python -m benchmarks.quickstart.run --seeds 1 2 3
 
 Each run is the README's command with another seed, in its own folder. The table shows the mean over
-seeds and their range; ``results.csv`` holds every run.
+seeds and their range; ``results.csv`` holds every run. Time is processor time, which other work on
+the machine affects less than elapsed time; earlier runs have none.
 """
 
 from __future__ import annotations
@@ -11,37 +12,59 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
 CONFIGS = HERE.parent.parent / "configs"
 METHODS = {
-    "step-aligned critique": ("quickstart",),
-    "reference solution": ("quickstart", "reference"),
-    "GRPO": ("quickstart", "grpo"),
+    "step-aligned critique (quickstart)": (("quickstart",), None),
+    "step-aligned critique": (("quickstart",), 100),
+    "reference solution": (("quickstart", "reference"), 100),
+    "GRPO": (("quickstart", "grpo"), 100),
 }
-COLUMNS = ("method", "seed", "steps", "minutes", "when", "avg@12", "pass@12", "maj@12", "length")
+"""Configs and optimizer steps of each method; None: the steps of the config."""
+COLUMNS = (
+    "method",
+    "seed",
+    "steps",
+    "cpu_minutes",
+    "when",
+    "avg@12",
+    "pass@12",
+    "maj@12",
+    "length",
+)
 
 
 def run(method: str, seed: int) -> list[dict[str, object]]:
     """Train once and return the rows before and after training."""
-    configs = [w for name in METHODS[method] for w in ("--config", str(CONFIGS / f"{name}.yaml"))]
+    names, steps = METHODS[method]
+    options = [w for name in names for w in ("--config", str(CONFIGS / f"{name}.yaml"))]
+    options += [f"--seed_everything={seed}"]
+    options += [] if steps is None else [f"--trainer.max_steps={steps}"]
     with tempfile.TemporaryDirectory() as folder:
-        start = time.monotonic()
+        start = measure_cpu_seconds()
         subprocess.run(
-            [sys.executable, "-m", "lightning_sd", "fit", *configs, f"--seed_everything={seed}"],
+            [sys.executable, "-m", "lightning_sd", "fit", *options],
             check=True,
             cwd=folder,
         )
-        minutes = (time.monotonic() - start) / 60
+        minutes = (measure_cpu_seconds() - start) / 60
         found = json.loads((Path(folder) / "out/quickstart/before_after.json").read_text())
-    facts = {"method": method, "seed": seed, "steps": found["steps"], "minutes": round(minutes, 2)}
+    facts = {"method": method, "seed": seed, "steps": found["steps"]}
+    facts["cpu_minutes"] = round(minutes, 2)
     return [{**facts, "when": when, **found[when]} for when in ("before", "after")]
+
+
+def measure_cpu_seconds() -> float:
+    """Return the processor seconds, user and system, of all child processes that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def read_rows(path: Path) -> list[dict[str, object]]:
@@ -55,8 +78,8 @@ def read_rows(path: Path) -> list[dict[str, object]]:
 def format_table(rows: list[dict[str, object]]) -> str:
     """Format means over seeds and the range of Avg@12 as Markdown."""
     lines = [
-        "| | seeds | Avg@12 | range | Pass@12 | Maj@12 | length | minutes |",
-        "|---|---|---|---|---|---|---|---|",
+        "| | steps | seeds | Avg@12 | range | Pass@12 | Maj@12 | length | processor minutes |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     kinds = [("untrained", "before", None)] + [(m, "after", m) for m in METHODS]
     for name, when, method in kinds:
@@ -65,12 +88,14 @@ def format_table(rows: list[dict[str, object]]) -> str:
             continue
         mean = {c: statistics.mean(float(str(r[c])) for r in own) for c in COLUMNS[5:]}
         each = [100 * float(str(r["avg@12"])) for r in own]
-        minutes = statistics.mean(float(str(r["minutes"])) for r in own) if method else None
+        times = [float(str(r["cpu_minutes"])) for r in own if method and r["cpu_minutes"]]
+        minutes = f"{statistics.mean(times):.1f}" if times else ""
         lines.append(
-            f"| {name} | {len({str(r['seed']) for r in own})} | {100 * mean['avg@12']:.1f} "
+            f"| {name} | {own[0]['steps'] if method else 0} "
+            f"| {len({str(r['seed']) for r in own})} | {100 * mean['avg@12']:.1f} "
             f"| {min(each):.1f} to {max(each):.1f} | {100 * mean['pass@12']:.1f} "
             f"| {100 * mean['maj@12']:.1f} | {mean['length']:.1f} "
-            f"| {'' if minutes is None else f'{minutes:.1f}'} |"
+            f"| {minutes} |"
         )
     return "\n".join(lines)
 

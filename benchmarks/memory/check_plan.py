@@ -36,7 +36,7 @@ from lightning_sd.models import LoadedModel
 from lightning_sd.models.lora import add_lora
 
 MIB = 2**20
-HERE = Path(__file__).parent
+RESULTS = Path(__file__).with_name("plan.json")
 BASE = {"layers": 8, "width": 512, "inner": 1536, "heads": 8, "kv_heads": 8, "vocab": 8000}
 CONFIGS: dict[str, dict[str, Any]] = {
     "full": {**BASE, "prompts": 2, "samples": 4, "prompt": 128, "completion": 128},
@@ -120,7 +120,7 @@ def predict(config: dict[str, Any]) -> dict[str, float]:
         checkpointing=checkpointing,
     )
     flops = count_flops(size, work)
-    memory = count_memory(size, work, Layout(packed=True))
+    memory = count_memory(size, work, Layout(cpu=True))
     phases = {f"{name} MiB": getattr(memory, name) / MIB for name in PHASES}
     return {"FLOPs": flops.total, "peak MiB": memory.peak / MIB, **phases}
 
@@ -162,7 +162,8 @@ def fit(config: dict[str, Any], *callbacks: pl.Callback, max_steps: int, **setti
         callbacks=[ours.WordsForTeacher(shape, "own"), *callbacks],
         **settings,
     )
-    words = ours.Words(shape, max_steps * trainer.world_size * shape.prompts)
+    batches = max_steps * trainer.accumulate_grad_batches * trainer.world_size
+    words = ours.Words(shape, batches * shape.prompts)
     trainer.fit(module, datamodule=CritiqueDataModule(words, batch_size=shape.prompts))
 
 
@@ -212,17 +213,19 @@ COUNTED = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--one", help=argparse.SUPPRESS)
-    parser.add_argument("--plan_only", action="store_true", help="keep the measured numbers")
+    parser.add_argument("--only", nargs="+", default=[], help="measure these configurations again")
     args = parser.parse_args()
     if args.one:
         print("RESULT " + json.dumps(measure(CONFIGS[args.one])))
         return
-    rows = []
+    results = read_results()
     for name, config in CONFIGS.items():
-        rows += compare(name, predict(config), read(name) if args.plan_only else run(name))
-        for row in rows[-6:]:
-            print(format_row(row), flush=True)
-    (HERE / "plan.json").write_text(json.dumps(rows, indent=1) + "\n")
+        again = not args.only or name in args.only
+        measured = run(name) if again else results[name]["measured"]
+        results[name] = {"plan": predict(config), "measured": measured}
+        print(json.dumps({name: results[name]}), flush=True)
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    print(format_table(results))
 
 
 def run(name: str) -> dict[str, float]:
@@ -234,26 +237,24 @@ def run(name: str) -> dict[str, float]:
     return dict(json.loads(line.removeprefix("RESULT ")))
 
 
-def read(name: str) -> dict[str, float]:
-    """Read the measured numbers of a configuration."""
-    rows = json.loads((HERE / "plan.json").read_text())
-    return {row["what"]: row["measured"] for row in rows if row["config"] == name}
+def read_results() -> dict[str, Any]:
+    """Read what was planned and measured, by configuration."""
+    return dict(json.loads(RESULTS.read_text())) if RESULTS.exists() else {}
 
 
-def compare(
-    name: str, planned: dict[str, float], measured: dict[str, float]
-) -> list[dict[str, Any]]:
-    return [
-        {"config": name, "what": what, "plan": planned[what], "measured": value}
-        for what, value in measured.items()
+def format_table(results: dict[str, Any]) -> str:
+    """Format the FLOPs and the peaks as the page shows them."""
+    lines = [
+        "| configuration | FLOPs, plan | counted | | peak MiB, plan | measured | |",
+        "|---|---|---|---|---|---|---|",
     ]
-
-
-def format_row(row: dict[str, Any]) -> str:
-    return (
-        f"| {row['config']} | {row['what']} | {row['plan']:.4g} | {row['measured']:.4g} "
-        f"| {row['plan'] / row['measured'] - 1:+.1%} |"
-    )
+    for name in CONFIGS:
+        cells = []
+        for what, digits in (("FLOPs", ".4g"), ("peak MiB", ".0f")):
+            plan, measured = (results[name][side][what] for side in ("plan", "measured"))
+            cells += [f"{plan:{digits}}", f"{measured:{digits}}", f"{plan / measured - 1:+.1%}"]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

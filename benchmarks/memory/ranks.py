@@ -1,8 +1,9 @@
-"""Measure the peak memory per rank of DDP and both kinds of FSDP2, phase by phase.
+"""Measure the peak memory per rank of DDP and FSDP2, phase by phase.
 
     python -m benchmarks.memory.ranks
 
-Two gloo processes train two steps of a random model of 98 million parameters.
+Gloo processes train three steps of a random model of 98 million parameters. Three, because DDP
+allocates new buckets in the second step.
 """
 
 from __future__ import annotations
@@ -13,59 +14,68 @@ import os
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.memory.check_plan import MIB, TINY, fit, make_model
 from benchmarks.memory.watch import PHASES, PeakWatch
 from lightning_sd import FSDP2Strategy
-from lightning_sd.diagnostics.plan.memory import Layout, Strategy, count_memory
+from lightning_sd.diagnostics.plan.memory import Layout, count_memory
 from lightning_sd.diagnostics.plan.size import measure_size
 from lightning_sd.diagnostics.plan.work import Workload
 
-HERE = Path(__file__).parent
+RESULTS = Path(__file__).with_name("ranks.json")
 CONFIG: dict[str, Any] = {
     **{"layers": 12, "width": 768, "inner": 2304, "heads": 12, "kv_heads": 12, "vocab": 8000},
     **{"prompts": 1, "samples": 2, "prompt": 64, "completion": 32},
 }
-STRATEGIES: dict[Strategy, Any] = {
-    "ddp": lambda: "ddp",
-    "fsdp2": lambda: FSDP2Strategy(gather="model", save_distributed_checkpoint=False),
-    "fsdp2 layers": lambda: FSDP2Strategy(gather="layers", save_distributed_checkpoint=False),
+LAYOUTS: dict[str, Layout] = {
+    "ddp": Layout(2, "ddp", cpu=True),
+    "fsdp2": Layout(2, "fsdp2", cpu=True),
+    "fsdp2 layers": Layout(2, "fsdp2 layers", cpu=True),
 }
 
 
-def train(strategy: Strategy, config: dict[str, Any]) -> dict[str, float]:
-    """Train two steps in this rank; return the MiB of each phase."""
+def train(layout: Layout, config: dict[str, Any]) -> dict[str, float]:
+    """Train three steps in this rank; return the MiB of each phase."""
     watch = PeakWatch()
-    fit(config, watch, max_steps=2, devices=2, strategy=STRATEGIES[strategy]())
+    gather = "layers" if layout.strategy == "fsdp2 layers" else "model"
+    sharded = partial(FSDP2Strategy, gather, save_distributed_checkpoint=False)
+    fit(
+        config,
+        watch,
+        max_steps=3,
+        devices=layout.devices,
+        strategy=sharded(replicas=layout.replicas) if layout.is_sharded else "ddp",
+        accumulate_grad_batches=layout.accumulate,
+    )
     return {name: watch.peaks[name] for name in PHASES}
 
 
-def predict(strategy: Strategy) -> dict[str, float]:
+def predict(layout: Layout) -> dict[str, float]:
     """Return what a plan says of the same run, in MiB."""
     model, shape = make_model(CONFIG, "meta")
     work = Workload(
         shape.prompts, shape.samples, shape.prompt, shape.teacher_prompt, shape.completion
     )
-    layout = Layout(2, strategy, packed=strategy != "fsdp2 layers", copies=1)
     memory = count_memory(measure_size(model, checkpointing=False), work, layout)
     return {name: getattr(memory, name) / MIB for name in PHASES}
 
 
-def run_ranks(strategy: Strategy) -> list[dict[str, float]]:
-    """Train in two processes; return the measurements of each rank."""
+def run_ranks(name: str) -> list[dict[str, float]]:
+    """Train in one process per device; return the measurements of each rank."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
     ranks = []
-    for rank in (0, 1):
+    for rank in range(LAYOUTS[name].devices):
         environment = {
             **os.environ,
             **{"MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1", "LOCAL_RANK": str(rank)},
             **{"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)},
         }
-        command = [sys.executable, "-m", "benchmarks.memory.ranks", "--one", strategy]
+        command = [sys.executable, "-m", "benchmarks.memory.ranks", "--one", name]
         ranks.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
     results = []
     for process in ranks:
@@ -75,23 +85,44 @@ def run_ranks(strategy: Strategy) -> list[dict[str, float]]:
     return results
 
 
+def format_table(results: dict[str, Any]) -> str:
+    """Format the largest measurement of all ranks of each layout, with the plan's number."""
+    lines = [
+        "| layout | processes | rollout | teacher | student | optimizer |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, layout in LAYOUTS.items():
+        plan, ranks = results[name]["plan"], results[name]["measured"]
+        cells = [
+            f"{max(rank[phase] for rank in ranks):.0f} ({plan[phase]:.0f})" for phase in PHASES
+        ]
+        lines.append(f"| {name} | {layout.devices} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--only", nargs="+", default=[], help="measure these layouts again")
     args = parser.parse_args()
     if args.one:
-        train(args.one, {**CONFIG, **TINY})  # imports what a run imports, which is not counted
-        print("RESULT " + json.dumps(train(args.one, CONFIG)))
+        layout = LAYOUTS[args.one]
+        train(layout, {**CONFIG, **TINY})  # imports what a run imports, which is not counted
+        print("RESULT " + json.dumps(train(layout, CONFIG)))
         return
-    rows = []
-    for strategy in STRATEGIES:
-        planned = predict(strategy)
-        for rank, measured in enumerate(run_ranks(strategy)):
-            row = {"strategy": strategy, "rank": rank, "measured": measured, "plan": planned}
-            rows.append(row)
-            cells = [f"{measured[name]:.0f} ({planned[name]:.0f})" for name in PHASES]
-            print(f"| {strategy} | {rank} | {' | '.join(cells)} |", flush=True)
-    (HERE / "ranks.json").write_text(json.dumps(rows, indent=1) + "\n")
+    results = read_results()
+    for name, layout in LAYOUTS.items():
+        again = not args.only or name in args.only
+        measured = run_ranks(name) if again else results[name]["measured"]
+        results[name] = {"plan": predict(layout), "measured": measured}
+        print(json.dumps({name: results[name]}), flush=True)
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    print(format_table(results))
+
+
+def read_results() -> dict[str, Any]:
+    """Read what was planned and measured, by layout."""
+    return dict(json.loads(RESULTS.read_text())) if RESULTS.exists() else {}
 
 
 if __name__ == "__main__":

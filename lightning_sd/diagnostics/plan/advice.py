@@ -32,12 +32,18 @@ def advise(run: Run, size: ModelSize, card: Card, choices: Sequence[Choice]) -> 
         advice.append("The run fits on none of these numbers of devices.")
     elif first.strategy != "ddp":
         gather = "layers" if first.strategy == "fsdp2 layers" else "model"
+        replicas = f" and replicas={first.replicas}, one per node" if first.replicas > 1 else ""
         advice.append(
             f"From {first.devices} devices on, set trainer.strategy: FSDP2Strategy with "
-            f"gather={gather}."
+            f"gather={gather}{replicas}."
         )
     elif first.devices == 1:
         advice.append("Weights, gradients and optimizer fit on one device; more only add speed.")
+    if first is None and run.work.max_tokens is not None:
+        advice.append(
+            "max_score_tokens excludes FSDP2Strategy with gather=layers, which needs the least "
+            "memory; leave it out to plan with that."
+        )
     if not smallest.fits:
         advice.append(_find_changes(run, card, smallest.devices))
     if first is not None and not run.has_engine:

@@ -16,7 +16,7 @@ from lightning_sd.diagnostics.plan.hardware import (
     Card,
 )
 from lightning_sd.diagnostics.plan.size import ModelSize
-from lightning_sd.diagnostics.plan.work import Flops, Workload
+from lightning_sd.diagnostics.plan.work import Flops, Workload, lay_out
 
 
 @dataclass(frozen=True)
@@ -47,16 +47,16 @@ class PlanReport:
             f"GiB, {size.layers} layers, vocabulary {size.vocab}",
             f"micro-batch per device: {work.questions} questions x {work.samples} rollouts of "
             f"{work.answer} tokens; prompts of {work.prompt}, the teacher's of "
-            f"{work.teacher_prompt} tokens",
+            f"{work.teacher_prompt} tokens{_describe_budget(work)}",
             f"TFLOP per micro-batch: rollout {flops.rollout / 1e12:.3g}, teacher "
             f"{flops.teacher / 1e12:.3g}, student {flops.student / 1e12:.3g}",
             f"{self.card.name}, {usable:.1f} GiB usable. Seconds are arithmetic, not measured: "
             f"training at {TRAIN_EFFICIENCY:.0%} of the peak, decoding at {DECODE_EFFICIENCY:.0%} "
             "of the bandwidth.",
             "",
-            f"{'':7}  {'':12}{'GiB per device':^42}{'seconds per optimizer step':>34}",
-            f"{'devices':7}  {'strategy':12}{'rollout':>8}{'teacher':>8}{'student':>8}"
-            f"{'optimizer':>10}{'fits':>8}{'rollout':>9}{'training':>9}{'network':>8}"
+            f"{'':7}  {'':21}{'GiB per device':^42}{'seconds per optimizer step':>34}",
+            f"{'devices':7}  {'strategy':12}{'replicas':>9}{'rollout':>8}{'teacher':>8}"
+            f"{'student':>8}{'optimizer':>10}{'fits':>8}{'rollout':>9}{'training':>9}{'network':>8}"
             f"{'rollouts/s':>11}",
             *map(_format_choice, self.choices),
             "",
@@ -70,12 +70,24 @@ class PlanReport:
         path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
 
 
+def _describe_budget(work: Workload) -> str:
+    if work.max_tokens is None:
+        return ""
+    parts = [len(lay_out(work, teacher=teacher)) for teacher in (False, True)]
+    return (
+        f"; at most {work.max_tokens} tokens are scored together: {parts[0]} parts of the "
+        f"student's, {parts[1]} of the teacher's"
+    )
+
+
 def _format_choice(choice: Choice) -> str:
     memory, seconds = choice.memory, choice.seconds
     phases = (memory.rollout, memory.teacher, memory.student)
     sizes = "".join(f"{phase / GIB:8.2f}" for phase in phases)
+    replicas = "" if choice.strategy == "ddp" else choice.replicas
     return (
-        f"{choice.devices:7}  {choice.strategy:12}{sizes}{memory.optimizer / GIB:10.2f}"
+        f"{choice.devices:7}  {choice.strategy:12}{replicas:9}{sizes}"
+        f"{memory.optimizer / GIB:10.2f}"
         f"{'yes' if choice.fits else 'no':>8}{seconds.rollout:9.3g}{seconds.training:9.3g}"
         f"{seconds.network:8.2g}{choice.rollouts / seconds.total:11.3g}"
     )

@@ -32,7 +32,7 @@ class Seconds:
 
 
 def estimate_seconds(
-    size: ModelSize, work: Workload, flops: Flops, layout: Layout, card: Card, *, accumulate: int
+    size: ModelSize, work: Workload, flops: Flops, layout: Layout, card: Card
 ) -> Seconds:
     """Estimate the seconds of an optimizer step.
 
@@ -45,7 +45,6 @@ def estimate_seconds(
         flops: Those of the micro-batch.
         layout: The strategy.
         card: The device.
-        accumulate: Micro-batches per optimizer step.
     """
     peak = (card.half if layout.mixed or size.item == 2 else card.single) * TRAIN_EFFICIENCY
     context = work.prompt + work.answer / 2
@@ -55,22 +54,37 @@ def estimate_seconds(
     update = 7 * size.trained / layout.shards / card.bandwidth
     training = (flops.teacher + flops.student) / peak
     return Seconds(
-        accumulate * rollout,
-        accumulate * training + update,
-        _count_bytes(size, work, layout, accumulate) / _find_link(layout, card),
+        layout.accumulate * rollout,
+        layout.accumulate * training + update,
+        _estimate_network(size, work, layout, card),
     )
 
 
-def _count_bytes(size: ModelSize, work: Workload, layout: Layout, accumulate: int) -> float:
-    """Count the bytes that each device sends in an optimizer step."""
-    share = (layout.devices - 1) / layout.devices
+def _estimate_network(size: ModelSize, work: Workload, layout: Layout, card: Card) -> float:
+    """Estimate the seconds in which each device sends its bytes of an optimizer step."""
     if layout.strategy == "ddp":
-        return 2 * size.trained * share
+        return 2 * size.trained * _share(layout.devices) / _find_link(layout.devices, card)
     if layout.strategy == "fsdp2":
-        return (2 * accumulate * size.weights + size.trained) * share
-    gathers = work.answer + work.policies + 2  # tokens, teacher, student's forward and backward
-    return accumulate * (gathers * (size.weights - size.held) + size.trained) * share
+        # The whole model for the rollout, each of the teacher's policies, and the student.
+        gathered = layout.accumulate * (2 + work.policies) * size.weights
+        reductions = 1
+    else:
+        # The layers for each token, each policy, and the student's forward and backward pass.
+        gathers = layout.accumulate * (work.answer + work.policies + 2)
+        gathered = gathers * (size.weights - size.held)
+        reductions = layout.accumulate
+    reduced = reductions * size.trained
+    # Replicas share the sums of their shards, as DDP's devices share those of the whole.
+    shared = 2 * reduced / layout.shards * _share(layout.replicas)
+    within = (gathered + reduced) * _share(layout.shards)
+    return within / _find_link(layout.shards, card) + shared / _find_link(layout.devices, card)
 
 
-def _find_link(layout: Layout, card: Card) -> float:
-    return card.link if layout.devices <= DEVICES_PER_NODE else card.node_link
+def _share(devices: int) -> float:
+    """Return the share of the values that a device lacks, if each has an equal part of them."""
+    return (devices - 1) / devices
+
+
+def _find_link(devices: int, card: Card) -> float:
+    """Return the speed of neighboring devices, or that of nodes if they do not fit one."""
+    return card.link if devices <= DEVICES_PER_NODE else card.node_link

@@ -39,10 +39,11 @@ class Run:
         half = "16" in self.precision and self.precision.endswith("true")
         return measure_source(self.source, half=half)
 
-    def lay_out(self, devices: int, strategy: Strategy) -> Layout:
+    def lay_out(self, devices: int, strategy: Strategy, replicas: int = 1) -> Layout:
         """Return the layout of the run on some devices."""
         copies = self.copies if self.source.lora is None else self.copies_adapters
-        return Layout(devices, strategy, int(copies), mixed=self.precision.endswith("mixed"))
+        mixed = self.precision.endswith("mixed")
+        return Layout(devices, strategy, replicas, int(copies), mixed, self.accumulate)
 
 
 def read_run(
@@ -93,6 +94,7 @@ def read_run(
             answer=answer,
             policies=policies if model.inputs.uses_teacher else 0,
             checkpointing=source.gradient_checkpointing,
+            max_tokens=model.max_score_tokens,
         ),
         copies=not isinstance(teacher, LiveTeacher),
         copies_adapters=not isinstance(teacher, (FrozenTeacher, LiveTeacher)),

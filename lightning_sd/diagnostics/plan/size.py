@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_sd.models.cache import get_causal_lm
+from lightning_sd.models.probing import eval_mode
 
 LENGTHS = (64, 128, 192)
 """Row lengths at which the values saved for the backward pass are counted."""
@@ -47,6 +48,8 @@ class ModelSize:
     """Values of a token that one layer computes on its way."""
     item: int
     """One value in the dtype of the weights."""
+    largest: int
+    """The largest trainable parameter."""
 
 
 def measure_size(model: nn.Module, *, checkpointing: bool) -> ModelSize:
@@ -85,6 +88,7 @@ def measure_size(model: nn.Module, *, checkpointing: bool) -> ModelSize:
         saved=saved,
         layer=layer,
         item=item,
+        largest=max((p.nbytes for p in model.parameters() if p.requires_grad), default=0),
     )
 
 
@@ -115,7 +119,8 @@ def _run_decoder(model: nn.Module, decoder: Any, length: int) -> float:
     row = torch.zeros(1, length, dtype=torch.long, device=device)
     # With a whole mask transformers reads no values, which tensors on the meta device have not.
     mask = torch.ones(1, 1, length, length, dtype=torch.bool, device=device)
-    with _record_saved(model) as sizes:
+    # In train mode gradient checkpointing would hide what a layer computes on its way.
+    with eval_mode(model), _record_saved(model) as sizes:
         decoder(input_ids=row, attention_mask=mask, use_cache=False)
     return float(sum(sizes.values()))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from lightning_sd.diagnostics.plan.size import ModelSize
 from lightning_sd.models.cache import CALL_COST
+from lightning_sd.modules.safe_scorer import fill
 from lightning_sd.scoring.sharing import find_cheapest_sharing
 
 
@@ -26,6 +27,8 @@ class Workload:
     """Policies that the teacher mixes; 0 without a teacher."""
     checkpointing: bool = False
     """Whether the backward pass computes activations again; prompts are then not shared."""
+    max_tokens: int | None = None
+    """Most tokens of rows that are scored together (``max_score_tokens``); None: all rows."""
 
     @property
     def rows(self) -> int:
@@ -40,7 +43,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Passes:
-    """What the forward passes over a batch compute."""
+    """What the forward passes over rows that are scored together compute."""
 
     tokens: int
     """Tokens that pass the body, with padding."""
@@ -65,28 +68,38 @@ class Flops:
         return self.rollout + self.teacher + self.student
 
 
-def lay_out(work: Workload, *, teacher: bool) -> Passes:
-    """Lay out the rows as the scorer does, which encodes shared prefixes once where it pays.
+def lay_out(work: Workload, *, teacher: bool) -> list[Passes]:
+    """Lay out the rows as the scorer does, in parts that keep the token budget.
 
     Args:
         work: The micro-batch.
         teacher: With the teacher's prompts, one per rollout; else with the student's.
+
+    Returns:
+        One entry per part; a single one without a budget.
     """
+    length = (work.teacher_prompt if teacher else work.prompt) + work.answer
+    parts = fill([length] * work.rows, work.max_tokens)
+    return [_lay_out_rows(work, rows, teacher=teacher) for rows in parts]
+
+
+def _lay_out_rows(work: Workload, rows: range, *, teacher: bool) -> Passes:
+    """Lay out rows that are scored together; shared prefixes are encoded once where it pays."""
     prompts = [
         [question] * work.prompt
         + ([-1 - row] * (work.teacher_prompt - work.prompt) if teacher else [])
-        for row in range(work.rows)
+        for row in rows
         for question in [row // work.samples]
     ]
-    answers = [[0] * work.answer] * work.rows
+    answers = [[0] * work.answer] * len(rows)
     shared = find_cheapest_sharing(prompts, answers, call_cost=CALL_COST)
     if shared is None or work.checkpointing:
         length = len(prompts[0]) + work.answer
-        return Passes(work.rows * length, work.rows * length**2, 0)
+        return Passes(len(rows) * length, len(rows) * length**2, 0)
     prefix, tail = len(shared.prefixes[0]), len(shared.tails[0]) - 1
     number = len(shared.prefixes)
-    pairs = number * prefix**2 + work.rows * tail * (prefix + tail)
-    return Passes(number * prefix + work.rows * tail, pairs, work.rows * (prefix + tail))
+    pairs = number * prefix**2 + len(rows) * tail * (prefix + tail)
+    return Passes(number * prefix + len(rows) * tail, pairs, len(rows) * (prefix + tail))
 
 
 def count_flops(size: ModelSize, work: Workload) -> Flops:
@@ -94,24 +107,25 @@ def count_flops(size: ModelSize, work: Workload) -> Flops:
 
     A product with a weight costs 2 per token and weight, and as much again for each gradient that
     is computed: that of its input, and that of the weight if it is trained. Attention costs 4 per
-    pair of tokens, and 10 in the backward pass, which computes the scores again.
+    pair of tokens, and 10 in the backward pass, which computes the scores again. Gradient
+    checkpointing and a split into parts cost another forward pass each.
 
     Args:
         size: The model.
         work: The micro-batch.
     """
-    student = lay_out(work, teacher=False)
-    forward = _forward(size, student)
-    backward = 2 * (size.body + size.trained_body) * student.tokens
-    backward += 10 * size.attention * student.pairs
-    head = 2 * size.head * (3 if size.trains_head else 2) * work.answers
-    again = forward if work.checkpointing else 0.0
-    teacher = work.policies * (
-        _forward(size, lay_out(work, teacher=True)) + 2 * size.head * work.answers
+    parts = lay_out(work, teacher=False)
+    forward = sum(_forward(size, passes) for passes in parts)
+    backward = sum(
+        2 * (size.body + size.trained_body) * passes.tokens + 10 * size.attention * passes.pairs
+        for passes in parts
     )
+    head = 2 * size.head * (3 if size.trains_head else 2) * work.answers
+    again = (work.checkpointing + (len(parts) > 1)) * forward
+    teacher = sum(_forward(size, passes) for passes in lay_out(work, teacher=True))
     return Flops(
         _count_rollout(size, work),
-        teacher if work.policies else 0.0,
+        work.policies * (teacher + 2 * size.head * work.answers),
         forward + again + backward + head,
     )
 

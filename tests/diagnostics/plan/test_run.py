@@ -34,9 +34,11 @@ def large(tmp_path_factory):
     return str(folder)
 
 
-def make_plan(name, source=None, **settings):
-    module = SelfDistillModule(PretrainedModel(name, **(source or {})), samples=4)
-    return plan(module, batch_size=2, answer_tokens=512, **settings)
+def make_plan(name, source=None, *, samples=4, max_score_tokens=None, batch_size=2, **settings):
+    module = SelfDistillModule(
+        PretrainedModel(name, **(source or {})), samples=samples, max_score_tokens=max_score_tokens
+    )
+    return plan(module, batch_size=batch_size, answer_tokens=512, **settings)
 
 
 def test_sizes_are_those_of_the_loaded_model():
@@ -56,6 +58,39 @@ def test_strategies_follow_the_number_of_devices(large):
     assert "FSDP2Strategy" in " ".join(report.advice)
     peaks = [c.memory.peak for c in report.choices if c.strategy == "fsdp2"]
     assert peaks == sorted(peaks, reverse=True)
+
+
+def test_several_nodes_hold_one_replica_each_if_it_fits(large):
+    report = make_plan(large, {"gradient_checkpointing": True}, precision="bf16-mixed")
+    found = {c.devices: (c.strategy, c.replicas) for c in report.choices if c.devices > 4}
+    assert found == {8: ("fsdp2", 1)} | {n: ("fsdp2", n // 8) for n in (16, 32, 64)}
+    seconds = {c.devices: c.seconds.network for c in report.choices}
+    assert seconds[16] < 2 * seconds[8]  # weights stay within the nodes
+    only = make_plan(
+        large, {"gradient_checkpointing": True}, precision="bf16-mixed", devices=[16, 12]
+    )
+    assert "gather=model and replicas=2, one per node" in " ".join(only.advice)
+    assert only.choices[1].replicas == 1  # 12 devices are no whole nodes
+
+
+def test_a_token_budget_makes_a_micro_batch_fit(large):
+    devices = {"hardware": "h100", "devices": [8], "precision": "bf16-mixed"}
+    long = {"prompt_tokens": 2048, "samples": 64, "batch_size": 1}
+    (whole,) = make_plan(large, **long, **devices).choices
+    report = make_plan(large, max_score_tokens=8192, **long, **devices)
+    (split,) = report.choices
+    assert (whole.fits, split.fits) == (False, True)
+    assert split.seconds.training > whole.seconds.training
+    assert "at most 8192 tokens are scored together: 22 parts" in "".join(report.format_lines())
+    assert split.strategy == "fsdp2"
+
+
+def test_layers_are_not_planned_with_a_token_budget(large):
+    settings = {"hardware": "l4", "devices": [8], "precision": "bf16-mixed"}
+    (layers,) = make_plan(large, **settings).choices
+    report = make_plan(large, max_score_tokens=4096, **settings)
+    assert (layers.strategy, report.choices[0].strategy) == ("fsdp2 layers", "fsdp2")
+    assert "max_score_tokens excludes" in " ".join(report.advice)
 
 
 def test_advice_names_what_fits_one_small_card(large):

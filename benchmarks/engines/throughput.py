@@ -22,11 +22,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.step_time.clock import Machine
+from benchmarks.step_time.clock import Machine, name_processor
 
 HERE = Path(__file__).parent
 PROMPTS, SAMPLES, PROMPT_TOKENS, NEW_TOKENS = 4, 8, 128, 128
-COLUMNS = ("engine", "round", "tokens_per_second", "seconds", "processor_seconds", "others")
+COLUMNS = ("processor", "engine", "round", "tokens_per_second", "seconds", "processor_seconds")
+COLUMNS += ("others",)
 
 
 def make_prompts(vocab: int) -> list[list[int]]:
@@ -105,23 +106,28 @@ def measure(engine: str, folder: str) -> dict[str, Any]:
     }
 
 
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def format_table(rows: list[dict[str, str]]) -> str:
     """Format the median over rounds as Markdown, with the processor time of a batch."""
     lines = [
-        "| engine | rounds | tokens/s, median (range) | per processor second | others, cores |",
-        "|---|---|---|---|---|",
+        "| processor | engine | rounds | tokens/s, median (range) | per processor second | others, "
+        "cores |",
+        "|---|---|---|---|---|---|",
     ]
-    for engine in ENGINES:
-        own = [row for row in rows if row["engine"] == engine]
-        if not own:
-            continue
+    tokens = PROMPTS * SAMPLES * NEW_TOKENS
+    places = dict.fromkeys((row["processor"], row["engine"]) for row in rows)
+    for processor, engine in sorted(places, key=lambda place: place[0]):
+        own = [row for row in rows if (row["processor"], row["engine"]) == (processor, engine)]
         rates = [float(row["tokens_per_second"]) for row in own]
-        tokens = PROMPTS * SAMPLES * NEW_TOKENS
         work = statistics.median(tokens / float(row["processor_seconds"]) for row in own)
         others = statistics.mean(float(row["others"]) for row in own)
         lines.append(
-            f"| {engine} | {len(own)} | {statistics.median(rates):.0f} ({min(rates):.0f} to "
-            f"{max(rates):.0f}) | {work:.0f} | {others:.1f} |"
+            f"| {processor} | {engine} | {len(own)} | {statistics.median(rates):.0f} "
+            f"({min(rates):.0f} to {max(rates):.0f}) | {work:.0f} | {others:.1f} |"
         )
     return "\n".join(lines)
 
@@ -134,12 +140,17 @@ def main() -> None:
     args = parser.parse_args()
     path = HERE / "throughput.csv"
     if args.engine:
-        row = {"engine": args.engine, "round": args.rounds, **measure(args.engine, args.model)}
+        place = {"processor": name_processor(), "engine": args.engine, "round": args.rounds}
+        row = {**place, **measure(args.engine, args.model)}
         with path.open("a", newline="") as file:
             csv.DictWriter(file, COLUMNS).writerow(row)
         return
+    others = [row for row in read_rows(path) if row["processor"] != name_processor()]
     if args.model:
-        path.write_text(",".join(COLUMNS) + "\n")
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(others)
     one = {"OMP_NUM_THREADS": "1", "VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_LOGGING_LEVEL": "ERROR"}
     for number in range(args.rounds if args.model else 0):
         for engine in ENGINES:
@@ -148,8 +159,7 @@ def main() -> None:
             module = [sys.executable, "-m", "benchmarks.engines.throughput"]
             subprocess.run([*module, *options], check=True, env={**os.environ, **one})
             print(f"round {number}: {engine}, {time.monotonic() - begun:.0f} s", flush=True)
-    with path.open(newline="") as file:
-        print(format_table(list(csv.DictReader(file))))
+    print(format_table(read_rows(path)))
 
 
 if __name__ == "__main__":

@@ -42,6 +42,15 @@ class Machine(NamedTuple):
         return round(max(0.0, used) / max(0.01, self.wall - then.wall), 2)
 
 
+def name_processor() -> str:
+    """Return the maker, family and model of the processor and its widest vectors."""
+    lines = Path("/proc/cpuinfo").read_text().split("\n\n", 1)[0].splitlines()
+    facts = {name.strip(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
+    flags = facts["flags"].split()
+    widest = next((name for name in ("amx_tile", "avx512f", "avx2") if name in flags), "none")
+    return f"{facts['model name']} {facts['cpu family']}/{facts['model']}, {widest}"
+
+
 class Clock:
     """Collect the seconds of each step and of its phases.
 

@@ -198,8 +198,15 @@ def instrument(module: SelfDistillModule, clock: Clock, seen: dict[str, int]) ->
 
 
 def measure(
-    shape: Shape, loss: str, kind: Context, warm_up: int, counted: int, *, checkpointing: bool
+    shape: Shape,
+    loss: str,
+    kind: Context,
+    warm_up: int,
+    counted: int,
+    *callbacks: pl.Callback,
+    checkpointing: bool = False,
 ) -> dict[str, Any]:
+    """Train ``warm_up + counted`` steps and return the measurements of the last ones."""
     clock, seen, steps = Clock(), dict[str, int](), warm_up + counted
     model = load_model(shape)
     if checkpointing:
@@ -216,7 +223,7 @@ def measure(
         enable_progress_bar=False,
         enable_model_summary=False,
         gradient_clip_val=CLIP,
-        callbacks=[WordsForTeacher(shape, kind), Watch(clock)],
+        callbacks=[WordsForTeacher(shape, kind), Watch(clock), *callbacks],
         limit_val_batches=0,
         num_sanity_val_steps=0,
     )

@@ -67,6 +67,29 @@ def plan(steps: int, *, quick: bool, tiny: bool) -> list[tuple[int, Case]]:
     return [(r, case) for r in range(1, last + 1) for case in cases if r <= case.rounds]
 
 
+def plan_shared(steps: int, *, tiny: bool) -> list[tuple[int, Case]]:
+    """Return the cases for a shared machine: JS three times on all shapes, then the rest.
+
+    The floor is measured beside JS. SmolLM2's other losses and our points of the curves are
+    measured once.
+    """
+    js: list[Case] = []
+    other = list(curve_cases(steps, quick=True))
+    for name in ROUNDS:
+        main = [
+            ours_case("step", name, {}, "js", "sibling", steps, 3),
+            replace(floor_case(name), rounds=3),
+            peer_case("step", name, {}, "js", "sdpo", steps, 3),
+        ]
+        js += main
+        for loss in () if name == "gemma" else ("reverse_kl", "top100_js", "sampled"):
+            other.append(ours_case("step", name, {}, loss, "sibling", steps, ROUNDS[name]))
+            other.append(peer_case("step", name, {}, loss, "sdpo", steps, ROUNDS[name]))
+    if tiny:
+        js, other = [list(map(shrunk, cases)) for cases in (js[:3], other[-2:])]
+    return [(r, c) for cases in (js, other) for r in (1, 2, 3) for c in cases if r <= c.rounds]
+
+
 def step_cases(name: str, steps: int, *, quick: bool) -> Iterator[Case]:
     """Yield ours and TRL's in turn."""
     main = ROUNDS[name]

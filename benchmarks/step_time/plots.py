@@ -71,10 +71,12 @@ def plot_phases(entries: Sequence[Entry], shape: str, path: Path) -> None:
 
 
 def plot_curves(entries: Sequence[Entry], path: Path) -> None:
-    """Plot time above memory."""
-    figure, axes = make_figure(19, 5.5, 2, len(CURVE_NAMES))
+    """Plot time above memory, for the curves that have points."""
+    measured = {entry["curve"] for entry in entries}
+    curves = [(curve, label) for curve, label in CURVE_NAMES.items() if curve in measured]
+    figure, axes = make_figure(3.2 * len(curves), 5.5, 2, len(curves))
     figure.suptitle("Time and peak memory of a step, by size")
-    for column, (curve, label) in enumerate(CURVE_NAMES.items()):
+    for column, (curve, label) in enumerate(curves):
         for who in ("ours", "sdft"):
             points = [e for e in entries if e["curve"] == curve and e["trainer"] == who]
             if not points:

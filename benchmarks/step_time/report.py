@@ -1,4 +1,4 @@
-"""Write ``results.md`` and the plots from ``results.csv``.
+"""Write ``results.md`` and the plots from ``results.csv``, and ``shared.md`` from ``shared.csv``.
 
 python -m benchmarks.step_time.report --folder benchmarks/step_time
 """
@@ -6,6 +6,7 @@ python -m benchmarks.step_time.report --folder benchmarks/step_time
 from __future__ import annotations
 
 import argparse
+import statistics
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +14,15 @@ from typing import Any
 
 from benchmarks.step_time.plots import plot_all
 from benchmarks.step_time.run import DISTURBED
-from benchmarks.step_time.table import PHASES, Entry, markdown, pairs, read, shown
+from benchmarks.step_time.table import (
+    PHASES,
+    Entry,
+    list_processors,
+    markdown,
+    pairs,
+    read,
+    shown,
+)
 
 HERE = Path(__file__).parent
 LIBRARIES = ("torch", "transformers", "trl", "lightning")
@@ -31,13 +40,22 @@ DistillationTrainer; the teacher sees the question alone. The teacher is the ini
 *own*: a different text for every rollout, so that the teacher's prompts of two rollouts share no
 more than the question; TRL's time does not depend on it."""
 
+HOW_SHARED = """\
+Written by `python -m benchmarks.step_time.run --shared`, for a machine that other work shares:
+seconds are those of the processor, with one thread each. Models, trainers and settings are those of
+[results.md](results.md). Processes took turns: ours, the floor, TRL's. Each number is the median
+over processes."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=HERE)
     folder = parser.parse_args().folder
-    write_report(folder)
-    print(f"Wrote {folder / 'results.md'} and the plots.")
+    if (folder / "results.csv").exists():
+        write_report(folder)
+    if (folder / "shared.csv").exists():
+        write_shared(folder)
+    print(f"Wrote the tables and plots in {folder}.")
 
 
 def write_report(folder: Path) -> None:
@@ -58,6 +76,19 @@ def write_report(folder: Path) -> None:
     text = "\n\n".join(section for section in sections if section)
     (folder / "results.md").write_text(text + "\n")
     plot_all(entries, folder)
+
+
+def write_shared(folder: Path) -> None:
+    """Write ``shared.md`` from ``shared.csv``: the same tables, for each processor."""
+    path = folder / "shared.csv"
+    sections = ["# Processor seconds of a training step", HOW_SHARED]
+    for processor in list_processors(path):
+        entries = read(path, processor)
+        sections.append(f"## {processor}")
+        sections.append(format_setting(entries))
+        for format_table in (format_floors, format_steps, format_phases):
+            sections.append(format_table(entries).replace("## ", "### "))
+    (folder / "shared.md").write_text("\n\n".join(filter(None, sections)) + "\n")
 
 
 def format_setting(entries: Sequence[Entry]) -> str:
@@ -132,21 +163,21 @@ def format_floors(entries: Sequence[Entry]) -> str:
     for entry in entries:
         if entry["part"] != "floor":
             continue
-        result = next(iter(entry.rounds.values()))
-        whole = result["floor"] + result["attention"]
-        stricter = whole - result["parts"]["decode"] + result["packed"]
-        found: list[Any] = [entry["shape"], *result["parts"].values(), result["attention"], whole]
-        found.append(result["packed"])
+        names = tuple(next(iter(entry.rounds.values()))["parts"])
+        parts = [_median_part(entry, name) for name in names]
+        attention, packed = entry.median("attention"), entry.median("packed")
+        whole = sum(parts) + attention
+        stricter = whole - _median_part(entry, "decode") + packed
+        found: list[Any] = [entry["shape"], len(entry.rounds), *parts, attention, whole, packed]
         for who in ("ours", "sdpo"):
             step = _step(entries, entry["shape"], who)
             found.append(step)
             found.append(None if step is None else f"**{step / whole:.2f}x**")
             found.append(None if step is None else f"{step / stricter:.2f}x")
         rows.append(found)
-        names = tuple(result["parts"])
     if not rows:
         return ""
-    head = ("shape", *names, "attention", "floor", "packed decode")
+    head = ("shape", "processes", *names, "attention", "floor", "packed decode")
     for who in ("ours", "TRL"):
         head += (f"{who} (JS)", "relative to floor", "to stricter floor")
     note = (
@@ -155,6 +186,10 @@ def format_floors(entries: Sequence[Entry]) -> str:
         "(`packed decode`); the stricter floor uses that instead of `decode`."
     )
     return _section("The floor", head, rows, note)
+
+
+def _median_part(floor: Entry, name: str) -> float:
+    return statistics.median(float(found["parts"][name]) for found in floor.rounds.values())
 
 
 def _step(entries: Sequence[Entry], shape: str, who: str) -> float | None:

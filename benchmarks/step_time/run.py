@@ -27,13 +27,14 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from benchmarks.step_time.plan import PACKAGE, Case, plan
+from benchmarks.step_time.clock import name_processor
+from benchmarks.step_time.plan import PACKAGE, Case, plan, plan_shared
 from benchmarks.step_time.shapes import ROOT, WORK
 
 HERE = Path(__file__).parent
 COLUMNS = (
     *("key", "round", "status", "wall_seconds", "step_seconds", "tokens_per_second", "peak_mib"),
-    *("load", "commit", "facts", "result"),
+    *("load", "commit", "processor", "facts", "result"),
 )
 PREFIX = "RESULT "
 SHARED = "STEP_TIME_SHARED"
@@ -57,20 +58,20 @@ def main() -> None:
     except KeyboardInterrupt:
         print("Stopped; run again to go on from here.")
     finally:
-        if not args.shared:
-            report(path)
+        report(path)
 
 
 def run_all(args: argparse.Namespace, path: Path) -> None:
     """Run the missing processes until all are done or the time is over."""
-    everything = plan(args.steps, quick=args.quick, tiny=args.tiny)
+    everything = (
+        plan_shared(args.steps, tiny=args.tiny)
+        if args.shared
+        else plan(args.steps, quick=args.quick, tiny=args.tiny)
+    )
     wanted = [(r, c) for r, c in everything if args.only in c.key]
-    walls = {row["key"]: float(row["wall_seconds"]) for row in rows(path) if good(row)}
-    done = {
-        (row["key"], int(row["round"]))
-        for row in rows(path)
-        if good(row) and others(row) <= args.redo_above
-    }
+    here = [row for row in rows(path) if good(row) and row["processor"] == name_processor()]
+    walls = {row["key"]: float(row["wall_seconds"]) for row in here}
+    done = {(row["key"], int(row["round"])) for row in here if others(row) <= args.redo_above}
     todo = [(r, c) for r, c in wanted if (c.key, r) not in done]
     left = [walls.get(case.key, case.seconds) for _, case in todo]
     print(
@@ -133,6 +134,7 @@ def run_case(case: Case, round_: int) -> dict[str, Any]:
         "peak_mib": result.get("peak_mib", ""),
         "load": round(load, 2),
         "commit": commit(),
+        "processor": name_processor(),
         "facts": json.dumps({"part": case.part, **dict(case.facts)}),
         "result": json.dumps(result),
     }
@@ -173,11 +175,15 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 def add(path: Path, row: dict[str, Any]) -> None:
     """Add a row; of two rows of one process, keep the one that succeeded or was disturbed less."""
-    place = (row["key"], str(row["round"]))
-    kept = [r for r in rows(path) if (r["key"], r["round"]) != place]
+
+    def find_place(row: dict[str, Any]) -> tuple[str, ...]:
+        return (row["key"], str(row["round"]), row["processor"])
+
+    place = find_place(row)
+    kept = [old for old in rows(path) if find_place(old) != place]
     for old in rows(path):
         better = good(old) and (not good(row) or others(old) < others(row))
-        row = old if (old["key"], old["round"]) == place and better else row
+        row = old if find_place(old) == place and better else row
     part = path.with_suffix(".part")
     with part.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
@@ -198,7 +204,7 @@ def _git(*words: str) -> str:
 
 
 def report(path: Path) -> None:
-    """Write the report in a separate process, because it imports matplotlib."""
+    """Write the tables in a separate process, because it imports matplotlib."""
     if rows(path):
         command = [sys.executable, "-m", f"{PACKAGE}.report", "--folder", str(path.parent)]
         subprocess.run(command, cwd=ROOT, check=False)

@@ -59,12 +59,18 @@ class Entry:
         return {**phases, "other": max(0.0, seconds - sum(phases.values()))}
 
 
-def read(path: Path) -> list[Entry]:
-    """Read entries in the order of their first measurement."""
+def list_processors(path: Path) -> list[str]:
+    """Return the processors of the rows in the order of their first measurement."""
+    with path.open(newline="") as file:
+        return list(dict.fromkeys(row["processor"] for row in csv.DictReader(file)))
+
+
+def read(path: Path, processor: str | None = None) -> list[Entry]:
+    """Read entries, of all processors or of one, in the order of their first measurement."""
     grouped: dict[str, list[dict[str, str]]] = {}
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
-            if row["status"] == "ok":
+            if row["status"] == "ok" and processor in (None, row["processor"]):
                 grouped.setdefault(row["key"], []).append(row)
     return [
         Entry(

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -79,16 +80,52 @@ def write_report(folder: Path) -> None:
 
 
 def write_shared(folder: Path) -> None:
-    """Write ``shared.md`` from ``shared.csv``: the same tables, for each processor."""
+    """Write ``shared.md`` from ``shared.csv``: JS against floor and TRL, and all other tables."""
     path = folder / "shared.csv"
-    sections = ["# Processor seconds of a training step", HOW_SHARED]
-    for processor in list_processors(path):
-        entries = read(path, processor)
-        sections.append(f"## {processor}")
-        sections.append(format_setting(entries))
-        for format_table in (format_floors, format_steps, format_phases):
-            sections.append(format_table(entries).replace("## ", "### "))
+    found = {processor: read(path, processor) for processor in list_processors(path)}
+    sections = ["# Processor seconds of a training step", HOW_SHARED, format_summary(found)]
+    for processor, entries in found.items():
+        sections += [f"## {processor}", format_setting(entries)]
+        # Others always use a core here, which processor seconds leave out: no row is marked.
+        unmarked = [replace(entry, others=()) for entry in entries]
+        for format_table in (format_floors, format_steps, format_phases, format_curves):
+            sections.append(format_table(unmarked).replace("## ", "### "))
     (folder / "shared.md").write_text("\n\n".join(filter(None, sections)) + "\n")
+
+
+def format_summary(found: Mapping[str, Sequence[Entry]]) -> str:
+    """Format our step with JS, its floors, and TRL's step, per processor and shape."""
+    rows = []
+    for processor, entries in found.items():
+        floors = {e["shape"]: e for e in entries if e["part"] == "floor"}
+        for our, peer in pairs(entries):
+            floor = floors.get(our["shape"])
+            if our["loss"] != "js" or floor is None:
+                continue
+            each = {r: _sum_floors(result) for r, result in floor.rounds.items()}
+            row = [processor, our["shape"], len(our.rounds), our.step]
+            for kind in (0, 1):
+                ratios = [our.steps[r] / each[r][kind] for r in our.steps if r in each]
+                row.append(statistics.median(both[kind] for both in each.values()))
+                row.append(_format_range(ratios))
+            times = [step / our.steps[r] for r, step in peer.steps.items() if r in our.steps]
+            memory = our.median("peak_mib") / peer.median("peak_mib")
+            rows.append([*row, peer.step, _format_range(times), len(times), f"{memory:.2f}x"])
+    head = ("processor", "shape", "processes", "ours, s", "floor", "relative to floor")
+    head += ("floor with packed decoding", "relative to it", "TRL's SDPOTrainer, s", "speed")
+    note = "Median over rounds of the ratio within a round, and the range."
+    return _section("JS, all shapes", (*head, "TRL's processes", "memory"), rows, note)
+
+
+def _sum_floors(result: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the floor of one process, with attention, and the one with packed decoding."""
+    whole = result["floor"] + result["attention"]
+    return whole, whole - result["parts"]["decode"] + result["packed"]
+
+
+def _format_range(values: Sequence[float]) -> str:
+    middle = f"{statistics.median(values):.2f}x"
+    return middle if len(values) == 1 else f"{middle} ({min(values):.2f} to {max(values):.2f})"
 
 
 def format_setting(entries: Sequence[Entry]) -> str:
@@ -252,7 +289,7 @@ def format_curves(entries: Sequence[Entry]) -> str:
 
 
 def _step_cell(entry: Entry) -> str:
-    return shown(entry.step) + (" !" if max(entry.others) > DISTURBED else "")
+    return shown(entry.step) + (" !" if max(entry.others, default=0.0) > DISTURBED else "")
 
 
 def _section(title: str, head: Sequence[str], rows: Sequence[Any], note: str = "") -> str:

@@ -80,9 +80,9 @@ def share_parameters(module: nn.Module, device: torch.device) -> None:
         torch.distributed.broadcast(value, src=0)
         made[parameter] = nn.Parameter(value, requires_grad=parameter.requires_grad)
     for part in module.modules():
-        for name, parameter in part._parameters.items():
-            if parameter in made:
-                part._parameters[name] = made[parameter]
+        for name, own in part._parameters.items():
+            if own in made:
+                part._parameters[name] = made[own]
 
 
 class _StructurePickler(pickle.Pickler):

@@ -202,8 +202,9 @@ def _find_layers(decoder: nn.Module) -> nn.ModuleList:
 
 def _find_device(device_type: str) -> torch.device:
     """Return this process's device."""
-    index = torch.cuda.current_device() if device_type == "cuda" else None
-    return torch.device(device_type, index)
+    if device_type == "cuda":
+        return torch.device(device_type, torch.cuda.current_device())
+    return torch.device(device_type)
 
 
 def fits_whole(model: nn.Module, memory: float) -> bool:

@@ -46,6 +46,14 @@ class ModelSource(ABC):
             The model in train mode with dropout disabled, and a tokenizer with a chat template.
         """
 
+    def load_to_shard(self) -> tuple[nn.Module, PreTrainedTokenizerBase]:
+        """Load a student whose parameters are sharded afterwards; every rank calls it.
+
+        The parameters of ranks other than 0 may be on the meta device. By default every rank loads
+        the whole model.
+        """
+        return self.load()
+
 
 @dataclass(frozen=True)
 class PretrainedModel(ModelSource):

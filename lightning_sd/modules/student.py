@@ -63,8 +63,7 @@ class StudentModule(GlobalMean):
         """Load the student; a second call does nothing."""
         if hasattr(self, "student"):
             return
-        shards = self.device_mesh is not None and isinstance(self.source, PretrainedModel)
-        load = self.source.load_to_shard if shards else self.source.load
+        load = self.source.load if self.device_mesh is None else self.source.load_to_shard
         student, self.tokenizer = load()
         self.student = student
         self.router_loss = find_router_loss(student)

@@ -38,6 +38,7 @@ def run(sampler: str, seed: int) -> list[dict[str, object]]:
         "model.init_args.sampler": {"class_path": sampler, "init_args": settings},
         "seed_everything": seed,
         "trainer.max_steps": 100,
+        "model.init_args.optimizer.init_args.lr": 3e-4,
     }
     with tempfile.TemporaryDirectory() as folder:
         module = ("-m", "benchmarks.engines.servable", f"{folder}/solver")

@@ -39,6 +39,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "DAPO": ("dapo",),
 }
 """Each method's overlay over configs/quickstart.yaml, and options."""
+RATE = "--model.init_args.optimizer.init_args.lr=3e-4"
 RARE_STEPS = 100
 """25 batches of 32 questions, each visited 4 times; the config trains for 200."""
 RARE: dict[str, tuple[str, ...]] = {"RESD": ("resd",), "SDPO": ("resd", "resd_sdpo")}
@@ -67,7 +68,7 @@ def rare_runs(seeds: Sequence[int], steps: int = RARE_STEPS) -> list[Run]:
 def _fit(configs: Sequence[str], seed: int, steps: int, *further: str) -> list[str]:
     further = (*further, *(word for word in configs if word.startswith("--")))
     configs = [word for word in configs if not word.startswith("--")]
-    options = (f"--trainer.max_steps={steps}", f"--data.init_args.seed={seed}", *further)
+    options = (f"--trainer.max_steps={steps}", f"--data.init_args.seed={seed}", RATE, *further)
     return fit_command([*configs, SHARED], f"--seed_everything={seed}", *options)
 
 

@@ -4,7 +4,7 @@
 
 Each run is the README's command with another seed, in its own folder. The table shows the mean over
 seeds and their range; ``results.csv`` holds every run. Time is processor time, which other work on
-the machine affects less than elapsed time; earlier runs have none.
+the machine affects less than elapsed time.
 """
 
 from __future__ import annotations
@@ -22,12 +22,10 @@ from pathlib import Path
 HERE = Path(__file__).parent
 CONFIGS = HERE.parent.parent / "configs"
 METHODS = {
-    "step-aligned critique (quickstart)": (("quickstart",), None),
-    "step-aligned critique": (("quickstart",), 100),
-    "reference solution": (("quickstart", "reference"), 100),
-    "GRPO": (("quickstart", "grpo"), 100),
+    "step-aligned critique": ("quickstart",),
+    "reference solution": ("quickstart", "reference"),
+    "GRPO": ("quickstart", "grpo"),
 }
-"""Configs and optimizer steps of each method; None: the steps of the config."""
 COLUMNS = (
     "method",
     "seed",
@@ -43,10 +41,8 @@ COLUMNS = (
 
 def run(method: str, seed: int) -> list[dict[str, object]]:
     """Train once and return the rows before and after training."""
-    names, steps = METHODS[method]
-    options = [w for name in names for w in ("--config", str(CONFIGS / f"{name}.yaml"))]
+    options = [w for name in METHODS[method] for w in ("--config", str(CONFIGS / f"{name}.yaml"))]
     options += [f"--seed_everything={seed}"]
-    options += [] if steps is None else [f"--trainer.max_steps={steps}"]
     with tempfile.TemporaryDirectory() as folder:
         start = measure_cpu_seconds()
         subprocess.run(
@@ -86,10 +82,13 @@ def format_table(rows: list[dict[str, object]]) -> str:
         own = [r for r in rows if r["when"] == when and method in (None, r["method"])]
         if not own:
             continue
-        mean = {c: statistics.mean(float(str(r[c])) for r in own) for c in COLUMNS[5:]}
+        mean = {
+            c: statistics.mean(float(str(r[c])) for r in own)
+            for c in COLUMNS
+            if c not in ("method", "when")
+        }
         each = [100 * float(str(r["avg@12"])) for r in own]
-        times = [float(str(r["cpu_minutes"])) for r in own if method and r["cpu_minutes"]]
-        minutes = f"{statistics.mean(times):.1f}" if times else ""
+        minutes = f"{mean['cpu_minutes']:.1f}" if method else ""
         lines.append(
             f"| {name} | {own[0]['steps'] if method else 0} "
             f"| {len({str(r['seed']) for r in own})} | {100 * mean['avg@12']:.1f} "

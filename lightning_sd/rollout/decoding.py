@@ -103,12 +103,7 @@ def find_groups(model: nn.Module, plan: DecodingPlan, prompts: Prompts) -> list[
 
 
 def count_common(prompts: Prompts, call_cost: int) -> int:
-    """Count the tokens with which all prompts begin, if encoding them once costs less; else 0.
-
-    Args:
-        prompts: Token ids of each prompt.
-        call_cost: Cost of a forward pass beside its tokens, in tokens.
-    """
+    """Count the tokens with which all prompts begin, if encoding them once costs less; else 0."""
     if len(prompts) < 2 or has_media(prompts):
         return 0
     # No two prompts differ earlier than the first and the last in lexicographic order.

@@ -76,7 +76,7 @@ def test_a_checkpoint_becomes_a_folder_with_a_card(hub, capsys):
         "kind: forward_kl",
         "class_path: lightning_sd.ArithmeticTask",
         "class_path: lightning_sd.RuleCritic",
-        "lr: 0.0003",
+        "lr: 0.001",
         "max_steps: 1",
         f"torch {torch.__version__}",
         "| Avg@k, % | ",

@@ -96,7 +96,7 @@ HEAVY = (
     Step(
         f"{FIT} --ckpt_path=last --trainer.max_steps=3 --model.optimizer.lr=1e-5",
         0,
-        "AdamW.lr: 0.0003 in the checkpoint, now 1e-05.",
+        "AdamW.lr: 0.001 in the checkpoint, now 1e-05.",
     ),
     # Runs that end by themselves.
     Step(

@@ -60,8 +60,8 @@ def test_a_changed_rate_is_applied_and_named(caplog, capsys):
     steps = {float(state["step"]) for state in optimizer.state.values()}
     assert steps == {2.0}
     said = caplog.text + capsys.readouterr().err
-    assert "AdamW.lr: 0.0003 in the checkpoint, now 0.005." in said
-    assert "model.init_args.optimizer.init_args.lr=0.005 (the checkpoint has 0.0003)" in said
+    assert "AdamW.lr: 0.001 in the checkpoint, now 0.005." in said
+    assert "model.init_args.optimizer.init_args.lr=0.005 (the checkpoint has 0.001)" in said
     assert "trainer.max_steps=2 (the checkpoint has 1)" in said
 
 
@@ -78,4 +78,4 @@ def test_a_changed_schedule_is_at_its_step(total):
     main([*QUICK, *schedule(4), "--trainer.max_steps=2"])
     resumed = main([*QUICK, *schedule(total), "--trainer.max_steps=3", "--ckpt_path=last"])
     rate = resumed.trainer.optimizers[0].param_groups[0]["lr"]
-    assert rate == pytest.approx(3e-4 * (1 - 0.9 * 3 / total))
+    assert rate == pytest.approx(1e-3 * (1 - 0.9 * 3 / total))

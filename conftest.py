@@ -21,8 +21,14 @@ torch.set_num_threads(1)
 SEEDS = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")
 """What ``seed_everything`` leaves in the environment. Processes started later seed with it."""
 
-for _name in SEEDS:
-    os.environ.pop(_name, None)
+
+def forget_seed() -> None:
+    """Remove the seed that ``seed_everything``, or the user's shell, has left."""
+    for name in SEEDS:
+        os.environ.pop(name, None)
+
+
+forget_seed()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,5 +49,4 @@ def _seeded() -> Iterator[None]:
     """Seed torch, so that tests give the same result alone and in any order."""
     torch.manual_seed(0)
     yield
-    for name in SEEDS:
-        os.environ.pop(name, None)
+    forget_seed()

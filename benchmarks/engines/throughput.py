@@ -145,12 +145,12 @@ def main() -> None:
         with path.open("a", newline="") as file:
             csv.DictWriter(file, COLUMNS).writerow(row)
         return
-    others = [row for row in read_rows(path) if row["processor"] != name_processor()]
     if args.model:
+        kept = [row for row in read_rows(path) if row["processor"] != name_processor()]
         with path.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
-            writer.writerows(others)
+            writer.writerows(kept)
     one = {"OMP_NUM_THREADS": "1", "VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_LOGGING_LEVEL": "ERROR"}
     for number in range(args.rounds if args.model else 0):
         for engine in ENGINES:

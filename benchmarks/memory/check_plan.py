@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -218,14 +219,7 @@ def main() -> None:
     if args.one:
         print("RESULT " + json.dumps(measure(CONFIGS[args.one])))
         return
-    results = read_results()
-    for name, config in CONFIGS.items():
-        again = not args.only or name in args.only
-        measured = run(name) if again else results[name]["measured"]
-        results[name] = {"plan": predict(config), "measured": measured}
-        print(json.dumps({name: results[name]}), flush=True)
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    print(format_table(results))
+    print(format_table(update_results(RESULTS, CONFIGS, args.only, predict, run)))
 
 
 def run(name: str) -> dict[str, float]:
@@ -237,9 +231,27 @@ def run(name: str) -> dict[str, float]:
     return dict(json.loads(line.removeprefix("RESULT ")))
 
 
-def read_results() -> dict[str, Any]:
-    """Read what was planned and measured, by configuration."""
-    return dict(json.loads(RESULTS.read_text())) if RESULTS.exists() else {}
+def update_results(
+    path: Path,
+    cases: Mapping[str, Any],
+    only: Sequence[str],
+    predict: Callable[[Any], Any],
+    measure: Callable[[str], Any],
+) -> dict[str, Any]:
+    """Plan every case again and measure those of ``only``, or all; write each as it ends."""
+    results = read_results(path)
+    for name, case in cases.items():
+        again = not only or name in only
+        measured = measure(name) if again else results[name]["measured"]
+        results[name] = {"plan": predict(case), "measured": measured}
+        print(json.dumps({name: results[name]}), flush=True)
+        path.write_text(json.dumps(results, indent=1) + "\n")
+    return results
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """Read what was planned and measured, by the name of the case."""
+    return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
 def format_table(results: dict[str, Any]) -> str:

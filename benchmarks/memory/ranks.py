@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.memory.check_plan import MIB, TINY, fit, make_model
+from benchmarks.memory.check_plan import MIB, TINY, fit, make_model, update_results
 from benchmarks.memory.watch import PHASES, PeakWatch
 from lightning_sd import FSDP2Strategy
 from lightning_sd.diagnostics.plan.memory import Layout, count_memory
@@ -110,19 +110,7 @@ def main() -> None:
         train(layout, {**CONFIG, **TINY})  # imports what a run imports, which is not counted
         print("RESULT " + json.dumps(train(layout, CONFIG)))
         return
-    results = read_results()
-    for name, layout in LAYOUTS.items():
-        again = not args.only or name in args.only
-        measured = run_ranks(name) if again else results[name]["measured"]
-        results[name] = {"plan": predict(layout), "measured": measured}
-        print(json.dumps({name: results[name]}), flush=True)
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    print(format_table(results))
-
-
-def read_results() -> dict[str, Any]:
-    """Read what was planned and measured, by layout."""
-    return dict(json.loads(RESULTS.read_text())) if RESULTS.exists() else {}
+    print(format_table(update_results(RESULTS, LAYOUTS, args.only, predict, run_ranks)))
 
 
 if __name__ == "__main__":

@@ -81,6 +81,14 @@ def profile(shape_name: str, loss: str) -> dict[str, float]:
     return {**seconds, "outside operators": step - sum(seconds.values()), "step": step}
 
 
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Read the rows; none if the file does not exist."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def format_table(rows: list[dict[str, str]]) -> str:
     """Format seconds and shares of the step as Markdown."""
     parts = COLUMNS[2:-1]
@@ -110,20 +118,19 @@ def main() -> None:
         found = profile(args.shapes[0], args.loss)
         rounded = {name: round(value, 4) for name, value in found.items()}
         row = {"processor": name_processor(), "shape": args.shapes[0], **rounded}
-        new = not path.exists()
-        with path.open("a", newline="") as file:
+        place = (row["processor"], row["shape"])
+        kept = [old for old in read_rows(path) if (old["processor"], old["shape"]) != place]
+        with path.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+            writer.writeheader()
+            writer.writerows([*kept, row])
         return
     environment = {**os.environ, "STEP_TIME_SHARED": "1", "THP_MEM_ALLOC_ENABLE": "1"}
     for shape in args.shapes:
         command = [sys.executable, "-m", "benchmarks.step_time.operators", "--one"]
         command += ["--shapes", shape, "--loss", args.loss, "--folder", str(args.folder)]
         subprocess.run(command, check=True, env=environment)
-    with path.open(newline="") as file:
-        table = format_table(list(csv.DictReader(file)))
+    table = format_table(read_rows(path))
     (args.folder / "operators.md").write_text(f"# Operators of a step\n\n{table}\n")
     print(table)
 

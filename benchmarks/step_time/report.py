@@ -203,8 +203,8 @@ def format_floors(entries: Sequence[Entry]) -> str:
         names = tuple(next(iter(entry.rounds.values()))["parts"])
         parts = [_median_part(entry, name) for name in names]
         attention, packed = entry.median("attention"), entry.median("packed")
-        whole = sum(parts) + attention
-        stricter = whole - _median_part(entry, "decode") + packed
+        floors = zip(*map(_sum_floors, entry.rounds.values()), strict=True)
+        whole, stricter = map(statistics.median, floors)
         found: list[Any] = [entry["shape"], len(entry.rounds), *parts, attention, whole, packed]
         for who in ("ours", "sdpo"):
             step = _step(entries, entry["shape"], who)

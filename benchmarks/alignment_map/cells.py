@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.alignment_map import study
-from benchmarks.alignment_map.intervals import Interval, paired_interval
+from benchmarks.alignment_map.intervals import Interval, student_interval
 from benchmarks.alignment_map.study import Cell
 from benchmarks.feedback_alignment.rows import read_accuracy
 from benchmarks.grid import Row
@@ -51,13 +51,14 @@ class Cells:
         return float(self.probes[base, "random_order"]["continued"]["value"])
 
     def gaps(self, base: str, first: str, second: str) -> list[float]:
-        """Return the differences of two conditions in AUC, one per training seed."""
-        pair = zip(self.areas[base, first], self.areas[base, second], strict=True)
+        """Return the differences of two conditions in AUC, one per training seed of both."""
+        # The seeds of a cell with fewer are the first ones of the other.
+        pair = zip(self.areas[base, first], self.areas[base, second], strict=False)
         return [a - b for a, b in pair]
 
     def difference(self, base: str, first: str, second: str) -> Interval:
         """Return the mean of :meth:`gaps` with its interval."""
-        return paired_interval(self.areas[base, first], self.areas[base, second])
+        return student_interval(self.gaps(base, first, second))
 
 
 def read_cells(admission: Sequence[Row], runs: Sequence[Row]) -> Cells:
@@ -70,7 +71,9 @@ def read_cells(admission: Sequence[Row], runs: Sequence[Row]) -> Cells:
         base, name = cell
         if any(seed not in rows for seed in study.SEEDS):
             continue
-        chosen = [rows[seed] for seed in study.SEEDS]
+        seeds = (*study.SEEDS, *study.MORE_SEEDS)
+        has_more = set(seeds) <= set(rows) & set(found[base, study.UNTRAINED])
+        chosen = [rows[seed] for seed in (seeds if has_more else study.SEEDS)]
         cells.runs[cell] = chosen
         if name == study.UNTRAINED:
             cells.starts[base] = chosen[0]

@@ -10,7 +10,8 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from torch.utils.data import Dataset
 
@@ -32,8 +33,6 @@ from lightning_sd.lab.expressions import Operation
 from lightning_sd.lab.recipe.careless_solver import FactBelief
 from lightning_sd.types import Question
 
-CONTINUED_SHARE = 0.5
-"""Share of the rows in the context's order that start after a wrong result."""
 STEP_PIECES = 9
 """Tokens per step: two tags, the name, a colon, three of the operation, notation and result."""
 
@@ -52,11 +51,30 @@ class Mix:
     """Share of the contexts whose results come from a random table."""
     true_prefix_share: float
     """Share of the prefixes in another order that agree with the context; the rest are attempts."""
+    cut: Literal["error", "anywhere"] = "error"
+    """Where an attempt in the context's order is cut: after its first wrong result, or after any
+    token, so that its target may hold several steps that go on from the solver's own results."""
+    continued_share: float = 0.5
+    """Share of the rows in the context's order that start with an attempt."""
+    has_bare: bool = True
+    """Whether half of the blocks are bare questions."""
 
 
 ALL = Mix("derivation rows", {"critique": 0.4, "reference": 0.42, "coarse": 0.18}, 0.6, 0.5)
-LESSON = Mix("lookup", {"reference": 1.0}, 1.0, 1.0)
+LOOKUP_LESSON = Mix("lookup", {"reference": 1.0}, 1.0, 1.0, has_bare=False)
 """Rows that can only be continued by looking operations up in the context."""
+RECOVERY_LESSON = Mix(
+    "recovery", {"critique": 0.4, "reference": 0.6}, 1.0, 0.5, "anywhere", 1.0, has_bare=False
+)
+"""Rows that are continued by looking operations up, and by the solver's own beliefs where its own
+results have led to an operation that the context does not show."""
+RECOVERY = replace(ALL, name="recovery rows", cut="anywhere")
+MIXES = {
+    "all": ALL,
+    "lookup_lesson": LOOKUP_LESSON,
+    "recovery": RECOVERY,
+    "recovery_lesson": RECOVERY_LESSON,
+}
 
 
 @dataclass(frozen=True)
@@ -78,7 +96,7 @@ class DerivationRows(Dataset[Question]):
     first: int = 0
     """Number of the first row. A branch goes on after the rows of its trunk."""
     mix: Mix = ALL
-    """The rows with a context. Those of a lesson all have one."""
+    """The rows with a context."""
 
     def __len__(self) -> int:
         return self.length
@@ -87,7 +105,7 @@ class DerivationRows(Dataset[Question]):
         rng = random.Random(f"{self.mix.name}/{self.seed}/{self.first + index}")
         text = draw_question("pretrain", rng)
         writer = RowWriter(text, self.beliefs, rng, self.mix)
-        if self.mix is not LESSON and index // self.block % 2 == 0:
+        if self.mix.has_bare and index // self.block % 2 == 0:
             return writer.write_alone()
         return writer.write_with_context(self.foreign_share)
 
@@ -138,8 +156,8 @@ class RowWriter:
         if kind != "critique" and self.rng.random() < foreign_share:
             target, cut = self._start_in_another_order(shown, compute)
             return self._build(f"{kind} foreign", prompt, target, cut)
-        if kind != "coarse" and self.rng.random() < CONTINUED_SHARE:
-            target, cut = self._start_after_error(shown)
+        if kind != "coarse" and self.rng.random() < self.mix.continued_share:
+            target, cut = self._start_with_attempt(shown)
             return self._build(f"{kind} continued", prompt, target, cut)
         return self._build(kind, prompt, context, 0)
 
@@ -159,10 +177,12 @@ class RowWriter:
         key = self.rng.getrandbits(64)
         return lambda operation: random.Random(f"{key}/{operation}").randrange(MODULUS)
 
-    def _start_after_error(self, shown: Sequence[Step]) -> tuple[str, int]:
-        """Start in the context's order, up to the first result that differs from it."""
+    def _start_with_attempt(self, shown: Sequence[Step]) -> tuple[str, int]:
+        """Start with an attempt in the context's order, cut as the mix says."""
         order, notations = [step.name for step in shown], [step.notation for step in shown]
         attempt = derive(self.text, order, notations, self.compute_by_belief)
+        if self.mix.cut == "anywhere":
+            return self._cut_anywhere(shown, attempt)
         differs = (at for at in range(LENGTH) if attempt[at].result != shown[at].result)
         wrong = next(differs, None)
         if wrong is None:
@@ -176,10 +196,14 @@ class RowWriter:
         order, notations = self._draw_form()
         agrees = self.rng.random() < self.mix.true_prefix_share
         source = compute if agrees else self.compute_by_belief
-        started = derive(self.text, order, notations, source)
+        return self._cut_anywhere(shown, derive(self.text, order, notations, source))
+
+    def _cut_anywhere(self, shown: Sequence[Step], started: Sequence[Step]) -> tuple[str, int]:
+        """Cut a derivation after any token from the first on, and go on from its results."""
         cut = self.rng.randrange(1, len(split_pieces(write_solution(started))))
         begun = [step.result for step in started[: cut // STEP_PIECES]]
-        return self._go_on(shown, order, notations, begun), cut
+        order = "".join(step.name for step in started)
+        return self._go_on(shown, order, [step.notation for step in started], begun), cut
 
     def _go_on(
         self, shown: Sequence[Step], order: str, notations: Sequence[str], begun: Sequence[int]

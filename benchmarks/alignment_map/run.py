@@ -4,8 +4,8 @@
     python -m benchmarks.alignment_map.run --part main --jobs 2
 
 Parts, in the order of the protocol: ``admission`` pre-trains the bases and tests that they read
-their contexts; ``main`` chooses learning rates, then trains the main conditions; ``masked`` and
-``further`` train the others.
+their contexts; ``main`` chooses learning rates, then trains the main conditions; ``masked``,
+``further``, ``scaled`` and ``more_seeds`` train the others.
 """
 
 from __future__ import annotations
@@ -18,24 +18,36 @@ from benchmarks.alignment_map import study
 from benchmarks.grid import Row, Run, read_rows, run_grid
 
 
-def run_part(part: str, scratch: Path, jobs: int) -> None:
-    """Run the missing cells of one part."""
+def run_part(part: str, bases: Sequence[str], scratch: Path, jobs: int) -> None:
+    """Run the missing cells of one part on some bases."""
     study.RESULTS.mkdir(exist_ok=True)
     if part == "admission":
-        trunks = [study.teach_run(name, scratch) for name in study.TRUNKS]
-        # A reader goes on from its trunk, so they are trained one after another.
-        for run in trunks:
-            _run([run], "bases", scratch, 1)
-        _run([study.teach_run(name, scratch) for name in study.BASES], "bases", scratch, jobs)
-        runs = study.admission_runs(list(study.BASES), scratch)
-        _run(runs, "admission", scratch, jobs)
+        _teach_and_probe(bases, scratch, jobs)
         return
     admitted = study.select_admitted(read_rows(study.RESULTS / "admission.jsonl"))
-    bases = [base for base in admitted if part != "masked" or base in study.MASKED_BASES]
-    starts = _run(study.untrained_runs(admitted, scratch), "runs", scratch, jobs)
+    chosen = study.PARTS[part]
+    bases = [base for base in chosen.bases if base in bases and base in admitted]
+    starts = _run(
+        study.untrained_runs(list(study.SEARCH_BASES), study.SEEDS[:1], scratch),
+        "runs",
+        scratch,
+        jobs,
+    )
     search = _run(study.search_runs(list(study.MAIN), scratch), "search", scratch, jobs)
     rates = study.choose_rates(search, {row["base"]: row for row in starts})
-    _run(study.study_runs(study.PARTS[part], bases, rates, scratch), "runs", scratch, jobs)
+    _run(study.untrained_runs(bases, chosen.seeds, scratch), "runs", scratch, jobs)
+    _run(study.study_runs(chosen, bases, rates, scratch), "runs", scratch, jobs)
+
+
+def _teach_and_probe(bases: Sequence[str], scratch: Path, jobs: int) -> None:
+    """Pre-train the bases with what they go on from, and test that they read their contexts."""
+    seeds = {study.BASES[base].seed for base in bases}
+    # A reader goes on from its trunk, so they are trained one after another.
+    for name, recipe in study.TRUNKS.items():
+        if recipe.seed in seeds:
+            _run([study.teach_run(name, scratch)], "bases", scratch, 1)
+    _run([study.teach_run(name, scratch) for name in bases], "bases", scratch, jobs)
+    _run(study.admission_runs(bases, scratch), "admission", scratch, jobs)
 
 
 def _run(runs: Sequence[Run], file: str, scratch: Path, jobs: int) -> list[Row]:
@@ -46,10 +58,11 @@ def _run(runs: Sequence[Run], file: str, scratch: Path, jobs: int) -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--part", choices=("admission", *study.PARTS), default="admission")
+    parser.add_argument("--bases", nargs="+", choices=study.BASES, default=list(study.BASES))
     parser.add_argument("--jobs", type=int, default=2, help="runs at once, one thread each")
     parser.add_argument("--scratch", type=Path, default=Path("out/alignment_map"))
     args = parser.parse_args()
-    run_part(args.part, args.scratch.resolve(), args.jobs)
+    run_part(args.part, args.bases, args.scratch.resolve(), args.jobs)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.alignment_map.teach import Recipe, make_branch, make_lesson
@@ -22,28 +23,38 @@ RESULTS = HERE / "results"
 RATES = (1e-4, 3e-4, 1e-3)
 SEARCH_SEEDS = (101,)
 SEEDS = (1, 2, 3)
-SEARCH_BASES = {"q0.1-0": ("q0", "q0.1", "q0.5"), "lesson-0": ("lesson",)}
+MORE_SEEDS = (4, 5)
+"""Further training seeds of the main conditions, on the bases of pre-training seed 1."""
+SEARCH_BASES = {
+    "q0.1-0": ("q0", "q0.1", "q0.5"),
+    "lesson-0": ("lesson",),
+    "recovery-1": ("recovery", "recovery1.6", "recovery2.5"),
+}
 """Bases on which learning rates are chosen, and the kinds of bases that take them."""
 FINAL = "checkpoints/final.ckpt"
 """The student after its last step, in a run's folder."""
 
-PRETRAINING_SEEDS = (0,)
 TRUNKS = {
-    name: recipe
-    for seed in PRETRAINING_SEEDS
-    for name, recipe in (
-        (f"trunk-{seed}", Recipe(seed=seed)),
-        (f"reader-{seed}", make_lesson(seed)),
-    )
+    "trunk-0": Recipe(seed=0),
+    "reader-0": make_lesson(0, "lookup_lesson"),
+    "trunk-1": Recipe(seed=1),
+    "recovery_reader-1": make_lesson(1, "recovery_lesson"),
 }
-"""What bases go on from: a trunk, and a trunk after a lesson in looking operations up."""
+"""What bases go on from: a trunk, and a trunk after a lesson in reading its context."""
 BASES = {
-    f"{name}-{seed}": make_branch(foreign=share, seed=seed)
-    for seed in PRETRAINING_SEEDS
-    for name, share in (("q0", 0), ("q0.1", 0.1), ("q0.5", 0.5), ("lesson", 0.5))
+    "q0-0": make_branch(0, seed=0),
+    "q0.1-0": make_branch(0.1, seed=0),
+    "q0.5-0": make_branch(0.5, seed=0),
+    "lesson-0": make_branch(0.5, seed=0),
+    "q0-1": make_branch(0, seed=1),
+    "recovery-1": make_branch(0.5, seed=1, mix="recovery"),
+    "recovery1.6-1": make_branch(0.5, seed=1, error_scale=1.6, mix="recovery"),
+    "recovery2.5-1": make_branch(0.5, seed=1, error_scale=2.5, mix="recovery"),
 }
-"""Bases by name: the share q of prefixes in another order, and the pre-training seed."""
-
+"""Bases by name: their kind and their pre-training seed. Numbers after ``q`` are the share of
+prefixes in another order, those after ``recovery`` the scale of the solver's errors."""
+STARTS = {"lesson": "reader", "recovery": "recovery_reader"}
+"""What the bases go on from whose names begin so; the others go on from the trunk."""
 _CONTEXT = "--teacher_context=benchmarks.alignment_map.contexts."
 _OBJECTIVE = "--model.init_args.objective"
 _EIGHT_ATTEMPTS = ("--model.init_args.samples=8", "--data.init_args.batch_size=8")
@@ -93,12 +104,32 @@ VARIANTS = {
 }
 """Main conditions whose learning rates the further ones take."""
 CONDITIONS: Mapping[str, tuple[str, ...]] = {**MAIN, **MASKED, **FURTHER}
-PARTS = {"main": tuple(MAIN), "masked": tuple(MASKED), "further": tuple(FURTHER)}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Cells that run together."""
+
+    conditions: Sequence[str]
+    bases: Sequence[str]
+    seeds: Sequence[int] = SEEDS
+
+
+_MAP_BASES = tuple(base for base in BASES if BASES[base].error_scale == 1)
+PARTS = {
+    "main": Part(tuple(MAIN), _MAP_BASES),
+    "masked": Part(tuple(MASKED), ("lesson-0", "recovery-1")),
+    "further": Part(tuple(FURTHER), ("recovery-1",)),
+    # The knob of initial accuracy.
+    "scaled": Part(
+        ("critique", "same_order", "random_order", "grpo"), ("recovery1.6-1", "recovery2.5-1")
+    ),
+    "more_seeds": Part(tuple(MAIN), ("q0-1", "recovery-1"), MORE_SEEDS),
+}
 ADMITTED_UNDER = ("critique", "random_order", "same_order", "coarse_random_order")
 """Contexts of the admission test; the competence is that of ``random_order``."""
 READ = ("critique", "random_order")
 """Contexts under which an unrelated text must not help."""
-MASKED_BASES = ("lesson-0", "q0.1-0")
 
 
 def base_folder(scratch: Path, base: str) -> Path:
@@ -110,11 +141,10 @@ def teach_run(base: str, scratch: Path) -> Run:
     """Return the run that pre-trains a trunk or a base into its folder."""
     recipe = (TRUNKS | BASES)[base]
     command = ["-m", "benchmarks.alignment_map.teach", f"--seed={recipe.seed}"]
-    if recipe.is_lesson:
-        command += ["--lesson", f"--trunk={base_folder(scratch, f'trunk-{recipe.seed}')}"]
-    elif base in BASES:
-        start = "reader" if base.startswith("lesson") else "trunk"
-        command += [f"--trunk={base_folder(scratch, f'{start}-{recipe.seed}')}"]
+    if not base.startswith("trunk"):
+        found = [start for kind, start in STARTS.items() if base in BASES and base.startswith(kind)]
+        trunk = base_folder(scratch, f"{(found or ['trunk'])[0]}-{recipe.seed}")
+        command += [f"--trunk={trunk}", f"--mix={recipe.mix}"]
         command += [f"--foreign={recipe.foreign:g}", f"--error-scale={recipe.error_scale:g}"]
     command.append(f"--out={base_folder(scratch, base)}")
     return Run("teach", recipe.seed, [command], {"base": base})
@@ -148,13 +178,13 @@ def search_runs(conditions: Sequence[str], scratch: Path) -> list[Run]:
 
 
 def study_runs(
-    conditions: Sequence[str], bases: Sequence[str], rates: Mapping[Cell, float], scratch: Path
+    part: Part, bases: Sequence[str], rates: Mapping[Cell, float], scratch: Path
 ) -> list[Run]:
-    """List the counted runs: training seed by training seed, within a seed base by base."""
+    """List a part's counted runs on some bases: seed by seed, within a seed base by base."""
     runs = []
-    for seed in SEEDS:
+    for seed in part.seeds:
         for base in bases:
-            for name in conditions:
+            for name in part.conditions:
                 rate = rates[base, name]
                 fit = _command("fit", scratch, base, name, seed, rate)
                 test = _command("test", scratch, base, name, seed, None, f"--ckpt_path={FINAL}")
@@ -162,7 +192,7 @@ def study_runs(
     return runs
 
 
-def untrained_runs(bases: Sequence[str], scratch: Path) -> list[Run]:
+def untrained_runs(bases: Sequence[str], seeds: Sequence[int], scratch: Path) -> list[Run]:
     """List validation and test of the untrained bases: the start of each curve."""
     return [
         Run(
@@ -174,7 +204,7 @@ def untrained_runs(bases: Sequence[str], scratch: Path) -> list[Run]:
             ],
             {"base": base},
         )
-        for seed in SEEDS
+        for seed in seeds
         for base in bases
     ]
 

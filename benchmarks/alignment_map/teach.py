@@ -4,8 +4,8 @@
     python -m benchmarks.alignment_map.teach --trunk out/trunk-0 --foreign 0.1 --out out/q0.1-0
 
 All bases of a pre-training seed share a trunk, which never sees a prefix in another order than its
-context. A branch has its own share q of such prefixes (``--foreign``) and its own scale of the
-solver's errors (``--error-scale``), which sets the initial accuracy.
+context. A branch has its own share q of such prefixes (``--foreign``), its own scale of the
+solver's errors (``--error-scale``), which sets the initial accuracy, and its own rows (``--mix``).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 from lightning.pytorch import seed_everything
 from transformers import PreTrainedTokenizerFast
 
-from benchmarks.alignment_map.rows import ALL, LESSON, DerivationRows
+from benchmarks.alignment_map.rows import MIXES, DerivationRows
 from lightning_sd.lab.expressions import Operation
 from lightning_sd.lab.recipe import train
 from lightning_sd.lab.recipe.careless_solver import CarelessSolver, FactBelief
@@ -56,19 +56,21 @@ class Recipe:
     """Peak learning rate. It rises over the first 5% of the steps and then falls to zero."""
     first_row: int = 0
     """Rows that the trunk has seen."""
-    is_lesson: bool = False
-    """Whether all rows must be continued by looking operations up in a reference."""
+    mix: str = "all"
+    """Rows with a context; see :data:`.MIXES`."""
 
 
-def make_branch(foreign: float, seed: int, error_scale: float = 1.0) -> Recipe:
+def make_branch(
+    foreign: float, seed: int, error_scale: float = 1.0, mix: str = Recipe.mix
+) -> Recipe:
     """Return the recipe of a branch, which goes on after the rows of its trunk."""
     seen = TRUNK_STEPS * Recipe.batch_size
-    return Recipe(foreign, seed, error_scale, BRANCH_STEPS, lr=BRANCH_LR, first_row=seen)
+    return Recipe(foreign, seed, error_scale, BRANCH_STEPS, lr=BRANCH_LR, first_row=seen, mix=mix)
 
 
-def make_lesson(seed: int) -> Recipe:
+def make_lesson(seed: int, mix: str) -> Recipe:
     """Return the recipe of a lesson in reading, which goes on from a trunk."""
-    return Recipe(1.0, seed, steps=BRANCH_STEPS, is_lesson=True)
+    return Recipe(1.0, seed, steps=BRANCH_STEPS, mix=mix)
 
 
 def scale_errors(seed: int, scale: float) -> dict[Operation, FactBelief]:
@@ -88,7 +90,7 @@ def build_rows(recipe: Recipe) -> DerivationRows:
         length=recipe.steps * recipe.batch_size,
         block=recipe.batch_size // 2,
         first=recipe.first_row,
-        mix=LESSON if recipe.is_lesson else ALL,
+        mix=MIXES[recipe.mix],
     )
 
 
@@ -131,15 +133,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     parser.add_argument("--error-scale", type=float, default=Recipe.error_scale)
     parser.add_argument("--trunk", type=Path, help="folder to go on from; none trains a trunk")
-    parser.add_argument("--lesson", action="store_true", help="teach to look operations up")
+    parser.add_argument("--mix", choices=MIXES, default=Recipe.mix, help="rows with a context")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(1)
     recipe = Recipe(seed=args.seed)
-    if args.lesson:
-        recipe = make_lesson(args.seed)
+    if not MIXES[args.mix].has_bare:
+        recipe = make_lesson(args.seed, args.mix)
     elif args.trunk is not None:
-        recipe = make_branch(args.foreign, args.seed, args.error_scale)
+        recipe = make_branch(args.foreign, args.seed, args.error_scale, args.mix)
     teach(recipe, args.out, args.trunk)
 
 

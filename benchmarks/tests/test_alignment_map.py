@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ from benchmarks.alignment_map.derivations import (
 )
 from benchmarks.alignment_map.masks import AdvantageSign, FirstErrorMask
 from benchmarks.alignment_map.report import correlate_ranks
-from benchmarks.alignment_map.rows import RowWriter, split_pieces
+from benchmarks.alignment_map.rows import RECOVERY_LESSON, RowWriter, split_pieces
 from benchmarks.alignment_map.signal import classify_tokens
 from benchmarks.alignment_map.task import (
     DerivationTask,
@@ -39,7 +40,7 @@ from benchmarks.alignment_map.teach import (
     make_branch,
     scale_errors,
 )
-from lightning_sd.lab.expressions import assign_split
+from lightning_sd.lab.expressions import Operation, assign_split
 from lightning_sd.metrics.spans import split_tokens
 from lightning_sd.objectives.inputs import ObjectiveInputs, StepState
 from lightning_sd.text.steps import parse_steps, render_steps
@@ -237,6 +238,52 @@ def test_a_foreign_row_reads_what_its_context_shows():
     assert cuts > 0
 
 
+def test_a_recovery_row_goes_on_by_belief_where_its_own_results_have_led_elsewhere():
+    rng = random.Random(6)
+    read = believed = anywhere = 0
+    for _ in range(300):
+        writer = RowWriter(draw_question("pretrain", rng), BELIEFS, rng, RECOVERY_LESSON)
+        row = writer.write_with_context(1.0)
+        begun = row.extra["begun"]
+        shown = parse_steps(row.messages[0]["content"]).steps
+        # By operation: another expression may reach one that the context shows.
+        table = dict(step[2:].replace(" is ", "=").split("=") for step in shown)
+        written = parse_steps(begun + row.reference).steps
+        if row.id.startswith("critique"):
+            # An attempt in the order and notation of its critique.
+            assert [step[0] for step in written] == [step[0] for step in shown]
+            assert [" is " in step for step in written] == [" is " in step for step in shown]
+            anywhere += not begun.endswith(("0", "1", "2", "3", "4", "5", "6", "7", "8", "9"))
+        for step in written[begun.count("</step") :]:
+            left, result = step[2:].replace(" is ", "=").split("=")
+            if left in table:
+                assert result == table[left]
+                read += 1
+            else:
+                operation = Operation(int(left[0]), left[1], int(left[2]))
+                assert int(result) in (operation.result, BELIEFS[operation].wrong_result)
+                believed += 1
+    assert anywhere > 50
+    # Both kinds are common among about 900 steps.
+    assert min(read, believed) > 150
+
+
+def test_every_base_goes_on_from_the_trunk_that_its_kind_needs(tmp_path):
+    def trunk_of(base):
+        (words,) = study.teach_run(base, tmp_path).commands
+        found = [word.split("=")[1] for word in words if word.startswith("--trunk=")]
+        return Path(found[0]).name if found else None
+
+    trunks = {base: trunk_of(base) for base in (*study.TRUNKS, *study.BASES)}
+    assert trunks == {
+        **{"trunk-0": None, "reader-0": "trunk-0"},
+        **{"trunk-1": None, "recovery_reader-1": "trunk-1"},
+        **dict.fromkeys(("q0-0", "q0.1-0", "q0.5-0"), "trunk-0"),
+        **{"lesson-0": "reader-0", "q0-1": "trunk-1"},
+        **dict.fromkeys(("recovery-1", "recovery1.6-1", "recovery2.5-1"), "recovery_reader-1"),
+    }
+
+
 def test_the_kind_of_a_token_follows_the_values_of_the_attempt():
     spans = split_tokens(TOKENIZER, TOKENIZER(WRONG).input_ids).spans
     kinds = classify_tokens(TEXT, WRONG, spans)
@@ -300,7 +347,7 @@ def test_the_sign_of_the_advantage_selects_tokens():
 def test_the_grid_runs_whole_seeds_first(tmp_path):
     bases = ["q0-0", "q0.1-0"]
     rates = {(base, name): 1e-3 for base in bases for name in study.MAIN}
-    runs = study.study_runs(tuple(study.MAIN), bases, rates, tmp_path)
+    runs = study.study_runs(study.PARTS["main"], bases, rates, tmp_path)
     assert [run.seed for run in runs] == sorted(run.seed for run in runs)
     assert len({(run.key) for run in runs}) == len(runs) == len(study.SEEDS) * 2 * len(study.MAIN)
 
@@ -362,6 +409,15 @@ def test_a_cell_needs_all_training_seeds_and_its_area_begins_untrained():
     # From 20% to 40%, then 40%: the mean of the two halves.
     assert cells.areas["q0-0", "critique"] == pytest.approx([0.35] * len(study.SEEDS))
     assert cells.tests["q0-0", "critique"] == pytest.approx([0.6] * len(study.SEEDS))
+    more = [row("untrained", 4, 0.2), row("critique", 4, 0.5), row("critique", 5, 0.5)]
+    more += [row("random_order", seed, 0.3) for seed in study.SEEDS]
+    cells = read_cells([], [*runs, *more])
+    # Seed 5 has no start, so that its curve has none either.
+    assert len(cells.areas["q0-0", "critique"]) == 3
+    cells = read_cells([], [*runs, *more, row("untrained", 5, 0.2)])
+    assert len(cells.areas["q0-0", "critique"]) == 5
+    # Pairs share their seeds: the first three.
+    assert cells.gaps("q0-0", "critique", "random_order") == pytest.approx([0.1] * 3)
 
 
 def test_ranks_are_correlated_whatever_the_scale():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ COLORS = {
     "coarse_random_order": PURPLE,
     "grpo": GRAY,
 }
+PANELS_PER_ROW = 4
 COMPARED = ("random_order", "fixed_order", "same_order")
 """Contexts that the map compares with the critique."""
 
@@ -70,8 +72,11 @@ def plot_map(cells: Cells) -> Any:
 
 def plot_curves(cells: Cells) -> Any:
     """Plot validation accuracy over rollouts, one panel per base: the mean over seeds."""
-    figure, axes = make_figure(11, 3.8, columns=len(cells.bases), sharey=True)
-    for axis, base in zip(axes[0], cells.bases, strict=True):
+    columns = min(PANELS_PER_ROW, len(cells.bases))
+    rows = -(-len(cells.bases) // columns)
+    figure, axes = make_figure(11, 0.6 + 3.2 * rows, rows, columns, sharex=True, sharey=True)
+    panels = list(axes.flat)
+    for axis, base in zip(panels, cells.bases, strict=False):
         start = cells.starts[base]
         for name in (n for n in COLORS if (base, n) in cells.runs):
             curves = [build_curve(run, start, "rollouts") for run in cells.runs[base, name]]
@@ -83,8 +88,11 @@ def plot_curves(cells: Cells) -> Any:
             label = name.replace("_", " ")
             axis.plot(x, [100 * v for v in y], color=COLORS[name], label=label)
         axis.set_title(f"{base}, competence {100 * cells.competence(base):.0f}%")
+    for axis in panels[len(cells.bases) :]:
+        axis.set_visible(False)
+    for axis in axes[-1]:
         axis.set_xlabel("rollouts")
-    axes[0][0].set_ylabel("validation accuracy, %")
+    figure.supylabel("validation accuracy, %")
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     return figure
@@ -92,7 +100,11 @@ def plot_curves(cells: Cells) -> Any:
 
 def plot_heat(cells: Cells) -> Any:
     """Plot the AUC of each condition on each base as a table of colors."""
-    names = [n for n in (*study.MAIN, *study.FURTHER) if (cells.bases[0], n) in cells.areas]
+    names = [
+        name
+        for name in (*study.MAIN, *study.FURTHER)
+        if any((base, name) in cells.areas for base in cells.bases)
+    ]
     table = [
         [
             100 * statistics.mean(cells.areas[base, name])
@@ -102,7 +114,7 @@ def plot_heat(cells: Cells) -> Any:
         ]
         for name in names
     ]
-    figure, axes = make_figure(6, 0.5 * len(names) + 1.4)
+    figure, axes = make_figure(1.2 * len(cells.bases) + 1.5, 0.5 * len(names) + 1.4)
     (axis,) = axes[0]
     axis.grid(visible=False)
     image = axis.imshow(table, cmap="cividis", vmin=0, aspect="auto")
@@ -113,6 +125,8 @@ def plot_heat(cells: Cells) -> Any:
     axis.set_xlabel("base and its competence")
     for row, values in enumerate(table):
         for column, value in enumerate(values):
+            if math.isnan(value):
+                continue
             # Light colors need dark text, on a dark page as well.
             color = "black" if value > image.get_clim()[1] / 2 else "white"
             axis.text(column, row, f"{value:.0f}", ha="center", va="center", color=color)
@@ -120,25 +134,31 @@ def plot_heat(cells: Cells) -> Any:
 
 
 def plot_masks(cells: Cells) -> Any:
-    """Plot the AUC of training on a part of the signal."""
-    base = next(base for base, name in cells.areas if name in study.MASKED)
+    """Plot the AUC of training on a part of the signal, one row of panels per base."""
     contexts = ("critique", "random_order")
-    figure, axes = make_figure(8, 3.4, columns=len(contexts), sharex=True, sharey=True)
-    for axis, context in zip(axes[0], contexts, strict=True):
-        names = [context, *(f"{context}/{mask}" for mask in study.MASKS)]
-        names = [name for name in names if (base, name) in cells.areas]
-        areas = [student_interval(cells.areas[base, name]) for name in names]
-        axis.barh(
-            [name.split("/")[1].replace("_", " ") if "/" in name else "all" for name in names],
-            [100 * area.value for area in areas],
-            xerr=[100 * (area.high - area.value) for area in areas],
-            color=COLORS[context],
-            ecolor=INK,
-            capsize=3,
-        )
-        axis.set_title(context.replace("_", " "))
-        axis.set_xlabel("AUC, %")
-    # Panels share the axis, so one inversion puts "all" on top in both.
+    masked = {base for base, name in cells.areas if name in study.MASKED}
+    bases = [base for base in study.BASES if base in masked]
+    figure, axes = make_figure(
+        8, 0.4 + 2.8 * len(bases), len(bases), len(contexts), sharex=True, sharey=True
+    )
+    for panels, base in zip(axes, bases, strict=True):
+        for axis, context in zip(panels, contexts, strict=True):
+            names = [context, *(f"{context}/{mask}" for mask in study.MASKS)]
+            names = [name for name in names if (base, name) in cells.areas]
+            areas = [student_interval(cells.areas[base, name]) for name in names]
+            axis.barh(
+                [name.split("/")[1].replace("_", " ") if "/" in name else "all" for name in names],
+                [100 * area.value for area in areas],
+                xerr=[100 * (area.high - area.value) for area in areas],
+                color=COLORS[context],
+                ecolor=INK,
+                capsize=3,
+            )
+            untrained = statistics.mean(cells.areas[base, study.UNTRAINED])
+            axis.axvline(100 * untrained, color=INK, linewidth=1, linestyle="--")
+            axis.set_title(f"{base}: {context.replace('_', ' ')}")
+    # Panels share the axis, so one inversion puts "all" on top everywhere.
     axes[0][0].invert_yaxis()
-    axes[0][0].set_ylabel(f"tokens that train, {base}")
+    figure.supxlabel("AUC, % (dashed: untrained)")
+    figure.supylabel("tokens that train")
     return figure

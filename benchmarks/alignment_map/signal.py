@@ -21,7 +21,7 @@ from benchmarks.alignment_map import contexts, study
 from benchmarks.alignment_map.derivations import NOTATIONS, follow_attempt
 from benchmarks.alignment_map.task import DerivationTask
 from benchmarks.alignment_map.teach import MAX_NEW_TOKENS
-from benchmarks.grid import Row
+from benchmarks.grid import Row, read_rows
 from lightning_sd import StepAlignedCritique, TransformersSampler
 from lightning_sd.metrics.spans import split_tokens
 from lightning_sd.models import PretrainedModel
@@ -127,14 +127,18 @@ def measure_base(folder: Path, number: int) -> Iterator[Row]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--bases", nargs="+", choices=study.BASES, default=list(study.BASES))
     parser.add_argument("--questions", type=int, default=200)
     parser.add_argument("--scratch", type=Path, default=Path("out/alignment_map"))
     args = parser.parse_args()
     torch.set_num_threads(1)
-    with (study.RESULTS / "signal.jsonl").open("w", encoding="utf-8") as file:
-        for base in study.BASES:
-            for row in measure_base(study.base_folder(args.scratch, base), args.questions):
-                file.write(json.dumps({"base": base, **row}) + "\n")
+    path = study.RESULTS / "signal.jsonl"
+    measured = {row["base"] for row in read_rows(path)}
+    for base in args.bases:
+        if base not in measured:
+            rows = list(measure_base(study.base_folder(args.scratch, base), args.questions))
+            with path.open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps({"base": base, **row}) + "\n" for row in rows)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ class Interval(NamedTuple):
 
     def format(self) -> str:
         """Write percent, as ``value [low, high]``."""
-        value, low, high = (f"{100 * end:.1f}" for end in self)
+        # Rounded twice, as in :meth:`.Estimate.format`.
+        value, low, high = (f"{round(100 * end, 7):.1f}" for end in self)
         return f"{value} [{low}, {high}]"
 
 
@@ -49,6 +50,16 @@ def student_interval(values: Sequence[float]) -> Interval:
 def paired_interval(first: Sequence[float], second: Sequence[float]) -> Interval:
     """Return the mean difference of runs that share their seed, with its interval."""
     return student_interval([a - b for a, b in zip(first, second, strict=True)])
+
+
+def pair_seeds(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]]) -> Interval:
+    """Return :func:`paired_interval` of the seeds' means over questions.
+
+    Args:
+        first: Values ``[seeds][questions]``.
+        second: Values of the other runs, the same seeds in the same order.
+    """
+    return paired_interval(*([statistics.mean(row) for row in table] for table in (first, second)))
 
 
 def sign_flip_test(differences: Sequence[float]) -> float:

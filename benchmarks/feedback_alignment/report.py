@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.alignment_map.intervals import pair_seeds
 from benchmarks.feedback_alignment import study
 from benchmarks.feedback_alignment.figures import plot_all
 from benchmarks.feedback_alignment.rows import (
@@ -26,7 +27,7 @@ from benchmarks.feedback_alignment.rows import (
 from benchmarks.feedback_alignment.study import BASE, PLANS, PRIMARY, Plan
 from benchmarks.grid import Row, read_rows
 from lightning_sd.diagnostics.analysis.table import format_cell
-from lightning_sd.metrics.intervals import difference_over_seeds, mean_over_seeds
+from lightning_sd.metrics.intervals import Table, difference_over_seeds, mean_over_seeds
 from lightning_sd.metrics.measures import MEASURES
 
 DRAWS = 10_000
@@ -98,12 +99,15 @@ def _differences(found: Conditions, draws: int) -> Iterator[str]:
     yield (
         f"{first} minus the other, in points, on the same questions. The comparison named in "
         f"advance, in the lab, is {first} minus {second}, Avg, and near the ceiling `along`, the "
-        "mean validation Avg over a run's rollouts (its interval is over seeds only). All others "
-        "are exploratory and not corrected for their number."
+        "mean validation Avg over a run's rollouts. All others are exploratory and not corrected "
+        "for their number. The last two columns were added later: Student's intervals of one "
+        "difference per seed, which hold with few seeds "
+        "([simulation](../../../alignment_map/coverage.md)). The others are too narrow where seeds "
+        "differ much."
     )
     yield ""
-    yield "| minus | Avg | Pass | Maj | length, tokens | along |"
-    yield "|---|---|---|---|---|---|"
+    yield "| minus | Avg | Pass | Maj | length, tokens | Avg, Student | along, Student |"
+    yield "|---|---|---|---|---|---|---|"
     starts = {run["seed"]: run for run in found.get(BASE, [])}
     ours = _mean_along(found[first], starts)
     for name, runs in found.items():
@@ -114,16 +118,17 @@ def _differences(found: Conditions, draws: int) -> Iterator[str]:
             pair = (select_scores(group, metric) for group in (found[first], runs))
             gap = difference_over_seeds(*pair, draws=draws)
             cells.append(gap.format(scale=1 if metric == "length" else 100))
+        averages = (select_scores(group, "avg") for group in (found[first], runs))
+        cells.append(_pair_seeds(*averages))
         # The base is not trained, so it has no curve.
-        trained = name != BASE
-        cells.append(
-            difference_over_seeds(ours, _mean_along(runs, starts), draws=draws).format()
-            if trained
-            else ""
-        )
+        cells.append(_pair_seeds(ours, _mean_along(runs, starts)) if name != BASE else "")
         label = f"**{name}**" if name == second else name
         yield f"| {label} | {' | '.join(cells)} |"
     yield ""
+
+
+def _pair_seeds(first: Table, second: Table) -> str:
+    return pair_seeds(first, second).format() if len(first) == len(second) > 1 else "one seed"
 
 
 def _mean_along(runs: Sequence[Row], starts: dict[int, Row]) -> list[list[float]]:

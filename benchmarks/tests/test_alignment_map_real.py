@@ -1,0 +1,186 @@
+"""The map on a real model: its task, its critic, its contexts and its warm-up rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import product
+
+import pytest
+
+from benchmarks.alignment_map.real.rows import STEP_PIECES, WarmUpRows, split_pieces
+from benchmarks.alignment_map.real.sums import (
+    NAMES,
+    ORDERS,
+    RESULTS,
+    compute_results,
+    follow_attempt,
+    read_order,
+    write_solution,
+)
+from benchmarks.alignment_map.real.task import OtherOrder, SumsTask, build_question, repair_attempt
+from lightning_sd.lab.expressions import assign_split
+from lightning_sd.text.steps import parse_steps, render_steps
+from lightning_sd.types import Rollout
+
+TEXT = "a=47+38,b=52-9,c=27+64"
+QUESTION = build_question(TEXT)
+RESULT = {"a": 85, "b": 43, "c": 91}
+RIGHT = render_steps(["b=43", "c=91", "a=85"], "85,43,91")
+WRONG = render_steps(["b=43", "c=81", "a=85"], "85,43,81")
+
+
+def make_rollout(text: str) -> Rollout:
+    return Rollout(QUESTION, (), text, group=0)
+
+
+def test_every_order_is_right():
+    task = SumsTask(train_size=1, val_size=1, test_size=1)
+    assert len(ORDERS) == 6
+    for order in ORDERS:
+        text = write_solution(order, RESULT)
+        assert task.verify(QUESTION, text).correct
+        assert read_order(TEXT, text) == order
+        critique = task.repair(QUESTION, text)
+        assert (critique.case, critique.text) == ("A", text)
+
+
+def test_a_wrong_result_is_the_only_wrong_step_and_the_only_change_of_the_critique():
+    task = SumsTask(train_size=1, val_size=1, test_size=1)
+    for order, wrong in product(ORDERS, NAMES):
+        text = write_solution(order, {**RESULT, wrong: RESULT[wrong] + 1})
+        assert not task.verify(QUESTION, text).correct
+        critique = task.repair(QUESTION, text)
+        at = order.index(wrong) + 1
+        assert (critique.case, critique.changed) == ("D", (at,))
+        assert critique.copied == tuple(n for n in (1, 2, 3) if n != at)
+        assert critique.text == write_solution(order, RESULT)
+
+
+@pytest.mark.parametrize(
+    ("bodies", "names", "rights"),
+    [
+        (["b=43", "b=43", "a=85"], ["b", None, "a"], [True, False, True]),
+        (["d=43", "b=", "a=85"], [None, None, "a"], [False, False, True]),
+        (["b=43 or so", "c=91"], [None, "c"], [False, True]),
+    ],
+)
+def test_steps_that_are_none_or_repeat_a_sum_are_wrong(bodies, names, rights):
+    places = follow_attempt(TEXT, bodies)
+    assert [place.name for place in places] == names
+    assert [place.right for place in places] == rights
+
+
+def test_the_critique_drops_repeated_steps_and_adds_missing_sums_at_the_end():
+    critique = repair_attempt(TEXT, render_steps(["c=91", "c=91"], "85,43,91"))
+    assert parse_steps(critique.text).steps == ("c=91", "a=85", "b=43")
+    assert (critique.case, critique.copied, critique.changed) == ("D", (1,), (2,))
+    assert critique.added == (2, 3)
+
+
+def test_a_step_that_was_cut_off_is_completed_and_not_wrong():
+    critique = repair_attempt(TEXT, "<step_1>b=43</step_1><step_2>c=9")
+    assert (critique.case, critique.copied, critique.changed) == ("C", (1,), (2,))
+    assert critique.text == write_solution("bca", RESULT)
+
+
+def test_a_right_solution_with_a_wrong_answer_is_wrong_although_each_step_is_copied():
+    critique = repair_attempt(TEXT, render_steps(["b=43", "c=91", "a=85"], "85,43,81"))
+    assert (critique.case, critique.copied, critique.changed) == ("D", (1, 2, 3), ())
+    assert critique.text == RIGHT
+
+
+def test_the_reference_is_right_and_never_in_the_order_of_the_attempt():
+    drawn = set()
+    for order in ORDERS:
+        text = write_solution(order, RESULT)
+        fields = OtherOrder().fields(make_rollout(text))
+        assert SumsTask(1, 1, 1).verify(QUESTION, fields["reference"]).correct
+        assert fields == OtherOrder().fields(make_rollout(text))
+        drawn.add((order, read_order(TEXT, fields["reference"])))
+    assert all(own != shown for own, shown in drawn)
+    assert len({shown for _, shown in drawn}) > 2
+    view = OtherOrder().views([make_rollout(WRONG)])[0]
+    assert "91" in view.messages[-1]["content"]
+    assert "81" not in view.messages[-1]["content"]
+
+
+@pytest.mark.parametrize("hard", [0.0, 1.0])
+def test_questions_are_disjoint_by_split_and_have_results_of_two_digits(hard):
+    task = SumsTask(train_size=50, val_size=20, test_size=20, hard=hard)
+    for split, size in (("train", 50), ("val", 20), ("test", 20)):
+        texts = [question.text for question in task.questions(split)]
+        assert len(set(texts)) == size
+        assert {assign_split(text) for text in texts} == {split}
+        assert all(set(compute_results(text).values()) <= set(RESULTS) for text in texts)
+        second = [len(part) - 5 for text in texts for part in text.split(",")]
+        assert set(second) == {1 + int(hard)}
+
+
+def read_rows(count: int = 800):
+    rows = WarmUpRows(seed=0, length=count, block=4)
+    found = []
+    for row in (rows[i] for i in range(count)):
+        prompt = row.messages[0]["content"]
+        begun = row.extra["begun"]
+        shown = parse_steps(prompt).steps
+        found.append((row, prompt, shown, begun, parse_steps(begun + row.reference)))
+    return found
+
+
+def test_warm_up_rows_are_other_questions_and_half_of_them_are_bare():
+    rows = read_rows()
+    assert {assign_split(row.text) for row, *_ in rows} == {"pretrain"}
+    kinds = Counter(row.id.split("/")[0] for row, *_ in rows)
+    assert kinds["alone"] == 400
+    read = kinds["critique read"] + kinds["reference read"]
+    assert 0.7 * 400 < read < 0.8 * 400
+    for row, prompt, _, begun, trace in rows:
+        if row.id.startswith("alone"):
+            assert (prompt, begun) == (row.text, "")
+            assert SumsTask(1, 1, 1).verify(build_question(row.text), row.reference).correct
+        assert trace.well_formed
+        assert sorted(step[0] for step in trace.steps) == sorted(NAMES)
+
+
+def test_results_of_counterfactual_rows_can_only_be_read():
+    hits = Counter()
+    for row, _, shown, begun, trace in read_rows():
+        if " read/" not in row.id:
+            continue
+        true = compute_results(row.text)
+        given = len(split_pieces(begun)) // STEP_PIECES
+        context = dict(step.split("=") for step in shown)
+        for step in trace.steps[given:]:
+            name, result = step.split("=")
+            assert result == context[name]
+            hits["true"] += int(result) == true[name]
+            hits["all"] += 1
+    # A result that is drawn from 90 numbers is true by chance in about 1%.
+    assert hits["all"] > 400
+    assert hits["true"] < 0.03 * hits["all"]
+
+
+def test_a_row_has_the_order_of_its_critique_and_another_one_than_its_reference():
+    begun_apart = 0
+    for row, _, shown, begun, trace in read_rows():
+        kind = row.id.split()[0]
+        context = [step[0] for step in shown]
+        own = [step[0] for step in trace.steps]
+        if kind == "critique":
+            assert own == context
+        elif kind == "reference":
+            stated = parse_steps(begun).steps
+            stated = [step[0] for step in stated if step]
+            rest = [name for name in context if name not in stated]
+            assert own[len(stated) :] == rest
+            begun_apart += own != context
+    assert begun_apart > 50
+
+
+def test_the_answer_of_a_row_repeats_its_own_steps():
+    wrong = 0
+    for _, _, shown, _, trace in read_rows():
+        own = dict(step.split("=") for step in trace.steps)
+        assert trace.answer == ",".join(own[name] for name in NAMES)
+        wrong += bool(shown) and sorted(trace.steps) != sorted(shown)
+    assert wrong > 50

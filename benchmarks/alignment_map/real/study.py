@@ -2,6 +2,7 @@
 
     python -m benchmarks.alignment_map.real.warm_up --out out/real/base
     python -m benchmarks.alignment_map.real.study --part admission
+    python -m benchmarks.alignment_map.real.study --part pilot
     python -m benchmarks.alignment_map.real.study --part main
     python -m benchmarks.alignment_map.real.report
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.grid import Row, Run, fit_command, run_grid
@@ -21,8 +22,11 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 SEEDS = (1, 2)
 UNTRAINED = "untrained"
-RATE = 5e-4
+RATES = (3e-4, 1e-3)
+"""Learning rates of the pilot."""
+RATE = 1e-3
 """Learning rate of all conditions."""
+PILOT_STEPS = 8
 QUESTIONS, ATTEMPTS = 32, 2
 """Size of the admission test."""
 
@@ -57,11 +61,13 @@ def main_runs(base: Path) -> list[Run]:
     return runs
 
 
-def pilot_runs(base: Path, rates: Sequence[float]) -> list[Run]:
-    """List runs of the critique, with a seed that is not counted, that choose the learning rate."""
+def pilot_runs(base: Path) -> list[Run]:
+    """List short runs with a seed that is not counted, which choose the learning rate."""
+    short = f"--trainer.max_steps={PILOT_STEPS}"
     return [
-        Run("critique", 0, [_command("fit", base, "critique", 0, _rate(rate))], {"lr": rate})
-        for rate in rates
+        Run(name, 0, [_command("fit", base, name, 0, _rate(rate), short)], {"lr": rate})
+        for rate in RATES
+        for name in READ
     ]
 
 
@@ -93,19 +99,14 @@ def _command(verb: str, base: Path, name: str, seed: int, *options: str) -> list
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--part", choices=("admission", "pilot", "main"), default="admission")
-    parser.add_argument("--rates", type=float, nargs="+", default=[RATE], help="of the pilot")
     parser.add_argument("--base", type=Path, default=Path("out/real/base"))
     parser.add_argument("--scratch", type=Path, default=Path("out/real/runs"))
     args = parser.parse_args()
     base = args.base.resolve()
-    runs = {
-        "admission": lambda: admission_runs(base),
-        "pilot": lambda: pilot_runs(base, args.rates),
-        "main": lambda: main_runs(base),
-    }[args.part]()
+    list_runs = {"admission": admission_runs, "pilot": pilot_runs, "main": main_runs}[args.part]
     RESULTS.mkdir(exist_ok=True)
     scratch = args.scratch.resolve() / args.part
-    run_grid(runs, collect, RESULTS / f"{args.part}.jsonl", scratch, jobs=1)
+    run_grid(list_runs(base), collect, RESULTS / f"{args.part}.jsonl", scratch, jobs=1)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import product
+from pathlib import Path
 
 import pytest
 
+from benchmarks.alignment_map.real.difficulty import choose_mix
+from benchmarks.alignment_map.real.report import measure_areas, read_runs, write_differences
 from benchmarks.alignment_map.real.rows import STEP_PIECES, WarmUpRows, split_pieces
+from benchmarks.alignment_map.real.study import CONDITIONS, SEEDS, UNTRAINED, main_runs
 from benchmarks.alignment_map.real.sums import (
     NAMES,
     ORDERS,
@@ -184,3 +188,42 @@ def test_the_answer_of_a_row_repeats_its_own_steps():
         assert trace.answer == ",".join(own[name] for name in NAMES)
         wrong += bool(shown) and sorted(trace.steps) != sorted(shown)
     assert wrong > 50
+
+
+@pytest.mark.parametrize(
+    ("easy", "hard", "mix"), [(0.9, 0.2, 0.25), (0.6, 0.1, 0.0), (0.9, 0.68, 1.0)]
+)
+def test_the_mix_of_sums_has_the_predicted_accuracy_nearest_to_the_target(easy, hard, mix):
+    assert choose_mix(easy, hard) == mix
+
+
+def test_the_conditions_of_a_seed_differ_in_their_context_and_objective_alone():
+    runs = main_runs(Path("base"))
+    assert len(runs) == len(SEEDS) * (1 + len(CONDITIONS))
+    for seed in SEEDS:
+        fits = [run for run in runs if run.seed == seed and run.name != UNTRAINED]
+        own = [set(run.commands[0]) - set(CONDITIONS[run.name]) for run in fits]
+        assert all(words == own[0] for words in own)
+        assert f"--data.init_args.seed={seed}" in own[0]
+
+
+def test_areas_are_paired_by_seed_and_conditions_without_all_seeds_are_left_out():
+    def make_row(name, seed, *curve):
+        points = [{"rollouts": 8 * n, "val/avg@2": value} for n, value in enumerate(curve)]
+        return {"name": name, "seed": seed, "curve": points}
+
+    rows = [
+        make_row(UNTRAINED, 1, 0.2),
+        make_row(UNTRAINED, 2, 0.4),
+        make_row("critique", 2, 0.4, 0.6, 0.8),
+        make_row("critique", 1, 0.2, 0.4, 0.2),
+        make_row("grpo", 1, 0.2, 0.2, 0.2),
+    ]
+    for row in rows[2:]:
+        # A run's own curve begins at its first validation.
+        row["curve"] = row["curve"][1:]
+    runs = read_runs(rows)
+    assert list(runs) == [UNTRAINED, "critique"]
+    assert measure_areas(runs, "critique") == pytest.approx([0.3, 0.6])
+    (line,) = write_differences(runs)[2:]
+    assert line.startswith("| critique minus untrained | 15.0 [-48.5, 78.5] | 10.0, 20.0")

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from benchmarks.alignment_map.derivations import is_right_arithmetic, read_step
+from benchmarks.alignment_map.derivations import NOTATIONS, is_right_arithmetic, read_step
 from lightning_sd.metrics.spans import find_step_tokens, split_tokens
 from lightning_sd.objectives.inputs import ObjectiveInputs, StepState
 from lightning_sd.objectives.token_weights import TokenWeight
@@ -59,6 +59,19 @@ class AdvantageSign(TokenWeight):
         assert inputs.teacher_logprobs is not None
         advantage = inputs.teacher_logprobs - inputs.student_logprobs
         return advantage > 0 if self.sign == "positive" else advantage < 0
+
+
+@dataclass(frozen=True)
+class WithoutNotation(TokenWeight):
+    """Leave out the tokens between an operation and its result, which are a choice of form."""
+
+    is_mask: ClassVar[bool] = True
+
+    def __call__(self, inputs: ObjectiveInputs, state: StepState) -> Tensor:
+        """Return one entry per token; see the class."""
+        assert state.tokenizer is not None
+        ids = [state.tokenizer(text).input_ids for text in NOTATIONS]
+        return ~torch.isin(inputs.ids, torch.tensor(ids, device=inputs.ids.device))
 
 
 def find_first_error(tokenizer: Any, ids: list[int]) -> int:

@@ -59,6 +59,7 @@ _CONTEXT = "--teacher_context=benchmarks.alignment_map.contexts."
 _OBJECTIVE = "--model.init_args.objective"
 _EIGHT_ATTEMPTS = ("--model.init_args.samples=8", "--data.init_args.batch_size=8")
 _CRITIQUE = ("--teacher_context=StepAlignedCritique",)
+_MASK = "benchmarks.alignment_map.masks."
 UNTRAINED = "untrained"
 MAIN: Mapping[str, tuple[str, ...]] = {
     "critique": _CRITIQUE,
@@ -79,8 +80,11 @@ FURTHER: Mapping[str, tuple[str, ...]] = {
     "wrong_critique": (f"{_CONTEXT}WrongCritique",),
     "other_attempt": ("--teacher_context=benchmarks.feedback_alignment.contexts.OtherAttempt",),
     "sibling": ("--teacher_context=SiblingDemonstration", *_EIGHT_ATTEMPTS),
+    "critique_without_notation": (
+        *_CRITIQUE,
+        f'{_OBJECTIVE}.init_args.token_weights=[{{"class_path": "{_MASK}WithoutNotation"}}]',
+    ),
 }
-_MASK = "benchmarks.alignment_map.masks."
 MASKS = {
     "from_error": {"class_path": f"{_MASK}FirstErrorMask", "init_args": {"side": "from"}},
     "before_error": {"class_path": f"{_MASK}FirstErrorMask", "init_args": {"side": "before"}},
@@ -101,6 +105,8 @@ VARIANTS = {
     "wrong_critique": "critique",
     "other_attempt": "critique",
     "sibling": "critique",
+    # It differs from the reference in the attempt's order by its heading alone.
+    "critique_without_notation": "same_order",
 }
 """Main conditions whose learning rates the further ones take."""
 CONDITIONS: Mapping[str, tuple[str, ...]] = {**MAIN, **MASKED, **FURTHER}

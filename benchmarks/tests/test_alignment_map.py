@@ -21,7 +21,7 @@ from benchmarks.alignment_map.derivations import (
     follow_attempt,
     write_solution,
 )
-from benchmarks.alignment_map.masks import AdvantageSign, FirstErrorMask
+from benchmarks.alignment_map.masks import AdvantageSign, FirstErrorMask, WithoutNotation
 from benchmarks.alignment_map.report import correlate_ranks
 from benchmarks.alignment_map.rows import RECOVERY_LESSON, RowWriter, split_pieces
 from benchmarks.alignment_map.signal import classify_tokens
@@ -332,6 +332,13 @@ def test_the_first_error_divides_a_completion():
     assert torch.equal(FirstErrorMask("before")(inputs, state), ~kept)
     with pytest.raises(ValueError, match="side='after'"):
         FirstErrorMask("after")
+
+
+def test_the_notation_is_left_out():
+    ids = [TOKENIZER(text).input_ids for text in (RIGHT, WRONG)]
+    kept = WithoutNotation()(make_inputs(ids), StepState(tokenizer=TOKENIZER))
+    left_out = [TOKENIZER.decode([i]) for i in torch.tensor([*ids[0], *ids[1]])[~kept].tolist()]
+    assert left_out == ["=", " is ", "=", "=", "=", "="] * 2
 
 
 def test_the_sign_of_the_advantage_selects_tokens():

@@ -13,10 +13,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 PREFIX = "RESULT "
+PHASE_PREFIX = "phase "
+"""Begins the names of phases in a profile."""
 SHARED = os.environ.get("STEP_TIME_SHARED") == "1"
 """Count processor seconds of one thread, because other work shares the machine."""
 THREADS = 1 if SHARED else 2
-read_clock = time.process_time if SHARED else time.perf_counter
+READINGS: dict[str, Callable[[], float]] = {
+    "elapsed": time.perf_counter,
+    "processor": time.process_time,
+    "system": lambda: resource.getrusage(resource.RUSAGE_SELF).ru_stime,
+    "faults": lambda: float(resource.getrusage(resource.RUSAGE_SELF).ru_minflt),
+}
+"""What steps and phases can be measured in: seconds of three kinds, or minor page faults."""
+read_clock = READINGS[os.environ.get("STEP_TIME_READING", "processor" if SHARED else "elapsed")]
 PHASES = ("rollout", "teacher", "student", "loss", "backward", "optimizer")
 
 
@@ -94,10 +103,14 @@ class Clock:
         def timed(*args: Any, **kwargs: Any) -> Any:
             if self._inside:
                 return function(*args, **kwargs)
+            # Imported here because `run` must not import torch.
+            from torch.profiler import record_function
+
             name = phase() if callable(phase) else phase
             self._inside, begun = True, read_clock()
             try:
-                return function(*args, **kwargs)
+                with record_function(f"{PHASE_PREFIX}{name}"):
+                    return function(*args, **kwargs)
             finally:
                 self._inside = False
                 self.add(name, read_clock() - begun)
@@ -117,7 +130,7 @@ class Clock:
             "steps": [round(s, 4) for s in steps],
             "warm_up": [round(s, 4) for s in self.steps[:warm_up]],
             "phases": rounded,
-            "tokens_per_second": round(tokens * len(steps) / sum(steps), 2),
+            "tokens_per_second": round(tokens * len(steps) / max(sum(steps), 1e-9), 2),
             "peak_mib": round(peak_mib(), 1),
             "others": self.machine[-1].others(self.machine[warm_up]),
         }

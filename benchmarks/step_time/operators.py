@@ -3,7 +3,7 @@
     python -m benchmarks.step_time.operators --shapes random32k lab
 
 Profiles the second step of each shape in a process of its own, on one thread, and writes the
-seconds per kind of operator to ``operators.csv`` and a table to ``operators.md``.
+seconds per phase and kind of operator to ``operators.csv`` and tables to ``operators.md``.
 """
 
 from __future__ import annotations
@@ -14,50 +14,75 @@ import os
 import subprocess
 import sys
 import time
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from benchmarks.step_time.clock import PHASE_PREFIX, PHASES, name_processor
+from benchmarks.step_time.shapes import SHAPES, Context, Shape
 
 HERE = Path(__file__).parent
 KINDS = {
-    "matrix products": ("mm", "addmm", "bmm", "baddbmm", "_linear_pointwise", "linear"),
+    "matrix products": ("mm", "addmm", "addmm_", "bmm", "baddbmm", "_linear_pointwise", "linear"),
     "attention": (
         "_scaled_dot_product_flash_attention_for_cpu",
         "_scaled_dot_product_flash_attention_for_cpu_backward",
     ),
     "softmax": ("_softmax", "_log_softmax", "logsumexp", "exp", "exp_"),
     "copies": (
-        *(
-            "copy_",
-            "cat",
-            "index",
-            "index_select",
-            "gather",
-            "clone",
-            "fill_",
-            "zero_",
-            "embedding",
-        ),
-        *("_reorder_linear_weight", "index_put_", "_index_put_impl_", "scatter_"),
+        *("copy_", "cat", "index", "index_select", "gather", "clone", "fill_", "zero_"),
+        *("embedding", "_reorder_linear_weight", "index_put_", "_index_put_impl_", "scatter_"),
     ),
 }
 """Operators by kind, without their namespace; all others are ``arithmetic``."""
-COLUMNS = ("processor", "shape", *KINDS, "arithmetic", "outside operators", "step")
+PARTS = (*KINDS, "arithmetic", "outside operators")
+COLUMNS = ("processor", "shape", "phase", *PARTS, "seconds")
+WHOLE = "step"
+"""The phase of rows for the whole step."""
+
+
+class Operator(NamedTuple):
+    """One operator in one phase of a step, without the operators that it calls."""
+
+    phase: str
+    name: str
+    """Without its namespace, such as ``mm``."""
+    calls: int
+    seconds: float
 
 
 def find_kind(name: str) -> str:
-    """Return the kind of an operator such as ``aten::mm``."""
-    own = name.rpartition("::")[2]
-    return next((kind for kind, names in KINDS.items() if own in names), "arithmetic")
+    """Return the kind of an operator such as ``mm``."""
+    return next((kind for kind, names in KINDS.items() if name in names), "arithmetic")
 
 
-def profile(shape_name: str, loss: str) -> dict[str, float]:
-    """Return the processor seconds of a step by kind of operator."""
+def find_phase(event: Any) -> str:
+    """Return the phase of a profiled call from the calls around it."""
+    while event is not None:
+        if event.name.startswith(PHASE_PREFIX):
+            return str(event.name.removeprefix(PHASE_PREFIX))
+        if event.name.startswith("Optimizer.step"):
+            return "optimizer"
+        if event.name.startswith("autograd::engine"):
+            return "backward"
+        event = event.cpu_parent
+    return "other"
+
+
+def profile(
+    shape: Shape, loss: str, context: Context = "sibling"
+) -> tuple[list[Operator], dict[str, float]]:
+    """Profile a step.
+
+    Returns:
+        The operators, and the processor seconds of each phase and of the whole step.
+    """
     import lightning.pytorch as pl
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as make_profiler
 
     from benchmarks.step_time.ours import measure
-    from benchmarks.step_time.shapes import SHAPES
 
     profiler = make_profiler(activities=[ProfilerActivity.CPU])
     ends: list[float] = []
@@ -71,14 +96,35 @@ def profile(shape_name: str, loss: str) -> dict[str, float]:
             ends.append(time.perf_counter())
             profiler.stop() if i else profiler.start()
 
-    step = measure(SHAPES[shape_name], loss, "sibling", 1, 1, Profile())["steps"][0]
+    result = measure(shape, loss, context, 1, 1, Profile())
+    (step,), (phases,) = result["steps"], result["phases"]
     # The profiler counts elapsed time, of which other processes had a part.
     share = step / (ends[1] - ends[0])
-    seconds = dict.fromkeys((*KINDS, "arithmetic"), 0.0)
-    for event in profiler.key_averages():
-        if "::" in event.key and not event.key.startswith("profiler::"):
-            seconds[find_kind(event.key)] += share * event.self_cpu_time_total / 1e6
-    return {**seconds, "outside operators": step - sum(seconds.values()), "step": step}
+    sums: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0, 0.0])
+    for event in profiler.events():
+        space, _, name = event.name.rpartition("::")
+        if space and space != "profiler" and not space.startswith("autograd"):
+            found = sums[find_phase(event), name]
+            found[0] += 1
+            found[1] += share * event.self_cpu_time_total / 1e6
+    operators = [Operator(*place, int(n), seconds) for place, (n, seconds) in sums.items()]
+    return operators, {**phases, "other": step - sum(phases.values()), WHOLE: step}
+
+
+def sum_kinds(
+    operators: Sequence[Operator], phases: dict[str, float]
+) -> list[dict[str, str | float]]:
+    """Sum the operators to one row per phase, and one for the whole step."""
+    rows: list[dict[str, str | float]] = []
+    for phase, whole in phases.items():
+        seconds = dict.fromkeys(PARTS, 0.0)
+        for operator in operators:
+            if phase in (operator.phase, WHOLE):
+                seconds[find_kind(operator.name)] += operator.seconds
+        seconds["outside operators"] = whole - sum(seconds.values())
+        rounded = {name: round(value, 4) for name, value in seconds.items()}
+        rows.append({"phase": phase, **rounded, "seconds": round(whole, 4)})
+    return rows
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -89,24 +135,29 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def format_table(rows: list[dict[str, str]]) -> str:
-    """Format seconds and shares of the step as Markdown."""
-    parts = COLUMNS[2:-1]
+def format_table(rows: Sequence[dict[str, str]], first: Sequence[str]) -> str:
+    """Format seconds and shares as Markdown, after the columns named in ``first``."""
     lines = [
-        "| processor | shape | step, s | " + " | ".join(parts) + " |",
-        "|---" * (3 + len(parts)) + "|",
+        f"| {' | '.join(first)} | seconds | {' | '.join(PARTS)} |",
+        "|---" * (1 + len(first) + len(PARTS)) + "|",
     ]
     for row in rows:
-        step = float(row["step"])
-        cells = [f"{float(row[p]):.2f} ({float(row[p]) / step:.0%})" for p in parts]
-        head = (row["processor"], row["shape"], f"{step:.2f}")
-        lines.append("| " + " | ".join((*head, *cells)) + " |")
+        whole = float(row["seconds"])
+        cells = [f"{float(row[p]):.2f} ({float(row[p]) / (whole or 1):.0%})" for p in PARTS]
+        lines.append(f"| {' | '.join([*(row[c] for c in first), f'{whole:.2f}', *cells])} |")
     return "\n".join(lines)
 
 
-def main() -> None:
-    from benchmarks.step_time.clock import name_processor
+def format_report(rows: Sequence[dict[str, str]]) -> str:
+    """Format the table of whole steps and the table of their phases."""
+    whole = [row for row in rows if row["phase"] == WHOLE]
+    phases = [row for row in rows if row["phase"] in PHASES]
+    tables = [format_table(whole, ("processor", "shape"))]
+    tables.append(format_table(phases, ("processor", "shape", "phase")))
+    return "# Operators of a step\n\n" + "\n\n## Phases\n\n".join(tables) + "\n"
 
+
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shapes", nargs="*", default=["random32k", "lab", "smollm2", "gemma"])
     parser.add_argument("--loss", default="js")
@@ -115,24 +166,20 @@ def main() -> None:
     args = parser.parse_args()
     path = args.folder / "operators.csv"
     if args.one:
-        found = profile(args.shapes[0], args.loss)
-        rounded = {name: round(value, 4) for name, value in found.items()}
-        row = {"processor": name_processor(), "shape": args.shapes[0], **rounded}
-        place = (row["processor"], row["shape"])
-        kept = [old for old in read_rows(path) if (old["processor"], old["shape"]) != place]
+        head = {"processor": name_processor(), "shape": args.shapes[0]}
+        found = [{**head, **row} for row in sum_kinds(*profile(SHAPES[args.shapes[0]], args.loss))]
+        kept = [row for row in read_rows(path) if any(row[k] != head[k] for k in head)]
         with path.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
-            writer.writerows([*kept, row])
+            writer.writerows([*kept, *found])
         return
     environment = {**os.environ, "STEP_TIME_SHARED": "1", "THP_MEM_ALLOC_ENABLE": "1"}
     for shape in args.shapes:
         command = [sys.executable, "-m", "benchmarks.step_time.operators", "--one"]
         command += ["--shapes", shape, "--loss", args.loss, "--folder", str(args.folder)]
         subprocess.run(command, check=True, env=environment)
-    table = format_table(read_rows(path))
-    (args.folder / "operators.md").write_text(f"# Operators of a step\n\n{table}\n")
-    print(table)
+    (args.folder / "operators.md").write_text(format_report(read_rows(path)))
 
 
 if __name__ == "__main__":

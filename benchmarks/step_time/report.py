@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.step_time.distance import list_distances
 from benchmarks.step_time.plots import plot_all
 from benchmarks.step_time.run import DISTURBED
 from benchmarks.step_time.table import (
@@ -88,7 +89,8 @@ def write_shared(folder: Path) -> None:
         sections += [f"## {processor}", format_setting(entries)]
         # Others always use a core here, which processor seconds leave out: no row is marked.
         unmarked = [replace(entry, others=()) for entry in entries]
-        for format_table in (format_floors, format_steps, format_phases, format_curves):
+        tables = (format_floors, format_distances, format_steps, format_phases, format_curves)
+        for format_table in tables:
             sections.append(format_table(unmarked).replace("## ", "### "))
     (folder / "shared.md").write_text("\n\n".join(filter(None, sections)) + "\n")
 
@@ -236,6 +238,16 @@ def _step(entries: Sequence[Entry], shape: str, who: str) -> float | None:
         if same and entry.who == who:
             return entry.step
     return None
+
+
+def format_distances(entries: Sequence[Entry]) -> str:
+    head = ("shape", "phase", "ours, s", "its products, s", "above them, s", "share")
+    note = (
+        "Our phases with JS beside the products that each must compute, decoding packed: medians "
+        "over processes. `share`: part of the sum of the differences. Attention's products are "
+        "not in the products here."
+    )
+    return _section("Distance to the floor by phase", head, list_distances(entries), note)
 
 
 def format_losses(entries: Sequence[Entry]) -> str:

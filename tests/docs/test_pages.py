@@ -48,7 +48,7 @@ def test_python_runs(page, reader):
 
 
 @pytest.mark.parametrize("block", all_blocks("yaml"), ids=lambda block: block.name)
-def test_yaml_parses(block, reader, capsys):
+def test_yaml_parses(block, reader):
     write_files(block.page, reader)
     config = yaml.safe_load(block.body)
     if not {"model", "data", "trainer", "teacher_context"} & set(config):
@@ -56,7 +56,7 @@ def test_yaml_parses(block, reader, capsys):
     (reader / "block.yaml").write_text(block.body)
     base = [] if {"model", "data", "trainer"} <= set(config) else [CONFIGS / "quickstart.yaml"]
     files = [word for file in (*base, "block.yaml") for word in ("--config", str(file))]
-    assert printed(["fit", *files], capsys)["model"]
+    assert printed(["fit", *files])["model"]
 
 
 @pytest.mark.parametrize("block", all_blocks("bash"), ids=lambda block: block.name)
@@ -77,5 +77,5 @@ def test_data_parses(block):
             json.loads(text)
 
 
-def test_tiny_names_options_that_exist(capsys):
-    assert printed(["fit", "--config", str(CONFIGS / "quickstart.yaml"), *TINY], capsys)
+def test_tiny_names_options_that_exist():
+    assert printed(["fit", "--config", str(CONFIGS / "quickstart.yaml"), *TINY])

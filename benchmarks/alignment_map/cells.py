@@ -43,7 +43,7 @@ class Cells:
 
     def conditions(self, base: str) -> list[str]:
         """Conditions of a base without masks, in the study's order, the untrained first."""
-        names = (study.UNTRAINED, *study.MAIN, *study.FURTHER)
+        names = (study.UNTRAINED, *study.UNMASKED)
         return [name for name in names if (base, name) in self.areas]
 
     def competence(self, base: str) -> float:

@@ -88,6 +88,15 @@ class RewrittenCritique(StepAlignedCritique):
         return {"critique": RandomOrder().fields(rollout)["reference"]}
 
 
+class CritiqueAsReference(ReferenceSolution):
+    """The text of the critique under the heading of a reference."""
+
+    def fields(self, rollout: Rollout) -> Mapping[str, str] | None:
+        """Return the critique as the reference."""
+        found = StepAlignedCritique().fields(rollout)
+        return None if found is None else {"reference": found["critique"]}
+
+
 class WrongCritique(StepAlignedCritique):
     """A critic that is wrong in 30% of its critiques: one result is replaced and carried on."""
 

@@ -101,9 +101,7 @@ def plot_curves(cells: Cells) -> Any:
 def plot_heat(cells: Cells) -> Any:
     """Plot the AUC of each condition on each base as a table of colors."""
     names = [
-        name
-        for name in (*study.MAIN, *study.FURTHER)
-        if any((base, name) in cells.areas for base in cells.bases)
+        name for name in study.UNMASKED if any((base, name) in cells.areas for base in cells.bases)
     ]
     table = [
         [

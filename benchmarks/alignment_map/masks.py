@@ -8,7 +8,12 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from benchmarks.alignment_map.derivations import NOTATIONS, is_right_arithmetic, read_step
+from benchmarks.alignment_map.derivations import (
+    NAMES,
+    NOTATIONS,
+    is_right_arithmetic,
+    read_step,
+)
 from lightning_sd.metrics.spans import find_step_tokens, split_tokens
 from lightning_sd.objectives.inputs import ObjectiveInputs, StepState
 from lightning_sd.objectives.token_weights import TokenWeight
@@ -62,15 +67,17 @@ class AdvantageSign(TokenWeight):
 
 
 @dataclass(frozen=True)
-class WithoutNotation(TokenWeight):
-    """Leave out the tokens between an operation and its result, which are a choice of form."""
+class WithoutForm(TokenWeight):
+    """Leave out choices of form: the notation of a step, and with ``order`` its expression."""
 
+    order: bool = False
     is_mask: ClassVar[bool] = True
 
     def __call__(self, inputs: ObjectiveInputs, state: StepState) -> Tensor:
         """Return one entry per token; see the class."""
         assert state.tokenizer is not None
-        ids = [state.tokenizer(text).input_ids for text in NOTATIONS]
+        texts = (*NOTATIONS, *NAMES) if self.order else NOTATIONS
+        ids = [state.tokenizer(text).input_ids for text in texts]
         return ~torch.isin(inputs.ids, torch.tensor(ids, device=inputs.ids.device))
 
 

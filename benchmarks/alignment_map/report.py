@@ -96,7 +96,7 @@ def _write_differences(cells: Cells) -> Iterator[str]:
     yield ""
     yield "AUC in points, paired by training seed. The first comparison is the primary one."
     yield ""
-    names = [n for n in (*study.MAIN, *study.FURTHER) if n != PRIMARY[0]]
+    names = [n for n in study.UNMASKED if n != PRIMARY[0]]
     names.sort(key=lambda name: name != PRIMARY[1])
     yield f"| base | competence | {' | '.join(names)} |"
     yield f"|---|---|{'---|' * len(names)}"

@@ -4,8 +4,8 @@
     python -m benchmarks.alignment_map.run --part main --jobs 2
 
 Parts, in the order of the protocol: ``admission`` pre-trains the bases and tests that they read
-their contexts; ``main`` chooses learning rates, then trains the main conditions; ``masked``,
-``further``, ``scaled`` and ``more_seeds`` train the others.
+their contexts; ``main`` chooses learning rates, then trains the main conditions; the other
+parts train the others.
 """
 
 from __future__ import annotations

@@ -80,10 +80,17 @@ FURTHER: Mapping[str, tuple[str, ...]] = {
     "wrong_critique": (f"{_CONTEXT}WrongCritique",),
     "other_attempt": ("--teacher_context=benchmarks.feedback_alignment.contexts.OtherAttempt",),
     "sibling": ("--teacher_context=SiblingDemonstration", *_EIGHT_ATTEMPTS),
-    "critique_without_notation": (
+}
+FORM: Mapping[str, tuple[str, ...]] = {
+    name: (
         *_CRITIQUE,
-        f'{_OBJECTIVE}.init_args.token_weights=[{{"class_path": "{_MASK}WithoutNotation"}}]',
-    ),
+        f"{_OBJECTIVE}.init_args.token_weights="
+        + json.dumps([{"class_path": f"{_MASK}WithoutForm", "init_args": {"order": order}}]),
+    )
+    for name, order in (("critique_without_notation", False), ("critique_without_form", True))
+}
+HEADING: Mapping[str, tuple[str, ...]] = {
+    "critique_as_reference": (f"{_CONTEXT}CritiqueAsReference",),
 }
 MASKS = {
     "from_error": {"class_path": f"{_MASK}FirstErrorMask", "init_args": {"side": "from"}},
@@ -99,17 +106,19 @@ MASKED: Mapping[str, tuple[str, ...]] = {
     for name in ("critique", "random_order")
     for mask, value in MASKS.items()
 }
+UNMASKED = (*MAIN, *FURTHER, *FORM, *HEADING)
 VARIANTS = {
     "coarse_same_order": "coarse_random_order",
     "rewritten_critique": "critique",
     "wrong_critique": "critique",
     "other_attempt": "critique",
     "sibling": "critique",
-    # It differs from the reference in the attempt's order by its heading alone.
     "critique_without_notation": "same_order",
+    "critique_without_form": "same_order",
+    "critique_as_reference": "same_order",
 }
 """Main conditions whose learning rates the further ones take."""
-CONDITIONS: Mapping[str, tuple[str, ...]] = {**MAIN, **MASKED, **FURTHER}
+CONDITIONS: Mapping[str, tuple[str, ...]] = {**MAIN, **MASKED, **FURTHER, **FORM, **HEADING}
 
 
 @dataclass(frozen=True)
@@ -124,6 +133,8 @@ class Part:
 _MAP_BASES = tuple(base for base in BASES if BASES[base].error_scale == 1)
 PARTS = {
     "main": Part(tuple(MAIN), _MAP_BASES),
+    "form": Part(tuple(FORM), ("recovery-1",)),
+    "heading": Part(tuple(HEADING), ("recovery-1",)),
     "masked": Part(tuple(MASKED), ("lesson-0", "recovery-1")),
     "further": Part(tuple(FURTHER), ("recovery-1",)),
     # The knob of initial accuracy.

@@ -21,7 +21,7 @@ from benchmarks.alignment_map.derivations import (
     follow_attempt,
     write_solution,
 )
-from benchmarks.alignment_map.masks import AdvantageSign, FirstErrorMask, WithoutNotation
+from benchmarks.alignment_map.masks import AdvantageSign, FirstErrorMask, WithoutForm
 from benchmarks.alignment_map.report import correlate_ranks
 from benchmarks.alignment_map.rows import RECOVERY_LESSON, RowWriter, split_pieces
 from benchmarks.alignment_map.signal import classify_tokens
@@ -149,6 +149,8 @@ def test_references_differ_in_order_and_granularity_alone():
     assert len(orders) > 10
     rewritten = contexts.RewrittenCritique().fields(first)["critique"]
     assert rewritten == show(contexts.RandomOrder, first)
+    wrong = replace(make_rollout(WRONG), critique=repair_attempt(TEXT, WRONG))
+    assert show(contexts.CritiqueAsReference, wrong) == RIGHT
 
 
 def test_a_wrong_critic_is_wrong_in_a_third_and_carries_its_error_on():
@@ -334,11 +336,17 @@ def test_the_first_error_divides_a_completion():
         FirstErrorMask("after")
 
 
-def test_the_notation_is_left_out():
-    ids = [TOKENIZER(text).input_ids for text in (RIGHT, WRONG)]
-    kept = WithoutNotation()(make_inputs(ids), StepState(tokenizer=TOKENIZER))
-    left_out = [TOKENIZER.decode([i]) for i in torch.tensor([*ids[0], *ids[1]])[~kept].tolist()]
-    assert left_out == ["=", " is ", "=", "=", "=", "="] * 2
+def test_choices_of_form_are_left_out():
+    ids = TOKENIZER(WRONG).input_ids
+
+    def read_left_out(mask):
+        kept = mask(make_inputs([ids]), StepState(tokenizer=TOKENIZER))
+        return [TOKENIZER.decode([i]) for i in torch.tensor(ids)[~kept].tolist()]
+
+    notations = ["=", " is ", "=", "=", "=", "="]
+    assert read_left_out(WithoutForm()) == notations
+    both = [piece for pair in zip("bacacb", notations, strict=True) for piece in pair]
+    assert read_left_out(WithoutForm(order=True)) == both
 
 
 def test_the_sign_of_the_advantage_selects_tokens():

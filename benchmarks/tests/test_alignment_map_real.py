@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.alignment_map.real.difficulty import choose_mix
 from benchmarks.alignment_map.real.report import measure_areas, read_runs, write_differences
-from benchmarks.alignment_map.real.rows import STEP_PIECES, WarmUpRows, split_pieces
+from benchmarks.alignment_map.real.rows import SMALL, STEP_PIECES, WarmUpRows, split_pieces
 from benchmarks.alignment_map.real.study import CONDITIONS, SEEDS, UNTRAINED, main_runs
 from benchmarks.alignment_map.real.sums import (
     NAMES,
@@ -18,6 +18,7 @@ from benchmarks.alignment_map.real.sums import (
     RESULTS,
     compute_results,
     follow_attempt,
+    read_kinds,
     read_order,
     write_solution,
 )
@@ -26,11 +27,11 @@ from lightning_sd.lab.expressions import assign_split
 from lightning_sd.text.steps import parse_steps, render_steps
 from lightning_sd.types import Rollout
 
-TEXT = "a=47+38,b=52-9,c=27+64"
+TEXT = "a=7+8,b=9*6,c=52-9"
 QUESTION = build_question(TEXT)
-RESULT = {"a": 85, "b": 43, "c": 91}
-RIGHT = render_steps(["b=43", "c=91", "a=85"], "85,43,91")
-WRONG = render_steps(["b=43", "c=81", "a=85"], "85,43,81")
+RESULT = {"a": 15, "b": 54, "c": 43}
+RIGHT = render_steps(["b=54", "c=43", "a=15"], "15,54,43")
+WRONG = render_steps(["b=54", "c=33", "a=15"], "15,54,33")
 
 
 def make_rollout(text: str) -> Rollout:
@@ -63,9 +64,9 @@ def test_a_wrong_result_is_the_only_wrong_step_and_the_only_change_of_the_critiq
 @pytest.mark.parametrize(
     ("bodies", "names", "rights"),
     [
-        (["b=43", "b=43", "a=85"], ["b", None, "a"], [True, False, True]),
-        (["d=43", "b=", "a=85"], [None, None, "a"], [False, False, True]),
-        (["b=43 or so", "c=91"], [None, "c"], [False, True]),
+        (["b=54", "b=54", "a=15"], ["b", None, "a"], [True, False, True]),
+        (["d=43", "b=", "a=15"], [None, None, "a"], [False, False, True]),
+        (["b=54 or so", "c=43"], [None, "c"], [False, True]),
     ],
 )
 def test_steps_that_are_none_or_repeat_a_sum_are_wrong(bodies, names, rights):
@@ -75,20 +76,20 @@ def test_steps_that_are_none_or_repeat_a_sum_are_wrong(bodies, names, rights):
 
 
 def test_the_critique_drops_repeated_steps_and_adds_missing_sums_at_the_end():
-    critique = repair_attempt(TEXT, render_steps(["c=91", "c=91"], "85,43,91"))
-    assert parse_steps(critique.text).steps == ("c=91", "a=85", "b=43")
+    critique = repair_attempt(TEXT, render_steps(["c=43", "c=43"], "15,54,43"))
+    assert parse_steps(critique.text).steps == ("c=43", "a=15", "b=54")
     assert (critique.case, critique.copied, critique.changed) == ("D", (1,), (2,))
     assert critique.added == (2, 3)
 
 
 def test_a_step_that_was_cut_off_is_completed_and_not_wrong():
-    critique = repair_attempt(TEXT, "<step_1>b=43</step_1><step_2>c=9")
+    critique = repair_attempt(TEXT, "<step_1>b=54</step_1><step_2>c=4")
     assert (critique.case, critique.copied, critique.changed) == ("C", (1,), (2,))
     assert critique.text == write_solution("bca", RESULT)
 
 
 def test_a_right_solution_with_a_wrong_answer_is_wrong_although_each_step_is_copied():
-    critique = repair_attempt(TEXT, render_steps(["b=43", "c=91", "a=85"], "85,43,81"))
+    critique = repair_attempt(TEXT, render_steps(["b=54", "c=43", "a=15"], "15,54,33"))
     assert (critique.case, critique.copied, critique.changed) == ("D", (1, 2, 3), ())
     assert critique.text == RIGHT
 
@@ -104,24 +105,26 @@ def test_the_reference_is_right_and_never_in_the_order_of_the_attempt():
     assert all(own != shown for own, shown in drawn)
     assert len({shown for _, shown in drawn}) > 2
     view = OtherOrder().views([make_rollout(WRONG)])[0]
-    assert "91" in view.messages[-1]["content"]
-    assert "81" not in view.messages[-1]["content"]
+    assert "43" in view.messages[-1]["content"]
+    assert "33" not in view.messages[-1]["content"]
 
 
-@pytest.mark.parametrize("hard", [0.0, 1.0])
-def test_questions_are_disjoint_by_split_and_have_results_of_two_digits(hard):
-    task = SumsTask(train_size=50, val_size=20, test_size=20, hard=hard)
+@pytest.mark.parametrize("products", [0.0, 0.5, 1.0])
+def test_questions_are_disjoint_by_split_and_have_results_of_two_digits(products):
+    task = SumsTask(train_size=50, val_size=20, test_size=20, products=products)
     for split, size in (("train", 50), ("val", 20), ("test", 20)):
         texts = [question.text for question in task.questions(split)]
         assert len(set(texts)) == size
         assert {assign_split(text) for text in texts} == {split}
         assert all(set(compute_results(text).values()) <= set(RESULTS) for text in texts)
-        second = [len(part) - 5 for text in texts for part in text.split(",")]
-        assert set(second) == {1 + int(hard)}
+        kinds = Counter(kind for text in texts for kind in read_kinds(text).values())
+        share = kinds["product"] / (3 * size)
+        assert abs(share - products) <= (0.2 if products == 0.5 else 0)
+        assert kinds["sum"] + kinds["product"] == 3 * size
 
 
 def read_rows(count: int = 800):
-    rows = WarmUpRows(seed=0, length=count, block=4)
+    rows = WarmUpRows(seed=0, length=count, block=4, shares=SMALL, context_every=2)
     found = []
     for row in (rows[i] for i in range(count)):
         prompt = row.messages[0]["content"]
@@ -144,6 +147,12 @@ def test_warm_up_rows_are_other_questions_and_half_of_them_are_bare():
             assert SumsTask(1, 1, 1).verify(build_question(row.text), row.reference).correct
         assert trace.well_formed
         assert sorted(step[0] for step in trace.steps) == sorted(NAMES)
+
+
+def test_one_block_of_four_has_contexts_in_the_second_phase():
+    rows = WarmUpRows(seed=0, length=32, block=4, shares=SMALL, context_every=4)
+    bare = [rows[i].id.startswith("alone") for i in range(32)]
+    assert bare == 2 * [*[True] * 12, *[False] * 4]
 
 
 def test_results_of_counterfactual_rows_can_only_be_read():
@@ -191,10 +200,10 @@ def test_the_answer_of_a_row_repeats_its_own_steps():
 
 
 @pytest.mark.parametrize(
-    ("easy", "hard", "mix"), [(0.9, 0.2, 0.25), (0.6, 0.1, 0.0), (0.9, 0.68, 1.0)]
+    ("sums", "products", "mix"), [(0.9, 0.2, 0.25), (0.6, 0.1, 0.0), (0.9, 0.68, 1.0)]
 )
-def test_the_mix_of_sums_has_the_predicted_accuracy_nearest_to_the_target(easy, hard, mix):
-    assert choose_mix(easy, hard) == mix
+def test_the_mix_has_the_predicted_accuracy_nearest_to_the_target(sums, products, mix):
+    assert choose_mix(sums, products) == mix
 
 
 def test_the_conditions_of_a_seed_differ_in_their_context_and_objective_alone():

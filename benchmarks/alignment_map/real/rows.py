@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch.utils.data import Dataset
@@ -24,8 +25,8 @@ from benchmarks.alignment_map.real.sums import (
 from lightning_sd.contexts.templates import REFERENCE, STEP_ALIGNED
 from lightning_sd.types import Question
 
-HARD_SHARE = 0.5
-"""Share of sums of two numbers with two digits each."""
+LARGE = {"large": 1.0}
+SMALL = {"sum": 0.5, "product": 0.5}
 COUNTERFACTUAL_SHARE = 0.75
 """Share of the contexts whose results are drawn at random."""
 BEGUN_SHARE = 0.75
@@ -42,24 +43,28 @@ _PIECE = re.compile(r"</?[a-z_]+[0-9]?>|.")
 class WarmUpRows(Dataset[Question]):
     """Rows generated from their index, identical in every process.
 
-    Blocks of bare questions alternate with blocks of questions with a context, so that a
-    micro-batch holds rows of similar length.
+    A block holds bare questions or questions with a context, so that the rows of a micro-batch have
+    similar lengths.
     """
 
     seed: int
     length: int
     block: int
     """Rows per micro-batch."""
+    shares: Mapping[str, float]
+    """Kinds of operations and their shares."""
+    context_every: int
+    """The last block of so many has contexts."""
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> Question:
         rng = random.Random(f"warm-up/{self.seed}/{index}")
-        text = draw_question("pretrain", HARD_SHARE, rng)
-        if index // self.block % 2 == 0:
-            return write_alone(text, rng)
-        return write_with_context(text, rng)
+        text = draw_question("pretrain", self.shares, rng)
+        if (index // self.block + 1) % self.context_every == 0:
+            return write_with_context(text, rng)
+        return write_alone(text, rng)
 
 
 def write_alone(text: str, rng: random.Random) -> Question:

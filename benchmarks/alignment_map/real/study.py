@@ -1,12 +1,10 @@
 """The cells on the real model: admission, then conditions and seeds. PROTOCOL.md gives the reasons.
 
-    python -m benchmarks.alignment_map.real.warm_up --out out/real/base
     python -m benchmarks.alignment_map.real.study --part admission
-    python -m benchmarks.alignment_map.real.study --part pilot
     python -m benchmarks.alignment_map.real.study --part main
     python -m benchmarks.alignment_map.real.report
 
-An interrupted part continues where it stopped.
+An interrupted part continues where it stopped. ``warm_up.py`` makes the base.
 """
 
 from __future__ import annotations
@@ -22,12 +20,9 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 SEEDS = (1, 2)
 UNTRAINED = "untrained"
-RATES = (3e-4, 1e-3)
-"""Learning rates of the pilot."""
-RATE = 1e-3
+RATE = 5e-4
 """Learning rate of all conditions."""
-PILOT_STEPS = 8
-QUESTIONS, ATTEMPTS = 32, 2
+QUESTIONS, ATTEMPTS = 24, 2
 """Size of the admission test."""
 
 CONDITIONS: Mapping[str, tuple[str, ...]] = {
@@ -61,15 +56,6 @@ def main_runs(base: Path) -> list[Run]:
     return runs
 
 
-def pilot_runs(base: Path) -> list[Run]:
-    """List short runs with a seed that is not counted, which choose the learning rate."""
-    short = f"--trainer.max_steps={PILOT_STEPS}"
-    return [
-        Run("critique", 0, [_command("fit", base, "critique", 0, _rate(rate), short)], {"lr": rate})
-        for rate in RATES
-    ]
-
-
 def collect(run: Run, folder: Path) -> Row:
     """Read a run's curve, or its probe."""
     row: Row = {}
@@ -97,12 +83,12 @@ def _command(verb: str, base: Path, name: str, seed: int, *options: str) -> list
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--part", choices=("admission", "pilot", "main"), default="admission")
+    parser.add_argument("--part", choices=("admission", "main"), default="admission")
     parser.add_argument("--base", type=Path, default=Path("out/real/base"))
     parser.add_argument("--scratch", type=Path, default=Path("out/real/runs"))
     args = parser.parse_args()
     base = args.base.resolve()
-    list_runs = {"admission": admission_runs, "pilot": pilot_runs, "main": main_runs}[args.part]
+    list_runs = {"admission": admission_runs, "main": main_runs}[args.part]
     RESULTS.mkdir(exist_ok=True)
     scratch = args.scratch.resolve() / args.part
     run_grid(list_runs(base), collect, RESULTS / f"{args.part}.jsonl", scratch, jobs=1)

@@ -1,7 +1,7 @@
-"""Questions with three independent sums, which may be solved in any order.
+"""Questions with three independent operations, which may be solved in any order.
 
-A question is ``a=47+38,b=52-9,c=27+64``. Each step of a solution states one result, such as
-``b=43``; six orders of the steps are right. All results have two digits.
+A question is ``a=7+8,b=9*6,c=4*8``. Each step of a solution states one result, such as ``b=54``;
+six orders of the steps are right. All results have two digits.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ NAMES = "abc"
 ORDERS = tuple("".join(order) for order in permutations(NAMES))
 RESULTS = range(10, 100)
 
-_SUM = r"([0-9]{1,2})([-+])([0-9]{1,2})"
-_QUESTION = re.compile(",".join(f"{name}={_SUM}" for name in NAMES))
+KINDS = ("sum", "product", "large")
+"""``7+8``, ``9*6``, and sums or differences of larger numbers such as ``52-9``."""
+
+_OPERATION = r"([0-9]{1,2})([-+*])([0-9]{1,2})"
+_QUESTION = re.compile(",".join(f"{name}={_OPERATION}" for name in NAMES))
 _STEP = re.compile(r"([abc])=([0-9]{1,4})")
 
 
@@ -31,33 +34,42 @@ def compute_results(text: str) -> dict[str, int]:
         ValueError: ``text`` is not a question of this task.
 
     Example:
-        >>> compute_results("a=47+38,b=52-9,c=27+64")
-        {'a': 85, 'b': 43, 'c': 91}
+        >>> compute_results("a=7+8,b=9*6,c=52-9")
+        {'a': 15, 'b': 54, 'c': 43}
     """
     match = _QUESTION.fullmatch(text)
     if match is None:
         raise ValueError(
-            f"{text!r} is not a question of this task: write three sums, such as "
-            "'a=47+38,b=52-9,c=27+64'."
+            f"{text!r} is not a question of this task: write three operations, such "
+            "as 'a=7+8,b=9*6,c=4*8'."
         )
     parts = match.groups()
-    sums = zip(parts[::3], parts[1::3], parts[2::3], strict=True)
+    operations = zip(parts[::3], parts[1::3], parts[2::3], strict=True)
     return {
-        name: int(left) + (int(right) if operator == "+" else -int(right))
-        for name, (left, operator, right) in zip(NAMES, sums, strict=True)
+        name: _compute(int(left), operator, int(right))
+        for name, (left, operator, right) in zip(NAMES, operations, strict=True)
     }
 
 
-def draw_question(split: str, hard: float, rng: random.Random) -> str:
+def read_kinds(text: str) -> dict[str, str]:
+    """Return the kind of operation of each name."""
+    kinds = {}
+    for part in text.split(","):
+        is_large = len(part) > len("a=7+8")
+        kinds[part[0]] = "large" if is_large else "product" if "*" in part else "sum"
+    return kinds
+
+
+def draw_question(split: str, shares: Mapping[str, float], rng: random.Random) -> str:
     """Draw a question of one split; the splits are disjoint by a hash of the text.
 
     Args:
         split: ``train``, ``val``, ``test`` or ``pretrain`` (the warm-up).
-        hard: Probability that the second number of a sum has two digits instead of one.
+        shares: Kinds of operations and their shares.
         rng: Draws everything.
     """
     while True:
-        text = ",".join(f"{name}={_draw_sum(hard, rng)}" for name in NAMES)
+        text = ",".join(f"{name}={_draw_operation(shares, rng)}" for name in NAMES)
         if assign_split(text) == split:
             return text
 
@@ -76,7 +88,7 @@ class Place(NamedTuple):
     """One step of an attempt."""
 
     name: str | None
-    """The sum that it solves; None if it is not a step, or repeats a sum that is solved."""
+    """The operation that it solves; None if it is no step, or repeats one that is solved."""
     right: bool
 
 
@@ -103,17 +115,25 @@ def follow_attempt(text: str, bodies: Sequence[str]) -> list[Place]:
 
 
 def read_order(text: str, attempt: str) -> str:
-    """Return the order of an attempt, with the sums that it left out at the end."""
+    """Return the order of an attempt, with the names that it left out at the end."""
     names = [place.name for place in follow_attempt(text, parse_steps(attempt).steps) if place.name]
     return "".join([*names, *(name for name in NAMES if name not in names)])
 
 
-def _draw_sum(hard: float, rng: random.Random) -> str:
-    is_hard = rng.random() < hard
+def _draw_operation(shares: Mapping[str, float], rng: random.Random) -> str:
+    (kind,) = rng.choices(list(shares), list(shares.values())) if len(shares) > 1 else shares
+    is_wide = kind == "large" and rng.random() < 0.5
     while True:
-        left = rng.randrange(10, 100)
-        right = rng.randrange(10, 100) if is_hard else rng.randrange(2, 10)
-        operator = rng.choice("+-")
-        result = left + right if operator == "+" else left - right
-        if result in RESULTS:
+        if kind == "large":
+            left = rng.randrange(10, 100)
+            right = rng.randrange(10, 100) if is_wide else rng.randrange(2, 10)
+            operator = rng.choice("+-")
+        else:
+            left, right = rng.randrange(2, 10), rng.randrange(2, 10)
+            operator = "*" if kind == "product" else "+"
+        if _compute(left, operator, right) in RESULTS:
             return f"{left}{operator}{right}"
+
+
+def _compute(left: int, operator: str, right: int) -> int:
+    return {"+": left + right, "-": left - right, "*": left * right}[operator]

@@ -1,4 +1,4 @@
-"""The task: any order of the three sums is right, and each step can be checked."""
+"""The task: any order of the three operations is right, and each step can be checked."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from lightning_sd.types import Critique, Question, Rollout, Verdict
 
 
 class SumsTask(Task):
-    """Three independent sums per question; the answer is their results.
+    """Three independent operations per question; the answer is their results.
 
     Args:
         train_size: Number of training questions.
         val_size: Number of validation questions.
         test_size: Number of test questions.
-        hard: Probability that the second number of a sum has two digits instead of one.
+        products: Share of products; the other operations are sums.
         seed: Selects the questions.
 
     Raises:
@@ -47,14 +47,14 @@ class SumsTask(Task):
         train_size: int = 200,
         val_size: int = 64,
         test_size: int = 64,
-        hard: float = 1.0,
+        products: float = 0.5,
         seed: int = 0,
     ) -> None:
         sizes = {"train": train_size, "val": val_size, "test": test_size}
         for name, size in sizes.items():
             if size < 1:
                 raise ValueError(f"{name}_size={size}: must be at least 1.")
-        self._questions = {s: _draw(s, size, hard, seed) for s, size in sizes.items()}
+        self._questions = {s: _draw(s, size, products, seed) for s, size in sizes.items()}
 
     def questions(self, split: Split) -> Sequence[Question]:
         """Return the questions of one split. See :meth:`.Task.questions`."""
@@ -103,7 +103,7 @@ def repair_attempt(text: str, attempt: str) -> Critique:
     """Repair an attempt in its own order.
 
     Right steps are copied verbatim and wrong results corrected. Steps that are none, or that repeat
-    a sum, are left out; missing sums are added at the end.
+    a name, are left out; missing ones are added at the end.
 
     Args:
         text: The question.
@@ -142,9 +142,10 @@ def repair_attempt(text: str, attempt: str) -> Critique:
     )
 
 
-def _draw(split: str, size: int, hard: float, seed: int) -> list[Question]:
+def _draw(split: str, size: int, products: float, seed: int) -> list[Question]:
     rng = random.Random(f"sums/{split}/{seed}")
+    shares = {"sum": 1 - products, "product": products}
     texts: dict[str, None] = {}
     while len(texts) < size:
-        texts[draw_question(split, hard, rng)] = None
+        texts[draw_question(split, shares, rng)] = None
     return [build_question(text) for text in texts]

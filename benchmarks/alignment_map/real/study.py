@@ -22,7 +22,7 @@ SEEDS = (1, 2)
 UNTRAINED = "untrained"
 RATE = 5e-4
 """Learning rate of all conditions."""
-QUESTIONS, ATTEMPTS = 24, 2
+QUESTIONS, ATTEMPTS = 16, 2
 """Size of the admission test."""
 
 CONDITIONS: Mapping[str, tuple[str, ...]] = {

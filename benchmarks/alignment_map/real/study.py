@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 SEEDS = (1, 2)
 UNTRAINED = "untrained"
-RATE = 5e-4
+RATE = 1e-3
 """Learning rate of all conditions."""
 QUESTIONS, ATTEMPTS = 16, 2
 """Size of the admission test."""

@@ -49,6 +49,17 @@ def test_every_order_is_right():
         assert (critique.case, critique.text) == ("A", text)
 
 
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [("15,54,43", 3), ("15,45,43", 2), ("54,15,43", 1), ("15,54", 0), ("15,54,43,1", 0), ("", 0)],
+)
+def test_the_reward_is_the_share_of_right_results_of_the_answer(answer, right):
+    verdict = SumsTask(1, 1, 1).verify(QUESTION, f"<step_1>a=1</step_1><answer>{answer}</answer>")
+    assert verdict.reward == right / 3
+    assert verdict.correct == (right == 3)
+    assert SumsTask(1, 1, 1).verify(QUESTION, "15,54,43").status == "no_answer"
+
+
 def test_a_wrong_result_is_the_only_wrong_step_and_the_only_change_of_the_critique():
     task = SumsTask(train_size=1, val_size=1, test_size=1)
     for order, wrong in product(ORDERS, NAMES):

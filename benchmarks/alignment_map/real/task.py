@@ -63,12 +63,17 @@ class SumsTask(Task):
         return self._questions[split]
 
     def verify(self, question: Question, completion: str) -> Verdict:
-        """Return reward 1 for the three right results, whatever the order of the steps."""
+        """Reward the share of right results in the answer, whatever the order of the steps.
+
+        The answer is correct if all three are right.
+        """
         answer = parse_steps(completion).answer
-        correct = answer is not None and answer == question.answer
-        return Verdict(
-            float(correct), correct, answer, status="no_answer" if answer is None else "judged"
-        )
+        if answer is None:
+            return Verdict(0.0, correct=False, status="no_answer")
+        true = str(question.answer).split(",")
+        stated = answer.split(",")
+        right = sum(map(str.__eq__, stated, true)) if len(stated) == len(true) else 0
+        return Verdict(right / len(true), right == len(true), answer)
 
     def repair(self, question: Question, attempt: str) -> Critique:
         """Repair an attempt in its own order. See :func:`repair_attempt`."""

@@ -229,7 +229,7 @@ def test_the_conditions_of_a_seed_differ_in_their_context_and_objective_alone():
 
 def test_areas_are_paired_by_seed_and_conditions_without_all_seeds_are_left_out():
     def make_row(name, seed, *curve):
-        points = [{"rollouts": 8 * n, "val/avg@2": value} for n, value in enumerate(curve)]
+        points = [{"rollouts": 8 * n, "val/reward": value} for n, value in enumerate(curve)]
         return {"name": name, "seed": seed, "curve": points}
 
     rows = [

@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.alignment_map.intervals import paired_interval
 from benchmarks.alignment_map.real.study import CONDITIONS, READ, RESULTS, SEEDS, UNTRAINED
-from benchmarks.feedback_alignment.rows import build_curve, mean_along, read_accuracy
+from benchmarks.feedback_alignment.rows import Point, mean_along
 from benchmarks.grid import Row, read_rows
 from lightning_sd.diagnostics.plot_style import BLUE, GRAY, VERMILION, make_figure, save_figure
 
@@ -36,6 +36,8 @@ PAIRS = (
 """Comparisons; the first one is primary."""
 
 Runs = dict[str, list[Row]]
+RIGHT, SOLVED = "val/reward", "val/avg@2"
+"""The outcome, the share of right results, and the share of answers with three right results."""
 
 
 def read_runs(rows: Sequence[Row]) -> Runs:
@@ -49,12 +51,21 @@ def read_runs(rows: Sequence[Row]) -> Runs:
     }
 
 
-def measure_areas(runs: Runs, name: str) -> list[float]:
-    """Return the mean validation accuracy over a run's rollouts, one number per seed."""
-    if name == UNTRAINED:
-        return [read_accuracy(run["curve"][0]) for run in runs[name]]
-    pairs = zip(runs[name], runs[UNTRAINED], strict=True)
-    return [mean_along(build_curve(run, start, "rollouts")) for run, start in pairs]
+def build_curves(runs: Runs, name: str, outcome: str = RIGHT) -> list[list[Point]]:
+    """Return the outcome along a condition's rollouts, from the untrained base on, per seed."""
+    return [
+        [
+            Point(float(point.get("rollouts", 0)), float(point[outcome]))
+            for point in (*start["curve"][:1], *(() if name == UNTRAINED else run["curve"]))
+        ]
+        for run, start in zip(runs[name], runs[UNTRAINED], strict=True)
+    ]
+
+
+def measure_areas(runs: Runs, name: str, outcome: str = RIGHT) -> list[float]:
+    """Return the mean outcome over a run's rollouts, one number per seed."""
+    curves = build_curves(runs, name, outcome)
+    return [c[0].value if name == UNTRAINED else mean_along(c) for c in curves]
 
 
 def write_admission(rows: Sequence[Row]) -> list[str]:
@@ -68,18 +79,21 @@ def write_admission(rows: Sequence[Row]) -> list[str]:
 
 
 def write_conditions(runs: Runs) -> list[str]:
-    """Write accuracy and cost of each condition as a table."""
+    """Write outcome and cost of each condition as a table."""
     seeds = ", ".join(map(str, SEEDS))
     lines = [
-        f"| | AUC | AUC of seeds {seeds} | last validation of seeds {seeds} | processor minutes |",
-        "|---|---|---|---|---|",
+        f"| | AUC | AUC of seeds {seeds} | last validation of seeds {seeds} "
+        "| AUC of three right results | processor minutes |",
+        "|---|---|---|---|---|---|",
     ]
     for name in runs:
         areas = measure_areas(runs, name)
-        finals = [read_accuracy(run["curve"][-1]) for run in runs[name]]
+        solved = [statistics.mean(measure_areas(runs, name, SOLVED))]
+        finals = [curve[-1].value for curve in build_curves(runs, name)]
         seconds = [run["curve"][-1].get("cpu_seconds", 0) for run in runs[name]]
         cost = "" if name == UNTRAINED else f"{statistics.mean(seconds) / 60:.1f}"
-        cells = [_percent([statistics.mean(areas)]), _percent(areas), _percent(finals), cost]
+        cells = [_percent([statistics.mean(areas)]), _percent(areas), _percent(finals)]
+        cells += [_percent(solved), cost]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return lines
 
@@ -97,12 +111,11 @@ def write_differences(runs: Runs) -> list[str]:
 
 
 def plot_curves(runs: Runs) -> Any:
-    """Plot validation accuracy over rollouts: each seed, and their mean in bold."""
+    """Plot right results over rollouts: each seed, and their mean in bold."""
     figure, axes = make_figure(6, 3.8)
     (axis,) = axes[0]
     for name in (name for name in COLORS if name in runs):
-        pairs = zip(runs[name], runs[UNTRAINED], strict=True)
-        curves = [build_curve(run, start, "rollouts") for run, start in pairs]
+        curves = build_curves(runs, name)
         x = [point.spent for point in curves[0]]
         lines = [[100 * point.value for point in curve] for curve in curves]
         for line in lines:
@@ -110,7 +123,7 @@ def plot_curves(runs: Runs) -> Any:
         mean = [statistics.mean(column) for column in zip(*lines, strict=True)]
         axis.plot(x, mean, color=COLORS[name], marker="o", label=name.replace("_", " "))
     axis.set_xlabel("rollouts")
-    axis.set_ylabel("validation accuracy, %")
+    axis.set_ylabel("right results, %")
     axis.set_ylim(bottom=0)
     axis.legend(frameon=False)
     return figure

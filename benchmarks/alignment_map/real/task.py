@@ -70,9 +70,9 @@ class SumsTask(Task):
         answer = parse_steps(completion).answer
         if answer is None:
             return Verdict(0.0, correct=False, status="no_answer")
-        true = str(question.answer).split(",")
-        stated = answer.split(",")
-        right = sum(map(str.__eq__, stated, true)) if len(stated) == len(true) else 0
+        true, stated = str(question.answer).split(","), answer.split(",")
+        is_complete = len(stated) == len(true)
+        right = sum(a == b for a, b in zip(stated, true, strict=True)) if is_complete else 0
         return Verdict(right / len(true), right == len(true), answer)
 
     def repair(self, question: Question, attempt: str) -> Critique:

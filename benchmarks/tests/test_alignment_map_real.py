@@ -11,7 +11,7 @@ import pytest
 from benchmarks.alignment_map.real.difficulty import choose_mix
 from benchmarks.alignment_map.real.report import measure_areas, read_runs, write_differences
 from benchmarks.alignment_map.real.rows import SMALL, STEP_PIECES, WarmUpRows, split_pieces
-from benchmarks.alignment_map.real.study import CONDITIONS, SEEDS, UNTRAINED, main_runs
+from benchmarks.alignment_map.real.study import CONDITIONS, SEEDS, UNTRAINED, grpo_runs, main_runs
 from benchmarks.alignment_map.real.sums import (
     NAMES,
     ORDERS,
@@ -218,7 +218,7 @@ def test_the_mix_has_the_predicted_accuracy_nearest_to_the_target(sums, products
 
 
 def test_the_conditions_of_a_seed_differ_in_their_context_and_objective_alone():
-    runs = main_runs(Path("base"))
+    runs = [*main_runs(Path("base")), *grpo_runs(Path("base"))]
     assert len(runs) == len(SEEDS) * (1 + len(CONDITIONS))
     for seed in SEEDS:
         fits = [run for run in runs if run.seed == seed and run.name != UNTRAINED]
@@ -227,23 +227,26 @@ def test_the_conditions_of_a_seed_differ_in_their_context_and_objective_alone():
         assert f"--data.init_args.seed={seed}" in own[0]
 
 
-def test_areas_are_paired_by_seed_and_conditions_without_all_seeds_are_left_out():
+def test_areas_are_paired_by_seed_and_one_seed_has_no_interval():
     def make_row(name, seed, *curve):
         points = [{"rollouts": 8 * n, "val/reward": value} for n, value in enumerate(curve)]
         return {"name": name, "seed": seed, "curve": points}
 
     rows = [
-        make_row(UNTRAINED, 1, 0.2),
         make_row(UNTRAINED, 2, 0.4),
+        make_row(UNTRAINED, 1, 0.2),
+        make_row("grpo", 2, 0.4, 0.4, 0.4),
         make_row("critique", 2, 0.4, 0.6, 0.8),
         make_row("critique", 1, 0.2, 0.4, 0.2),
-        make_row("grpo", 1, 0.2, 0.2, 0.2),
     ]
     for row in rows[2:]:
         # A run's own curve begins at its first validation.
         row["curve"] = row["curve"][1:]
     runs = read_runs(rows)
-    assert list(runs) == [UNTRAINED, "critique"]
-    assert measure_areas(runs, "critique") == pytest.approx([0.3, 0.6])
-    (line,) = write_differences(runs)[2:]
-    assert line.startswith("| critique minus untrained | 15.0 [-48.5, 78.5] | 10.0, 20.0")
+    assert list(runs) == [UNTRAINED, "critique", "grpo"]
+    assert measure_areas(runs, "critique") == pytest.approx({1: 0.3, 2: 0.6})
+    assert write_differences(runs)[2:] == [
+        "| critique minus grpo | one seed | 20.0 |",
+        "| critique minus untrained | 15.0 [-48.5, 78.5] | 10.0, 20.0 |",
+        "| grpo minus untrained | one seed | 0.0 |",
+    ]

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.alignment_map.intervals import paired_interval
-from benchmarks.alignment_map.real.study import CONDITIONS, READ, RESULTS, SEEDS, UNTRAINED
+from benchmarks.alignment_map.intervals import student_interval
+from benchmarks.alignment_map.real.study import CONDITIONS, READ, RESULTS, UNTRAINED
 from benchmarks.feedback_alignment.rows import Point, mean_along
 from benchmarks.grid import Row, read_rows
 from lightning_sd.diagnostics.plot_style import BLUE, GRAY, VERMILION, make_figure, save_figure
@@ -35,66 +35,64 @@ PAIRS = (
 )
 """Comparisons; the first one is primary."""
 
-Runs = dict[str, list[Row]]
+Runs = dict[str, dict[int, Row]]
+"""Runs by condition and seed."""
 RIGHT, SOLVED = "val/reward", "val/avg@2"
 """The outcome, the share of right results, and the share of answers with three right results."""
 
 
 def read_runs(rows: Sequence[Row]) -> Runs:
-    """Return the runs of each condition that has all seeds, by seed."""
-    by_cell = {(row["name"], row["seed"]): row for row in rows}
-    names = (UNTRAINED, *CONDITIONS)
-    return {
-        name: [by_cell[name, seed] for seed in SEEDS]
-        for name in names
-        if all((name, seed) in by_cell for seed in SEEDS)
-    }
+    """Return the runs by condition, in the order of the study, and seed."""
+    found: Runs = {}
+    for name in (UNTRAINED, *CONDITIONS):
+        runs = {row["seed"]: row for row in rows if row["name"] == name}
+        if runs:
+            found[name] = dict(sorted(runs.items()))
+    return found
 
 
-def build_curves(runs: Runs, name: str, outcome: str = RIGHT) -> list[list[Point]]:
-    """Return the outcome along a condition's rollouts, from the untrained base on, per seed."""
-    return [
-        [
-            Point(float(point.get("rollouts", 0)), float(point[outcome]))
-            for point in (*start["curve"][:1], *(() if name == UNTRAINED else run["curve"]))
-        ]
-        for run, start in zip(runs[name], runs[UNTRAINED], strict=True)
-    ]
+def build_curves(runs: Runs, name: str, outcome: str = RIGHT) -> dict[int, list[Point]]:
+    """Return the outcome along a condition's rollouts, from the untrained base on, by seed."""
+    curves = {}
+    for seed, run in runs[name].items():
+        points = runs[UNTRAINED][seed]["curve"][:1]
+        if name != UNTRAINED:
+            points = [*points, *run["curve"]]
+        curves[seed] = [Point(float(p.get("rollouts", 0)), float(p[outcome])) for p in points]
+    return curves
 
 
-def measure_areas(runs: Runs, name: str, outcome: str = RIGHT) -> list[float]:
-    """Return the mean outcome over a run's rollouts, one number per seed."""
+def measure_areas(runs: Runs, name: str, outcome: str = RIGHT) -> dict[int, float]:
+    """Return the mean outcome over a run's rollouts, by seed."""
     curves = build_curves(runs, name, outcome)
-    return [c[0].value if name == UNTRAINED else mean_along(c) for c in curves]
+    return {s: c[0].value if name == UNTRAINED else mean_along(c) for s, c in curves.items()}
 
 
 def write_admission(rows: Sequence[Row]) -> list[str]:
     """Write the admission test as a table."""
-    lines = ["| | " + " | ".join(READ) + " |", "|---" * (len(READ) + 1) + "|"]
     probes = {row["name"]: row["probe"] for row in rows}
+    names = [name for name in READ if name in probes]
+    lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for key, label in PROBED.items():
-        cells = [_format_estimate(probes[name][key]) for name in READ]
+        cells = [_format_estimate(probes[name][key]) for name in names]
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
     return lines
 
 
 def write_conditions(runs: Runs) -> list[str]:
-    """Write outcome and cost of each condition as a table."""
-    seeds = ", ".join(map(str, SEEDS))
+    """Write outcome and cost of each condition as a table, one row per run."""
     lines = [
-        f"| | AUC | AUC of seeds {seeds} | last validation of seeds {seeds} "
-        "| AUC of three right results | processor minutes |",
+        "| condition | seed | AUC | last validation | AUC of three right results "
+        "| processor minutes of training |",
         "|---|---|---|---|---|---|",
     ]
-    for name in runs:
-        areas = measure_areas(runs, name)
-        solved = [statistics.mean(measure_areas(runs, name, SOLVED))]
-        finals = [curve[-1].value for curve in build_curves(runs, name)]
-        seconds = [run["curve"][-1].get("cpu_seconds", 0) for run in runs[name]]
-        cost = "" if name == UNTRAINED else f"{statistics.mean(seconds) / 60:.1f}"
-        cells = [_percent([statistics.mean(areas)]), _percent(areas), _percent(finals)]
-        cells += [_percent(solved), cost]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    for name, by_seed in runs.items():
+        areas, solved = measure_areas(runs, name), measure_areas(runs, name, SOLVED)
+        for seed, curve in build_curves(runs, name).items():
+            seconds = by_seed[seed]["curve"][-1].get("cpu_seconds", 0)
+            cost = "" if name == UNTRAINED else f"{seconds / 60:.1f}"
+            values = [_percent(v) for v in (areas[seed], curve[-1].value, solved[seed])]
+            lines.append(f"| {name} | {seed} | " + " | ".join([*values, cost]) + " |")
     return lines
 
 
@@ -103,10 +101,13 @@ def write_differences(runs: Runs) -> list[str]:
     lines = ["| AUC | points | of each seed |", "|---|---|---|"]
     for first, second in PAIRS:
         if first in runs and second in runs:
-            areas = measure_areas(runs, first), measure_areas(runs, second)
-            each = [a - b for a, b in zip(*areas, strict=True)]
-            interval = paired_interval(*areas).format()
-            lines.append(f"| {first} minus {second} | {interval} | {_percent(each)} |")
+            one, two = measure_areas(runs, first), measure_areas(runs, second)
+            seeds = [seed for seed in one if seed in two]
+            each = [one[seed] - two[seed] for seed in seeds]
+            # One seed has no interval.
+            mean = student_interval(each).format() if len(each) > 1 else "one seed"
+            listed = ", ".join(map(_percent, each))
+            lines.append(f"| {first} minus {second} | {mean} | {listed} |")
     return lines
 
 
@@ -115,16 +116,16 @@ def plot_curves(runs: Runs) -> Any:
     figure, axes = make_figure(6, 3.8)
     (axis,) = axes[0]
     for name in (name for name in COLORS if name in runs):
-        curves = build_curves(runs, name)
+        curves = list(build_curves(runs, name).values())
         x = [point.spent for point in curves[0]]
         lines = [[100 * point.value for point in curve] for curve in curves]
         for line in lines:
             axis.plot(x, line, color=COLORS[name], linewidth=0.8, alpha=0.5)
         mean = [statistics.mean(column) for column in zip(*lines, strict=True)]
-        axis.plot(x, mean, color=COLORS[name], marker="o", label=name.replace("_", " "))
+        label = f"{name.replace('_', ' ')} ({len(lines)} seeds)"
+        axis.plot(x, mean, color=COLORS[name], marker="o", label=label)
     axis.set_xlabel("rollouts")
     axis.set_ylabel("right results, %")
-    axis.set_ylim(bottom=0)
     axis.legend(frameon=False)
     return figure
 
@@ -144,8 +145,8 @@ def write_report(folder: Path) -> None:
     save_figure(plot_curves(runs), folder / "curves.svg")
 
 
-def _percent(values: Sequence[float]) -> str:
-    return ", ".join(f"{100 * value:.1f}" for value in values)
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}"
 
 
 def _format_estimate(estimate: Row) -> str:

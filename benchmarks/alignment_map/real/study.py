@@ -2,6 +2,7 @@
 
     python -m benchmarks.alignment_map.real.study --part admission
     python -m benchmarks.alignment_map.real.study --part main
+    python -m benchmarks.alignment_map.real.study --part grpo
     python -m benchmarks.alignment_map.real.report
 
 An interrupted part continues where it stopped. ``warm_up.py`` makes the base.
@@ -35,7 +36,7 @@ CONDITIONS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 READ = ("critique", "other_order")
-"""Contexts of the admission test."""
+"""Conditions of the primary comparison, which the admission test probes."""
 
 
 def admission_runs(base: Path) -> list[Run]:
@@ -46,14 +47,17 @@ def admission_runs(base: Path) -> list[Run]:
 
 
 def main_runs(base: Path) -> list[Run]:
-    """List the counted runs, seed by seed; the untrained base answers first."""
+    """List the runs of the primary comparison, seed by seed; the untrained base answers first."""
     runs = []
     for seed in SEEDS:
         runs.append(Run(UNTRAINED, seed, [_command("validate", base, "critique", seed)]))
-        for name in CONDITIONS:
-            command = _command("fit", base, name, seed, _rate(RATE))
-            runs.append(Run(name, seed, [command], {"lr": RATE}))
+        runs += [_fit(base, name, seed) for name in READ]
     return runs
+
+
+def grpo_runs(base: Path) -> list[Run]:
+    """List the runs of GRPO."""
+    return [_fit(base, "grpo", seed) for seed in SEEDS]
 
 
 def collect(run: Run, folder: Path) -> Row:
@@ -67,8 +71,9 @@ def collect(run: Run, folder: Path) -> Row:
     return row
 
 
-def _rate(rate: float) -> str:
-    return f"--model.init_args.optimizer.init_args.lr={rate}"
+def _fit(base: Path, name: str, seed: int) -> Run:
+    rate = f"--model.init_args.optimizer.init_args.lr={RATE}"
+    return Run(name, seed, [_command("fit", base, name, seed, rate)], {"lr": RATE})
 
 
 def _command(verb: str, base: Path, name: str, seed: int, *options: str) -> list[str]:
@@ -81,17 +86,21 @@ def _command(verb: str, base: Path, name: str, seed: int, *options: str) -> list
     return fit_command([HERE / "lab.yaml"], *words, *CONDITIONS[name], *options, verb=verb)
 
 
+PARTS = {"admission": admission_runs, "main": main_runs, "grpo": grpo_runs}
+FILES = {"admission": "admission.jsonl", "main": "main.jsonl", "grpo": "main.jsonl"}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--part", choices=("admission", "main"), default="admission")
+    parser.add_argument("--part", choices=PARTS, default="admission")
     parser.add_argument("--base", type=Path, default=Path("out/real/base"))
     parser.add_argument("--scratch", type=Path, default=Path("out/real/runs"))
     args = parser.parse_args()
     base = args.base.resolve()
-    list_runs = {"admission": admission_runs, "main": main_runs}[args.part]
+    runs, file = PARTS[args.part](base), FILES[args.part]
     RESULTS.mkdir(exist_ok=True)
     scratch = args.scratch.resolve() / args.part
-    run_grid(list_runs(base), collect, RESULTS / f"{args.part}.jsonl", scratch, jobs=1)
+    run_grid(runs, collect, RESULTS / file, scratch, jobs=1)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ PROBED = {
     "teacher_failed": "failed attempts, fresh answer",
     "continued": "from right steps of failed attempts",
     "continued_alone": "the same, alone",
+    "negative_from_error": "negative advantage from the first error on",
+    "tokens_from_error": "tokens from the first error on",
 }
 """Estimates of the admission test, and their labels."""
 PAIRS = (

@@ -18,6 +18,7 @@ from benchmarks.alignment_map.derivations import (
 )
 from benchmarks.alignment_map.task import read_order
 from lightning_sd.contexts import ReferenceSolution, StepAlignedCritique
+from lightning_sd.contexts.templates import REFERENCE
 from lightning_sd.types import Rollout
 
 
@@ -88,13 +89,10 @@ class RewrittenCritique(StepAlignedCritique):
         return {"critique": RandomOrder().fields(rollout)["reference"]}
 
 
-class CritiqueAsReference(ReferenceSolution):
-    """The text of the critique under the heading of a reference."""
+class CritiqueAsReference(StepAlignedCritique):
+    """The critique under the heading of a reference."""
 
-    def fields(self, rollout: Rollout) -> Mapping[str, str] | None:
-        """Return the critique as the reference."""
-        found = StepAlignedCritique().fields(rollout)
-        return None if found is None else {"reference": found["critique"]}
+    template = REFERENCE.replace("{reference}", "{critique}")
 
 
 class WrongCritique(StepAlignedCritique):

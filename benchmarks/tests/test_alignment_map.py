@@ -40,6 +40,7 @@ from benchmarks.alignment_map.teach import (
     make_branch,
     scale_errors,
 )
+from lightning_sd.contexts.templates import REFERENCE
 from lightning_sd.lab.expressions import Operation, assign_split
 from lightning_sd.metrics.spans import split_tokens
 from lightning_sd.objectives.inputs import ObjectiveInputs, StepState
@@ -150,7 +151,8 @@ def test_references_differ_in_order_and_granularity_alone():
     rewritten = contexts.RewrittenCritique().fields(first)["critique"]
     assert rewritten == show(contexts.RandomOrder, first)
     wrong = replace(make_rollout(WRONG), critique=repair_attempt(TEXT, WRONG))
-    assert show(contexts.CritiqueAsReference, wrong) == RIGHT
+    (view,) = contexts.CritiqueAsReference().views([wrong])
+    assert view.messages[-1]["content"] == REFERENCE.format(question=TEXT, reference=RIGHT)
 
 
 def test_a_wrong_critic_is_wrong_in_a_third_and_carries_its_error_on():

@@ -31,7 +31,7 @@ COLORS = {
     "coarse_random_order": PURPLE,
     "grpo": GRAY,
 }
-PANELS_PER_ROW = 4
+PANELS_PER_ROW = 3
 COMPARED = ("random_order", "fixed_order", "same_order")
 """Contexts that the map compares with the critique."""
 
@@ -63,9 +63,7 @@ def plot_map(cells: Cells) -> Any:
         axis.errorbar(x, y, errors, fmt="o", capsize=3, color=COLORS[name], label=label)
     axis.set_xlabel("competence: right from right steps under a random-order reference, %")
     axis.set_ylabel("critique minus reference, AUC points")
-    axis.set_title(
-        "What the critique gains over a reference in ... (one column of points per base)"
-    )
+    axis.set_title("What the critique gains over a reference in ..., base by base")
     axis.legend(frameon=False)
     return figure
 

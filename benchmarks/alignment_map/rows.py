@@ -133,7 +133,7 @@ class RowWriter:
         """Write the bare question with the solver's attempt as target."""
         order, notations = self._draw_form()
         attempt = derive(self.text, order, notations, self.compute_by_belief)
-        return self._build("alone", self.text, write_solution(attempt), 0)
+        return build_row("alone", self.text, self.text, write_solution(attempt), 0)
 
     def write_with_context(self, foreign_share: float) -> Question:
         """Write the question with a context that the target reads.
@@ -155,11 +155,11 @@ class RowWriter:
             prompt = REFERENCE.format(question=self.text, reference=context)
         if kind != "critique" and self.rng.random() < foreign_share:
             target, cut = self._start_in_another_order(shown, compute)
-            return self._build(f"{kind} foreign", prompt, target, cut)
+            return build_row(f"{kind} foreign", self.text, prompt, target, cut)
         if kind != "coarse" and self.rng.random() < self.mix.continued_share:
             target, cut = self._start_with_attempt(shown)
-            return self._build(f"{kind} continued", prompt, target, cut)
-        return self._build(kind, prompt, context, 0)
+            return build_row(f"{kind} continued", self.text, prompt, target, cut)
+        return build_row(kind, self.text, prompt, context, 0)
 
     def compute_by_belief(self, operation: Operation) -> int:
         """Compute one operation as the simulated solver does, with its errors."""
@@ -228,15 +228,17 @@ class RowWriter:
                 results[at] = finals.get(order[at], results[at])
         return write_solution(derive(self.text, order, notations, begun=results))
 
-    def _build(self, kind: str, prompt: str, target: str, cut: int) -> Question:
-        pieces = split_pieces(target)
-        return Question(
-            id=f"{kind}/{self.text}",
-            text=self.text,
-            messages=({"role": "user", "content": prompt},),
-            reference="".join(pieces[cut:]),
-            extra={"begun": "".join(pieces[:cut])},
-        )
+
+def build_row(kind: str, text: str, prompt: str, target: str, cut: int) -> Question:
+    """Build a row whose target's first ``cut`` tokens are given."""
+    pieces = split_pieces(target)
+    return Question(
+        id=f"{kind}/{text}",
+        text=text,
+        messages=({"role": "user", "content": prompt},),
+        reference="".join(pieces[cut:]),
+        extra={"begun": "".join(pieces[:cut])},
+    )
 
 
 def split_pieces(solution: str) -> list[str]:

@@ -5,7 +5,7 @@
 
 Parts, in the order of the protocol: ``admission`` pre-trains the bases and tests that they read
 their contexts; ``main`` chooses learning rates, then trains the main conditions; the other
-parts train the others.
+parts train further conditions, bases and seeds.
 """
 
 from __future__ import annotations
@@ -27,6 +27,11 @@ def run_part(part: str, bases: Sequence[str], scratch: Path, jobs: int) -> None:
     admitted = study.select_admitted(read_rows(study.RESULTS / "admission.jsonl"))
     chosen = study.PARTS[part]
     bases = [base for base in chosen.bases if base in bases and base in admitted]
+    if not bases:
+        raise SystemExit(
+            f"--bases: none of them is both admitted and in part {part}, which runs on "
+            f"{', '.join(chosen.bases)}."
+        )
     starts = _run(
         study.untrained_runs(list(study.SEARCH_BASES), study.SEEDS[:1], scratch),
         "runs",
@@ -41,10 +46,11 @@ def run_part(part: str, bases: Sequence[str], scratch: Path, jobs: int) -> None:
 
 def _teach_and_probe(bases: Sequence[str], scratch: Path, jobs: int) -> None:
     """Pre-train the bases with what they go on from, and test that they read their contexts."""
-    seeds = {study.BASES[base].seed for base in bases}
+    needed: set[str | None] = {study.find_start(base) for base in bases}
+    needed |= {study.find_start(start) for start in needed if start is not None}
     # A reader goes on from its trunk, so they are trained one after another.
-    for name, recipe in study.TRUNKS.items():
-        if recipe.seed in seeds:
+    for name in study.TRUNKS:
+        if name in needed:
             _run([study.teach_run(name, scratch)], "bases", scratch, 1)
     _run([study.teach_run(name, scratch) for name in bases], "bases", scratch, jobs)
     _run(study.admission_runs(bases, scratch), "admission", scratch, jobs)

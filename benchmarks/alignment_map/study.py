@@ -154,14 +154,21 @@ def base_folder(scratch: Path, base: str) -> Path:
     return scratch / "bases" / base
 
 
+def find_start(name: str) -> str | None:
+    """Return what a base or a reader goes on from; None for a trunk."""
+    if name.startswith("trunk"):
+        return None
+    starts = (start for kind, start in STARTS.items() if name in BASES and name.startswith(kind))
+    return f"{next(starts, 'trunk')}-{(TRUNKS | BASES)[name].seed}"
+
+
 def teach_run(base: str, scratch: Path) -> Run:
     """Return the run that pre-trains a trunk or a base into its folder."""
     recipe = (TRUNKS | BASES)[base]
     command = ["-m", "benchmarks.alignment_map.teach", f"--seed={recipe.seed}"]
-    if not base.startswith("trunk"):
-        found = [start for kind, start in STARTS.items() if base in BASES and base.startswith(kind)]
-        trunk = base_folder(scratch, f"{(found or ['trunk'])[0]}-{recipe.seed}")
-        command += [f"--trunk={trunk}", f"--mix={recipe.mix}"]
+    start = find_start(base)
+    if start is not None:
+        command += [f"--trunk={base_folder(scratch, start)}", f"--mix={recipe.mix}"]
         command += [f"--foreign={recipe.foreign:g}", f"--error-scale={recipe.error_scale:g}"]
     command.append(f"--out={base_folder(scratch, base)}")
     return Run("teach", recipe.seed, [command], {"base": base})

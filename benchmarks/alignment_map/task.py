@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import get_args
 
 from benchmarks.alignment_map.derivations import (
@@ -105,18 +105,33 @@ def repair_attempt(text: str, attempt: str) -> Critique:
     Raises:
         ValueError: ``text`` is not a question of this task.
     """
-    trace = parse_steps(attempt)
-    places = follow_attempt(text, trace.steps)
+    places = follow_attempt(text, parse_steps(attempt).steps)
     steps, copied = _repair_places(text, places)
     solution = write_solution(steps)
     written = sum(len(place.step.rest) // 2 for place in places if place.step and place.fits)
-    numbers = range(1, len(places) + 1)
+    return build_critique(attempt, solution, len(places), copied, written, LENGTH)
+
+
+def build_critique(
+    attempt: str, solution: str, stated: int, copied: Collection[int], written: int, needed: int
+) -> Critique:
+    """Build the critique of an attempt from its repair.
+
+    Args:
+        attempt: A step-tagged solution.
+        solution: Its repair, with the right answer.
+        stated: Steps of the attempt.
+        copied: Numbers of the attempt's steps that the repair copies.
+        written: Steps of the repair that the attempt has, right or wrong.
+        needed: Steps of a complete solution.
+    """
+    trace, answer = parse_steps(attempt), parse_steps(solution).answer
+    numbers = range(1, stated + 1)
     changed = tuple(n for n in numbers if n not in copied)
-    answer = parse_steps(solution).answer
     # A last step that was cut off is unfinished, which does not make it wrong.
-    unfinished = len(places) if trace.cut_off and trace.answer_span is None else None
+    unfinished = stated if trace.cut_off and trace.answer_span is None else None
     wrong = [number for number in changed if number != unfinished]
-    if written == LENGTH and trace.answer == answer and trace.well_formed and not changed:
+    if written == needed and trace.answer == answer and trace.well_formed and not changed:
         case = "A"
     elif wrong or trace.answer not in (None, answer):
         case = "D"
@@ -127,7 +142,7 @@ def repair_attempt(text: str, attempt: str) -> Critique:
         case=case,
         copied=tuple(n for n in numbers if n in copied),
         changed=changed,
-        added=tuple(range(written + 1, LENGTH + 1)),
+        added=tuple(range(written + 1, needed + 1)),
     )
 
 

@@ -24,6 +24,7 @@ from benchmarks.alignment_map.derivations import (
 from benchmarks.alignment_map.masks import AdvantageSign, FirstErrorMask, WithoutForm
 from benchmarks.alignment_map.report import correlate_ranks
 from benchmarks.alignment_map.rows import RECOVERY_LESSON, RowWriter, split_pieces
+from benchmarks.alignment_map.run import run_part
 from benchmarks.alignment_map.signal import classify_tokens
 from benchmarks.alignment_map.task import (
     DerivationTask,
@@ -440,3 +441,8 @@ def test_a_cell_needs_all_training_seeds_and_its_area_begins_untrained():
 def test_ranks_are_correlated_whatever_the_scale():
     assert correlate_ranks([1.0, 2.0, 30.0], [0.1, 0.2, 0.25]) == pytest.approx(1, abs=1e-4)
     assert correlate_ranks([1.0, 2.0, 3.0], [3.0, 2.0, 1.0]) == pytest.approx(-1, abs=1e-4)
+
+
+def test_a_part_that_runs_on_none_of_the_bases_is_refused(tmp_path):
+    with pytest.raises(SystemExit, match="none of them is both admitted and in part further"):
+        run_part("further", ["q0-0"], tmp_path, jobs=1)

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.alignment_map.real.difficulty import choose_mix
 from benchmarks.alignment_map.real.report import measure_areas, read_runs, write_differences
-from benchmarks.alignment_map.real.rows import SMALL, STEP_PIECES, WarmUpRows, split_pieces
+from benchmarks.alignment_map.real.rows import SMALL, STEP_PIECES, WarmUpRows
 from benchmarks.alignment_map.real.study import CONDITIONS, SEEDS, UNTRAINED, grpo_runs, main_runs
 from benchmarks.alignment_map.real.sums import (
     NAMES,
@@ -23,6 +23,7 @@ from benchmarks.alignment_map.real.sums import (
     write_solution,
 )
 from benchmarks.alignment_map.real.task import OtherOrder, SumsTask, build_question, repair_attempt
+from benchmarks.alignment_map.rows import split_pieces
 from lightning_sd.lab.expressions import assign_split
 from lightning_sd.text.steps import parse_steps, render_steps
 from lightning_sd.types import Rollout

@@ -8,7 +8,6 @@ may be given; they may hold wrong results, which the row's answer repeats.
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -22,6 +21,7 @@ from benchmarks.alignment_map.real.sums import (
     draw_question,
     write_solution,
 )
+from benchmarks.alignment_map.rows import build_row
 from lightning_sd.contexts.templates import REFERENCE, STEP_ALIGNED
 from lightning_sd.types import Question
 
@@ -35,8 +35,6 @@ ERROR_SHARE = 0.3
 """Probability that a result in the given tokens is wrong."""
 STEP_PIECES = 6
 """Tokens per step: two tags, the name, the sign and two digits."""
-
-_PIECE = re.compile(r"</?[a-z_]+[0-9]?>|.")
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ class WarmUpRows(Dataset[Question]):
 def write_alone(text: str, rng: random.Random) -> Question:
     """Write a bare question with a right solution in a random order as its target."""
     solution = write_solution(rng.choice(ORDERS), compute_results(text))
-    return _build("alone", text, text, solution, 0)
+    return build_row("alone", text, text, solution, 0)
 
 
 def write_with_context(text: str, rng: random.Random) -> Question:
@@ -96,26 +94,10 @@ def write_with_context(text: str, rng: random.Random) -> Question:
         for name in order[: cut // STEP_PIECES]
     }
     kind = "critique" if is_critique else "reference"
-    return _build(
+    return build_row(
         f"{kind} {'read' if is_counterfactual else 'true'}",
         text,
         prompt,
         write_solution(order, {**shown, **given}),
         cut,
-    )
-
-
-def split_pieces(solution: str) -> list[str]:
-    """Split a solution into the texts of its tokens."""
-    return _PIECE.findall(solution)
-
-
-def _build(kind: str, text: str, prompt: str, target: str, cut: int) -> Question:
-    pieces = split_pieces(target)
-    return Question(
-        id=f"{kind}/{text}",
-        text=text,
-        messages=({"role": "user", "content": prompt},),
-        reference="".join(pieces[cut:]),
-        extra={"begun": "".join(pieces[:cut])},
     )

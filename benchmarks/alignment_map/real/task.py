@@ -16,6 +16,7 @@ from benchmarks.alignment_map.real.sums import (
     read_order,
     write_solution,
 )
+from benchmarks.alignment_map.task import build_critique
 from lightning_sd.contexts import ReferenceSolution
 from lightning_sd.tasks.base import Split, Task
 from lightning_sd.text.steps import parse_steps
@@ -121,30 +122,11 @@ def repair_attempt(text: str, attempt: str) -> Critique:
     Raises:
         ValueError: ``text`` is not a question of this task.
     """
-    trace = parse_steps(attempt)
-    places = follow_attempt(text, trace.steps)
-    results = compute_results(text)
-    solution = write_solution(read_order(text, attempt), results)
+    places = follow_attempt(text, parse_steps(attempt).steps)
+    solution = write_solution(read_order(text, attempt), compute_results(text))
+    copied = [n for n, place in enumerate(places, start=1) if place.right]
     written = sum(place.name is not None for place in places)
-    copied = tuple(n for n, place in enumerate(places, start=1) if place.right)
-    changed = tuple(n for n, place in enumerate(places, start=1) if not place.right)
-    # A last step that was cut off is unfinished, which does not make it wrong.
-    unfinished = len(places) if trace.cut_off and trace.answer_span is None else None
-    wrong = [number for number in changed if number != unfinished]
-    answer = format_answer(results)
-    if written == len(NAMES) and trace.answer == answer and trace.well_formed and not changed:
-        case = "A"
-    elif wrong or trace.answer not in (None, answer):
-        case = "D"
-    else:
-        case = "C" if trace.cut_off or trace.answer is None else "B"
-    return Critique(
-        text=attempt if case == "A" else solution,
-        case=case,
-        copied=copied,
-        changed=changed,
-        added=tuple(range(written + 1, len(NAMES) + 1)),
-    )
+    return build_critique(attempt, solution, len(places), copied, written, len(NAMES))
 
 
 def _draw(split: str, size: int, products: float, seed: int) -> list[Question]:

@@ -62,6 +62,13 @@ def pair_seeds(first: Sequence[Sequence[float]], second: Sequence[Sequence[float
     return paired_interval(*([statistics.mean(row) for row in table] for table in (first, second)))
 
 
+def format_paired_seeds(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]]) -> str:
+    """Format :func:`pair_seeds`, or say why there is no interval, as in an unfinished grid."""
+    if len(first) != len(second):
+        return f"{len(first)} and {len(second)} seeds"
+    return pair_seeds(first, second).format() if len(first) > 1 else "one seed"
+
+
 def sign_flip_test(differences: Sequence[float]) -> float:
     """Return the two-sided p-value of a mean difference by exact sign flips.
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.alignment_map.intervals import pair_seeds
+from benchmarks.alignment_map.intervals import format_paired_seeds
 from benchmarks.feedback_alignment import study
 from benchmarks.feedback_alignment.figures import plot_all
 from benchmarks.feedback_alignment.rows import (
@@ -27,7 +27,7 @@ from benchmarks.feedback_alignment.rows import (
 from benchmarks.feedback_alignment.study import BASE, PLANS, PRIMARY, Plan
 from benchmarks.grid import Row, read_rows
 from lightning_sd.diagnostics.analysis.table import format_cell
-from lightning_sd.metrics.intervals import Table, difference_over_seeds, mean_over_seeds
+from lightning_sd.metrics.intervals import difference_over_seeds, mean_over_seeds
 from lightning_sd.metrics.measures import MEASURES
 
 DRAWS = 10_000
@@ -119,16 +119,12 @@ def _differences(found: Conditions, draws: int) -> Iterator[str]:
             gap = difference_over_seeds(*pair, draws=draws)
             cells.append(gap.format(scale=1 if metric == "length" else 100))
         averages = (select_scores(group, "avg") for group in (found[first], runs))
-        cells.append(_pair_seeds(*averages))
+        cells.append(format_paired_seeds(*averages))
         # The base is not trained, so it has no curve.
-        cells.append(_pair_seeds(ours, _mean_along(runs, starts)) if name != BASE else "")
+        cells.append(format_paired_seeds(ours, _mean_along(runs, starts)) if name != BASE else "")
         label = f"**{name}**" if name == second else name
         yield f"| {label} | {' | '.join(cells)} |"
     yield ""
-
-
-def _pair_seeds(first: Table, second: Table) -> str:
-    return pair_seeds(first, second).format() if len(first) == len(second) > 1 else "one seed"
 
 
 def _mean_along(runs: Sequence[Row], starts: dict[int, Row]) -> list[list[float]]:

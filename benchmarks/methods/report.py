@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.alignment_map.intervals import pair_seeds
+from benchmarks.alignment_map.intervals import format_paired_seeds
 from benchmarks.grid import Row, read_rows
 from benchmarks.methods import continual, lab
 from benchmarks.methods.figures import plot_continual, plot_lab
@@ -145,7 +145,7 @@ def format_gap(first: Table, second: Table, draws: int) -> str:
     The bootstrap's is too narrow where seeds differ much.
     """
     gap = difference_over_seeds(first, second, draws=draws).format()
-    return f"{gap}, Student over seeds {pair_seeds(first, second).format()}"
+    return f"{gap}, Student over seeds {format_paired_seeds(first, second)}"
 
 
 def measure_length_change(runs: Sequence[Row], draws: int) -> Estimate:

@@ -9,6 +9,7 @@ import pytest
 from benchmarks.alignment_map.coverage import measure_coverage
 from benchmarks.alignment_map.intervals import (
     correct_by_holm,
+    format_paired_seeds,
     pair_seeds,
     paired_interval,
     sign_flip_test,
@@ -45,3 +46,11 @@ def test_seeds_are_paired_by_their_means_over_questions():
     first, second = [[0.0, 1.0], [1.0, 1.0]], [[0.0, 0.0], [0.5, 0.5]]
     # Both seeds differ by 0.5, so the interval has no width.
     assert pair_seeds(first, second) == (0.5, 0.5, 0.5)
+
+
+def test_seeds_that_cannot_be_paired_are_named():
+    assert format_paired_seeds([[0.0, 1.0], [1.0, 1.0]], [[0.0, 0.0], [0.5, 0.5]]).startswith(
+        "50.0 ["
+    )
+    assert format_paired_seeds([[1.0]], [[0.0]]) == "one seed"
+    assert format_paired_seeds([[1.0], [1.0]], [[0.0]]) == "2 and 1 seeds"

@@ -137,11 +137,11 @@ def test_the_composition_is_that_of_the_config(name):
 
 
 @pytest.mark.parametrize("name", ["dapo", "resd"])
-def test_the_command_line_reads_what_is_printed(name, tmp_path, capsys):
+def test_the_command_line_reads_what_is_printed(name, tmp_path):
     (tmp_path / "method.yaml").write_text(describe_method(name))
     base = ["fit", "--config", FULL.get(name, "quickstart")]
-    shipped = printed([*base, "--config", name], capsys)
-    assert printed([*base, "--config", "method.yaml"], capsys) == shipped
+    shipped = printed([*base, "--config", name])
+    assert printed([*base, "--config", "method.yaml"]) == shipped
 
 
 @pytest.mark.parametrize("name", list_methods())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -58,6 +58,9 @@ class Mix:
     """Share of the rows in the context's order that start with an attempt."""
     has_bare: bool = True
     """Whether half of the blocks are bare questions."""
+    foreign_kinds: Collection[str] = ("reference", "coarse")
+    """Kinds of context whose rows may start in another order. A kind that is not listed can be read
+    by position."""
 
 
 ALL = Mix("derivation rows", {"critique": 0.4, "reference": 0.42, "coarse": 0.18}, 0.6, 0.5)
@@ -69,11 +72,18 @@ RECOVERY_LESSON = Mix(
 """Rows that are continued by looking operations up, and by the solver's own beliefs where its own
 results have led to an operation that the context does not show."""
 RECOVERY = replace(ALL, name="recovery rows", cut="anywhere")
+_ANY_KIND = ("critique", "reference", "coarse")
+EQUAL_LESSON = replace(RECOVERY_LESSON, name="equal", foreign_kinds=_ANY_KIND)
+"""``RECOVERY_LESSON`` with critiques that are as often in another order as references, so that both
+are read in the same way."""
+EQUAL = replace(RECOVERY, name="equal rows", foreign_kinds=_ANY_KIND)
 MIXES = {
     "all": ALL,
     "lookup_lesson": LOOKUP_LESSON,
     "recovery": RECOVERY,
     "recovery_lesson": RECOVERY_LESSON,
+    "equal": EQUAL,
+    "equal_lesson": EQUAL_LESSON,
 }
 
 
@@ -139,7 +149,7 @@ class RowWriter:
         """Write the question with a context that the target reads.
 
         Args:
-            foreign_share: Probability that a reference's row starts in another order.
+            foreign_share: Probability that the row starts in another order, for kinds that may.
         """
         (kind,) = self.rng.choices(list(self.mix.kinds), list(self.mix.kinds.values()))
         compute = self._draw_table()
@@ -153,7 +163,7 @@ class RowWriter:
             prompt = STEP_ALIGNED.format(question=self.text, critique=context)
         else:
             prompt = REFERENCE.format(question=self.text, reference=context)
-        if kind != "critique" and self.rng.random() < foreign_share:
+        if kind in self.mix.foreign_kinds and self.rng.random() < foreign_share:
             target, cut = self._start_in_another_order(shown, compute)
             return build_row(f"{kind} foreign", self.text, prompt, target, cut)
         if kind != "coarse" and self.rng.random() < self.mix.continued_share:

@@ -29,6 +29,7 @@ SEARCH_BASES = {
     "q0.1-0": ("q0", "q0.1", "q0.5"),
     "lesson-0": ("lesson",),
     "recovery-1": ("recovery", "recovery1.6", "recovery2.5"),
+    "equal-1": ("equal",),
 }
 """Bases on which learning rates are chosen, and the kinds of bases that take them."""
 FINAL = "checkpoints/final.ckpt"
@@ -39,6 +40,7 @@ TRUNKS = {
     "reader-0": make_lesson(0, "lookup_lesson"),
     "trunk-1": Recipe(seed=1),
     "recovery_reader-1": make_lesson(1, "recovery_lesson"),
+    "equal_reader-1": make_lesson(1, "equal_lesson"),
 }
 """What bases go on from: a trunk, and a trunk after a lesson in reading its context."""
 BASES = {
@@ -50,10 +52,11 @@ BASES = {
     "recovery-1": make_branch(0.5, seed=1, mix="recovery"),
     "recovery1.6-1": make_branch(0.5, seed=1, error_scale=1.6, mix="recovery"),
     "recovery2.5-1": make_branch(0.5, seed=1, error_scale=2.5, mix="recovery"),
+    "equal-1": make_branch(0.5, seed=1, mix="equal"),
 }
 """Bases by name: their kind and their pre-training seed. Numbers after ``q`` are the share of
 prefixes in another order, those after ``recovery`` the scale of the solver's errors."""
-STARTS = {"lesson": "reader", "recovery": "recovery_reader"}
+STARTS = {"lesson": "reader", "recovery": "recovery_reader", "equal": "equal_reader"}
 """What the bases go on from whose names begin so; the others go on from the trunk."""
 _CONTEXT = "--teacher_context=benchmarks.alignment_map.contexts."
 _OBJECTIVE = "--model.init_args.objective"

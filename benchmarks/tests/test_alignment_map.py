@@ -23,7 +23,7 @@ from benchmarks.alignment_map.derivations import (
 )
 from benchmarks.alignment_map.masks import AdvantageSign, FirstErrorMask, WithoutForm
 from benchmarks.alignment_map.report import correlate_ranks
-from benchmarks.alignment_map.rows import RECOVERY_LESSON, RowWriter, split_pieces
+from benchmarks.alignment_map.rows import EQUAL_LESSON, RECOVERY_LESSON, RowWriter, split_pieces
 from benchmarks.alignment_map.run import run_part
 from benchmarks.alignment_map.signal import classify_tokens
 from benchmarks.alignment_map.task import (
@@ -273,6 +273,25 @@ def test_a_recovery_row_goes_on_by_belief_where_its_own_results_have_led_elsewhe
     assert min(read, believed) > 150
 
 
+def test_a_critique_is_in_another_order_only_where_the_mix_says_so():
+    def share(mix):
+        rng = random.Random(7)
+        same = []
+        for _ in range(200):
+            writer = RowWriter(draw_question("pretrain", rng), BELIEFS, rng, mix)
+            row = writer.write_with_context(1.0)
+            if row.id.startswith("critique"):
+                shown = parse_steps(row.messages[0]["content"]).steps
+                written = parse_steps(row.extra["begun"] + row.reference).steps
+                same.append([step[0] for step in written] == [step[0] for step in shown])
+        assert len(same) > 50
+        return sum(same) / len(same)
+
+    assert share(RECOVERY_LESSON) == 1
+    # One of 90 orders is the same by chance.
+    assert share(EQUAL_LESSON) < 0.1
+
+
 def test_every_base_goes_on_from_the_trunk_that_its_kind_needs(tmp_path):
     def trunk_of(base):
         (words,) = study.teach_run(base, tmp_path).commands
@@ -282,10 +301,11 @@ def test_every_base_goes_on_from_the_trunk_that_its_kind_needs(tmp_path):
     trunks = {base: trunk_of(base) for base in (*study.TRUNKS, *study.BASES)}
     assert trunks == {
         **{"trunk-0": None, "reader-0": "trunk-0"},
-        **{"trunk-1": None, "recovery_reader-1": "trunk-1"},
+        **{"trunk-1": None, "recovery_reader-1": "trunk-1", "equal_reader-1": "trunk-1"},
         **dict.fromkeys(("q0-0", "q0.1-0", "q0.5-0"), "trunk-0"),
         **{"lesson-0": "reader-0", "q0-1": "trunk-1"},
         **dict.fromkeys(("recovery-1", "recovery1.6-1", "recovery2.5-1"), "recovery_reader-1"),
+        "equal-1": "equal_reader-1",
     }
 
 

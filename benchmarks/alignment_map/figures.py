@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from pathlib import Path
 from typing import Any
 
 from benchmarks.alignment_map import study
 from benchmarks.alignment_map.cells import Cells
+from benchmarks.alignment_map.heat import list_knobs, plot_heat, plot_knobs
 from benchmarks.alignment_map.intervals import student_interval
 from benchmarks.feedback_alignment.rows import build_curve
 from lightning_sd.diagnostics.plot_style import (
@@ -43,6 +43,8 @@ def plot_all(cells: Cells, folder: Path) -> None:
     save_figure(plot_map(cells), folder / "map.svg")
     save_figure(plot_curves(cells), folder / "curves.svg")
     save_figure(plot_heat(cells), folder / "heat.svg")
+    if list_knobs(cells):
+        save_figure(plot_knobs(cells), folder / "knobs.svg")
     if any(name in study.MASKED for _, name in cells.areas):
         save_figure(plot_masks(cells), folder / "masks.svg")
 
@@ -93,39 +95,6 @@ def plot_curves(cells: Cells) -> Any:
     figure.supylabel("validation accuracy, %")
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
-    return figure
-
-
-def plot_heat(cells: Cells) -> Any:
-    """Plot the AUC of each condition on each base as a table of colors."""
-    names = [
-        name for name in study.UNMASKED if any((base, name) in cells.areas for base in cells.bases)
-    ]
-    table = [
-        [
-            100 * statistics.mean(cells.areas[base, name])
-            if (base, name) in cells.areas
-            else float("nan")
-            for base in cells.bases
-        ]
-        for name in names
-    ]
-    figure, axes = make_figure(1.2 * len(cells.bases) + 1.5, 0.5 * len(names) + 1.4)
-    (axis,) = axes[0]
-    axis.grid(visible=False)
-    image = axis.imshow(table, cmap="cividis", vmin=0, aspect="auto")
-    figure.colorbar(image, label="AUC, %")
-    competences = [f"{base}\n{100 * cells.competence(base):.0f}%" for base in cells.bases]
-    axis.set_xticks(range(len(cells.bases)), competences)
-    axis.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
-    axis.set_xlabel("base and its competence")
-    for row, values in enumerate(table):
-        for column, value in enumerate(values):
-            if math.isnan(value):
-                continue
-            # Light colors need dark text, on a dark page as well.
-            color = "black" if value > image.get_clim()[1] / 2 else "white"
-            axis.text(column, row, f"{value:.0f}", ha="center", va="center", color=color)
     return figure
 
 

@@ -115,7 +115,7 @@ def _write_differences(cells: Cells) -> Iterator[str]:
 def _write_primaries(cells: Cells) -> Iterator[str]:
     """Write the comparisons that the protocol names; p-values where they can mean something."""
     tested = {}
-    ignorant = [base for base in cells.bases if base.startswith("q0-")]
+    ignorant = [base for base in cells.bases if study.BASES[base].foreign == 0]
     if ignorant:
         tested["1, q = 0"] = [gap for base in ignorant for gap in cells.gaps(base, *PRIMARY)]
     masks = ("critique/from_error", "critique/before_error")

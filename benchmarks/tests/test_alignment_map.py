@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks.alignment_map import contexts, study
-from benchmarks.alignment_map.cells import read_cells
+from benchmarks.alignment_map.cells import Cells, read_cells
 from benchmarks.alignment_map.derivations import (
     LENGTH,
     NOTATIONS,
@@ -21,6 +21,7 @@ from benchmarks.alignment_map.derivations import (
     follow_attempt,
     write_solution,
 )
+from benchmarks.alignment_map.heat import list_knobs
 from benchmarks.alignment_map.masks import AdvantageSign, FirstErrorMask, WithoutForm
 from benchmarks.alignment_map.report import correlate_ranks
 from benchmarks.alignment_map.rows import EQUAL_LESSON, RECOVERY_LESSON, RowWriter, split_pieces
@@ -466,3 +467,16 @@ def test_ranks_are_correlated_whatever_the_scale():
 def test_a_part_that_runs_on_none_of_the_bases_is_refused(tmp_path):
     with pytest.raises(SystemExit, match="none of them is both admitted and in part further"):
         run_part("further", ["q0-0"], tmp_path, jobs=1)
+
+
+def test_a_pair_of_knobs_is_drawn_once_every_setting_was_run():
+    cells = Cells(probes={("recovery-1", "random_order"): {"continued": {"value": 0.9}}})
+    for number, name in enumerate(("untrained", *study.MAIN)):
+        cells.areas["recovery-1", name] = [number / 10, number / 10]
+    (orders,) = list_knobs(cells)
+    assert orders.rows == ["90%"]
+    # same_order, fixed_order and random_order are conditions 2, 4 and 3.
+    assert orders.read_table(cells) == [pytest.approx([20, 40, 30])]
+    cells.areas["recovery-1", "coarse_same_order"] = [0.1, 0.3]
+    granularity = list_knobs(cells)[1]
+    assert granularity.read_table(cells) == [pytest.approx([20, 30]), pytest.approx([20, 50])]

@@ -1,4 +1,4 @@
-"""Masks of the masking experiment: where the signal may train, and with which sign."""
+"""Masks of the masking experiment that know the task; ``AdvantageSign`` is the package's."""
 
 from __future__ import annotations
 
@@ -44,26 +44,6 @@ class FirstErrorMask(TokenWeight):
         first = torch.tensor(firsts, device=inputs.ids.device)[inputs.rows]
         reached = inputs.positions >= first
         return reached if self.side == "from" else ~reached
-
-
-@dataclass(frozen=True)
-class AdvantageSign(TokenWeight):
-    """Keep the sampled tokens to which the teacher gives a higher, or a lower, probability."""
-
-    sign: Literal["positive", "negative"] = "positive"
-    is_mask: ClassVar[bool] = True
-    statistics: ClassVar[frozenset[str]] = frozenset({"student_logprobs", "teacher_logprobs"})
-
-    def __post_init__(self) -> None:
-        if self.sign not in ("positive", "negative"):
-            raise ValueError(f"sign={self.sign!r}: choose positive or negative.")
-
-    def __call__(self, inputs: ObjectiveInputs, state: StepState) -> Tensor:
-        """Return one entry per token; see the class."""
-        assert inputs.student_logprobs is not None
-        assert inputs.teacher_logprobs is not None
-        advantage = inputs.teacher_logprobs - inputs.student_logprobs
-        return advantage > 0 if self.sign == "positive" else advantage < 0
 
 
 @dataclass(frozen=True)

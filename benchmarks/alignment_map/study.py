@@ -98,8 +98,14 @@ HEADING: Mapping[str, tuple[str, ...]] = {
 MASKS = {
     "from_error": {"class_path": f"{_MASK}FirstErrorMask", "init_args": {"side": "from"}},
     "before_error": {"class_path": f"{_MASK}FirstErrorMask", "init_args": {"side": "before"}},
-    "positive": {"class_path": f"{_MASK}AdvantageSign", "init_args": {"sign": "positive"}},
-    "negative": {"class_path": f"{_MASK}AdvantageSign", "init_args": {"sign": "negative"}},
+    "positive": {
+        "class_path": "lightning_sd.objectives.AdvantageSign",
+        "init_args": {"sign": "positive"},
+    },
+    "negative": {
+        "class_path": "lightning_sd.objectives.AdvantageSign",
+        "init_args": {"sign": "negative"},
+    },
 }
 MASKED: Mapping[str, tuple[str, ...]] = {
     f"{name}/{mask}": (

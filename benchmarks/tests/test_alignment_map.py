@@ -22,7 +22,7 @@ from benchmarks.alignment_map.derivations import (
     write_solution,
 )
 from benchmarks.alignment_map.heat import list_knobs
-from benchmarks.alignment_map.masks import AdvantageSign, FirstErrorMask, WithoutForm
+from benchmarks.alignment_map.masks import FirstErrorMask, WithoutForm
 from benchmarks.alignment_map.report import correlate_ranks
 from benchmarks.alignment_map.rows import EQUAL_LESSON, RECOVERY_LESSON, RowWriter, split_pieces
 from benchmarks.alignment_map.run import run_part
@@ -371,16 +371,6 @@ def test_choices_of_form_are_left_out():
     assert read_left_out(WithoutForm()) == notations
     both = [piece for pair in zip("bacacb", notations, strict=True) for piece in pair]
     assert read_left_out(WithoutForm(order=True)) == both
-
-
-def test_the_sign_of_the_advantage_selects_tokens():
-    inputs = make_inputs(
-        [[1, 2, 3]],
-        student_logprobs=torch.tensor([-1.0, -1.0, -1.0]),
-        teacher_logprobs=torch.tensor([-0.5, -2.0, -1.0]),
-    )
-    assert AdvantageSign("positive")(inputs, StepState()).tolist() == [True, False, False]
-    assert AdvantageSign("negative")(inputs, StepState()).tolist() == [False, True, False]
 
 
 def test_the_grid_runs_whole_seeds_first(tmp_path):

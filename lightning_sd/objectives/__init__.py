@@ -15,6 +15,7 @@ from lightning_sd.objectives.routed import RoutedPolicy
 from lightning_sd.objectives.sampled_token import SampledToken
 from lightning_sd.objectives.spec import InputSpec
 from lightning_sd.objectives.token_weights import (
+    AdvantageSign,
     AfterMarker,
     FinishedOnly,
     MixedGroups,
@@ -27,6 +28,7 @@ from lightning_sd.objectives.token_weights import (
 )
 
 __all__ = [
+    "AdvantageSign",
     "AfterMarker",
     "ContrastiveDistillation",
     "ContrastivePolicy",

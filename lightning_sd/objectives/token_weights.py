@@ -149,11 +149,29 @@ class TopTokens(TokenWeight):
         return score >= score.topk(kept).values[-1]
 
     def _compute_gap(self, inputs: ObjectiveInputs) -> Tensor:
-        assert inputs.student_logprobs is not None
-        if inputs.teacher_logprobs is None:  # no rollout of this batch has a view
-            return torch.zeros_like(inputs.student_logprobs)
-        gap = (inputs.teacher_logprobs - inputs.student_logprobs).abs()
-        return gap * inputs.expand_to_tokens(inputs.has_view)
+        return _compute_advantage(inputs).abs()
+
+
+@dataclass(frozen=True)
+class AdvantageSign(TokenWeight):
+    """Keep the sampled tokens that the teacher finds more probable than the student, or less.
+
+    The sign is that of log p_T(y) - log p_S(y). Tokens without a teacher, or with equal
+    probabilities, are left out.
+    """
+
+    sign: Literal["positive", "negative"] = "positive"
+    is_mask: ClassVar[bool] = True
+    statistics: ClassVar[frozenset[str]] = frozenset({"student_logprobs", "teacher_logprobs"})
+
+    def __post_init__(self) -> None:
+        if self.sign not in ("positive", "negative"):
+            raise ValueError(f"sign={self.sign!r}: choose positive or negative.")
+
+    def __call__(self, inputs: ObjectiveInputs, state: StepState) -> Tensor:
+        """Return one entry per token; see the class."""
+        advantage = _compute_advantage(inputs)
+        return advantage > 0 if self.sign == "positive" else advantage < 0
 
 
 @dataclass(frozen=True)
@@ -220,3 +238,13 @@ class Rebalance(TokenWeight):
         mean = (right * high + wrong * low) / number
         weight = torch.where(inputs.correct, high / mean, low / mean)
         return inputs.expand_to_tokens(weight.to(inputs.rewards.dtype))
+
+
+def _compute_advantage(inputs: ObjectiveInputs) -> Tensor:
+    """Return log p_T(y) - log p_S(y) of each token, ``[N]``; 0 without a teacher."""
+    # Statistics of no tokens are not computed, and without a view there is no teacher.
+    if not len(inputs.ids) or inputs.teacher_logprobs is None:
+        return torch.zeros_like(inputs.ids, dtype=torch.float32)
+    assert inputs.student_logprobs is not None
+    advantage = inputs.teacher_logprobs - inputs.student_logprobs
+    return torch.where(inputs.expand_to_tokens(inputs.has_view), advantage, 0.0)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lightning_sd.objectives import (
+    AdvantageSign,
     AfterMarker,
     Distillation,
     FinishedOnly,
@@ -25,6 +26,7 @@ LENGTHS = [3, 0, 2, 4]
 CORRECT = torch.tensor([True, False, False, False])
 GROUPS = torch.tensor([7, 7, 7, 2])
 ALL = [
+    AdvantageSign(),
     SkipFirst(),
     FinishedOnly(),
     MixedGroups(),
@@ -88,6 +90,19 @@ def test_top_share_by_gap_takes_no_tokens_without_teacher() -> None:
     assert Distillation(token_weights=[TopTokens()]).inputs.statistics == {"student_entropy"}
     # No view in the whole batch, as a mixture with a policy gradient may have it.
     assert TopTokens(0.1, "gap")(make_inputs(LENGTHS, student_logprobs=student), STATE).all()
+
+
+def test_the_sign_of_the_advantage_leaves_out_tokens_without_a_teacher() -> None:
+    student = torch.full((9,), -5.0)
+    teacher = torch.tensor([-5.1, -4.9, -5.0, 0.0, 0.0, -4.0, -5.2, -5.0, -float("inf")])
+    seen = torch.tensor([True, True, False, True])
+    inputs = make_inputs(LENGTHS, student_logprobs=student, teacher_logprobs=teacher, has_view=seen)
+    assert AdvantageSign()(inputs, STATE).nonzero().flatten().tolist() == [1, 5]
+    assert AdvantageSign("negative")(inputs, STATE).nonzero().flatten().tolist() == [0, 6, 8]
+    without = make_inputs(LENGTHS, student_logprobs=student)
+    assert not any(AdvantageSign(sign)(without, STATE).any() for sign in ("positive", "negative"))
+    with pytest.raises(ValueError, match="sign='up'"):
+        AdvantageSign("up")  # type: ignore[arg-type]
 
 
 def test_position_rises_along_each_completion() -> None:

@@ -1,4 +1,4 @@
-"""Write the tables and the figure of the real model.
+"""Write the tables and the figure of each real model.
 
 python -m benchmarks.alignment_map.real.report
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.alignment_map.intervals import student_interval
-from benchmarks.alignment_map.real.study import CONDITIONS, READ, RESULTS, UNTRAINED
+from benchmarks.alignment_map.real.study import CONDITIONS, MODELS, READ, UNTRAINED
 from benchmarks.feedback_alignment.rows import Point, mean_along
 from benchmarks.grid import Row, read_rows
 from lightning_sd.diagnostics.plot_style import BLUE, GRAY, VERMILION, make_figure, save_figure
@@ -157,4 +157,6 @@ def _format_estimate(estimate: Row) -> str:
 
 
 if __name__ == "__main__":
-    write_report(RESULTS)
+    for _, results in MODELS.values():
+        if (results / "main.jsonl").exists():
+            write_report(results)

@@ -3,9 +3,10 @@
     python -m benchmarks.alignment_map.real.study --part admission
     python -m benchmarks.alignment_map.real.study --part main
     python -m benchmarks.alignment_map.real.study --part grpo
+    python -m benchmarks.alignment_map.real.study --model gemma --part admission
     python -m benchmarks.alignment_map.real.report
 
-An interrupted part continues where it stopped. ``warm_up.py`` makes the base.
+An interrupted part continues where it stopped. ``warm_up.py`` makes the bases.
 """
 
 from __future__ import annotations
@@ -19,6 +20,11 @@ from benchmarks.grid import Row, Run, fit_command, run_grid
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
+MODELS = {
+    "smollm2": (Path("out/real/base"), RESULTS),
+    "gemma": (Path("out/real/gemma"), RESULTS / "gemma"),
+}
+"""The base of each model, and the folder of its rows."""
 SEEDS = (1, 2)
 UNTRAINED = "untrained"
 RATE = 1e-3
@@ -93,14 +99,16 @@ FILES = {"admission": "admission.jsonl", "main": "main.jsonl", "grpo": "main.jso
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--part", choices=PARTS, default="admission")
-    parser.add_argument("--base", type=Path, default=Path("out/real/base"))
+    parser.add_argument("--model", choices=MODELS, default="smollm2")
+    parser.add_argument("--base", type=Path, help="the warmed-up base; default: out/real/...")
     parser.add_argument("--scratch", type=Path, default=Path("out/real/runs"))
     args = parser.parse_args()
-    base = args.base.resolve()
+    default, results = MODELS[args.model]
+    base = (args.base or default).resolve()
     runs, file = PARTS[args.part](base), FILES[args.part]
-    RESULTS.mkdir(exist_ok=True)
-    scratch = args.scratch.resolve() / args.part
-    run_grid(runs, collect, RESULTS / file, scratch, jobs=1)
+    results.mkdir(parents=True, exist_ok=True)
+    scratch = args.scratch.resolve() / args.model / args.part
+    run_grid(runs, collect, results / file, scratch, jobs=1)
 
 
 if __name__ == "__main__":

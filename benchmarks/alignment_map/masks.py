@@ -57,7 +57,7 @@ class WithoutForm(TokenWeight):
         """Return one entry per token; see the class."""
         assert state.tokenizer is not None
         texts = (*NOTATIONS, *NAMES) if self.order else NOTATIONS
-        ids = [state.tokenizer(text).input_ids for text in texts]
+        ids = [state.tokenizer(text, add_special_tokens=False).input_ids for text in texts]
         return ~torch.isin(inputs.ids, torch.tensor(ids, device=inputs.ids.device))
 
 

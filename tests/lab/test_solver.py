@@ -5,6 +5,7 @@ import json
 import random
 import re
 import socket
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
+from tokenizers.processors import TemplateProcessing
 
 from lightning_sd.contexts.templates import REFERENCE, STEP_ALIGNED
 from lightning_sd.lab.arithmetic import ArithmeticTask
@@ -243,6 +245,21 @@ def test_what_has_begun_is_read_but_not_learnt() -> None:
         f"<user>{row.messages[0]['content']}<end><assistant>{row.extra['begun']}"
     )
     assert TOKENIZER.decode(targets[0]) == f"{row.reference}<end>"
+
+
+def test_a_token_that_begins_texts_does_not_come_between_prompt_and_answer() -> None:
+    row = next(row for row in map(ROWS.__getitem__, range(10, 1000)) if row.extra)
+    prefixed = deepcopy(TOKENIZER)
+    prefixed._tokenizer.post_processor = TemplateProcessing(
+        single="<user> $A", special_tokens=[("<user>", TOKENIZER.convert_tokens_to_ids("<user>"))]
+    )
+    assert len(prefixed("").input_ids) == 1
+    encoded = []
+    for tokenizer in (TOKENIZER, prefixed):
+        module = ContinuingModule(LoadedModel(MODEL, tokenizer))
+        module.configure_model()
+        encoded.append(module.encode([row, replace(row, extra={})]))
+    assert encoded[0] == encoded[1]
 
 
 def test_the_recipe_writes_a_whole_folder_and_the_same_one_again(tmp_path: Path) -> None:

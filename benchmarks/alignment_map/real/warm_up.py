@@ -3,7 +3,7 @@
     python -m benchmarks.alignment_map.real.warm_up --out out/real/format
     python -m benchmarks.alignment_map.real.warm_up --start out/real/format --out out/real/base
     python -m benchmarks.alignment_map.real.warm_up --model gemma --out out/real/gemma_format
-    python -m benchmarks.alignment_map.real.warm_up --start out/real/gemma_format \
+    python -m benchmarks.alignment_map.real.warm_up --model gemma --start out/real/gemma_format \
         --out out/real/gemma
 
 The first phase teaches the format and reading, with operations of larger numbers. The second one

@@ -19,6 +19,7 @@ from lightning_sd.lab.recipe.evaluate import MAX_NEW_TOKENS
 from lightning_sd.lab.recipe.training_rows import LessonMaker, TrainingRows, make_shipped_lesson
 from lightning_sd.lab.recipe.vocabulary import MAX_TOKENS, build_tokenizer
 from lightning_sd.models import LoadedModel, ModelSource
+from lightning_sd.models.control_tokens import encode_text
 from lightning_sd.modules.supervised import SupervisedModule
 from lightning_sd.types import Question, QuestionBatch
 
@@ -60,7 +61,8 @@ class ContinuingModule(SupervisedModule):
             Prompt token ids and target token ids per row.
         """
         prompts, targets = super().encode(questions)
-        begun = [self.tokenizer(q.extra.get("begun", "")).input_ids for q in questions]
+        # The prompt has the tokenizer's special tokens, so the start of the answer must not.
+        begun = [encode_text(self.tokenizer, q.extra.get("begun", "")) for q in questions]
         return [[*p, *b] for p, b in zip(prompts, begun, strict=True)], targets
 
 

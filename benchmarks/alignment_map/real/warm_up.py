@@ -36,8 +36,8 @@ TAGS = [
     "<answer>",
     "</answer>",
 ]
-SECOND_STEPS = 45
-"""Optimizer steps of the second phase."""
+STEPS = {"smollm2": (60, 45), "gemma": (40, 30)}
+"""Optimizer steps of the two phases."""
 CHAT_TEMPLATES = {
     "smollm2": (
         "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
@@ -64,7 +64,7 @@ class Recipe:
     """Folder of the first phase to go on from."""
     seed: int = 0
     """Selects the rows."""
-    steps: int = 60
+    steps: int = STEPS["smollm2"][0]
     """Optimizer steps."""
     batch_size: int = 8
     """Rows per optimizer step."""
@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    steps = Recipe.steps if args.start is None else SECOND_STEPS
+    steps = STEPS[args.model][args.start is not None]
     warm_up(Recipe(args.model, args.start, steps=steps), args.out)
 
 

@@ -102,13 +102,14 @@ def main() -> None:
     parser.add_argument("--model", choices=MODELS, default="smollm2")
     parser.add_argument("--base", type=Path, help="the warmed-up base; default: out/real/...")
     parser.add_argument("--scratch", type=Path, default=Path("out/real/runs"))
+    parser.add_argument("--jobs", type=int, default=1, help="runs at once, one thread each")
     args = parser.parse_args()
     default, results = MODELS[args.model]
     base = (args.base or default).resolve()
     runs, file = PARTS[args.part](base), FILES[args.part]
     results.mkdir(parents=True, exist_ok=True)
     scratch = args.scratch.resolve() / args.model / args.part
-    run_grid(runs, collect, results / file, scratch, jobs=1)
+    run_grid(runs, collect, results / file, scratch, jobs=args.jobs)
 
 
 if __name__ == "__main__":

@@ -32,13 +32,10 @@ def run_part(part: str, bases: Sequence[str], scratch: Path, jobs: int) -> None:
             f"--bases: none of them is both admitted and in part {part}, which runs on "
             f"{', '.join(chosen.bases)}."
         )
-    starts = _run(
-        study.untrained_runs(list(study.SEARCH_BASES), study.SEEDS[:1], scratch),
-        "runs",
-        scratch,
-        jobs,
-    )
-    search = _run(study.search_runs(list(study.MAIN), scratch), "search", scratch, jobs)
+    untrained = study.untrained_runs(study.find_searched(bases), study.SEEDS[:1], scratch)
+    starts = _run(untrained, "runs", scratch, jobs)
+    searches = study.search_runs(chosen.conditions, bases, scratch)
+    search = _run(searches, "search", scratch, jobs)
     rates = study.choose_rates(search, {row["base"]: row for row in starts})
     _run(study.untrained_runs(bases, chosen.seeds, scratch), "runs", scratch, jobs)
     _run(study.study_runs(chosen, bases, rates, scratch), "runs", scratch, jobs)

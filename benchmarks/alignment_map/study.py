@@ -139,7 +139,8 @@ class Part:
     seeds: Sequence[int] = SEEDS
 
 
-_MAP_BASES = tuple(base for base in BASES if BASES[base].error_scale == 1)
+_KNOB = ("critique", "same_order", "random_order", "grpo")
+_MAP_BASES = ("q0-0", "q0.1-0", "q0.5-0", "lesson-0", "q0-1", "recovery-1")
 PARTS = {
     "main": Part(tuple(MAIN), _MAP_BASES),
     "form": Part(tuple(FORM), ("recovery-1",)),
@@ -147,9 +148,9 @@ PARTS = {
     "masked": Part(tuple(MASKED), ("lesson-0", "recovery-1")),
     "further": Part(tuple(FURTHER), ("recovery-1",)),
     # The knob of initial accuracy.
-    "scaled": Part(
-        ("critique", "same_order", "random_order", "grpo"), ("recovery1.6-1", "recovery2.5-1")
-    ),
+    "scaled": Part(_KNOB, ("recovery1.6-1", "recovery2.5-1")),
+    # Critiques that are read as references are.
+    "equal": Part(_KNOB, ("equal-1",)),
     "more_seeds": Part(tuple(MAIN), ("q0-1", "recovery-1"), MORE_SEEDS),
 }
 ADMITTED_UNDER = ("critique", "random_order", "same_order", "coarse_random_order")
@@ -194,8 +195,21 @@ def admission_runs(bases: Sequence[str], scratch: Path) -> list[Run]:
     return runs
 
 
-def search_runs(conditions: Sequence[str], scratch: Path) -> list[Run]:
-    """List the runs that choose learning rates; they never read the test questions."""
+def find_searched(bases: Sequence[str]) -> list[str]:
+    """Return the bases on which the learning rates of some bases are chosen."""
+    kinds = {base.rsplit("-", 1)[0] for base in bases}
+    return [searched for searched, taken in SEARCH_BASES.items() if kinds & set(taken)]
+
+
+def search_runs(conditions: Sequence[str], bases: Sequence[str], scratch: Path) -> list[Run]:
+    """List the runs that choose learning rates; they never read the test questions.
+
+    Args:
+        conditions: Those that will be trained.
+        bases: Those that they will be trained on.
+        scratch: Parent of the bases.
+    """
+    needed = {_find_varied(name) for name in conditions}
     return [
         Run(
             name,
@@ -203,8 +217,9 @@ def search_runs(conditions: Sequence[str], scratch: Path) -> list[Run]:
             [_command("fit", scratch, base, name, seed, rate)],
             {"base": base, "lr": rate},
         )
-        for base in SEARCH_BASES
-        for name in conditions
+        for base in find_searched(bases)
+        for name in MAIN
+        if name in needed
         for rate in RATES
         for seed in SEARCH_SEEDS
     ]
@@ -278,12 +293,17 @@ def choose_rates(rows: Sequence[Row], starts: Mapping[str, Row]) -> dict[Cell, f
     chosen = {}
     for (searched, name), by_rate in areas.items():
         best = max(by_rate, key=lambda rate: (statistics.mean(by_rate[rate]), -rate))
-        # A masked condition is named after the one that it masks.
-        varied = [n for n in CONDITIONS if VARIANTS.get(n, n.split("/")[0]) == name]
+        varied = [n for n in CONDITIONS if _find_varied(n) == name]
         for base in BASES:
             if base.rsplit("-", 1)[0] in SEARCH_BASES[searched]:
                 chosen |= dict.fromkeys(((base, n) for n in varied), best)
     return chosen
+
+
+def _find_varied(name: str) -> str:
+    """Return the main condition whose learning rate a condition takes."""
+    # A masked condition is named after the one that it masks.
+    return VARIANTS.get(name, name.split("/")[0])
 
 
 def measure_area(row: Row, start: Row) -> float:

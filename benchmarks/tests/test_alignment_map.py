@@ -405,6 +405,15 @@ def test_a_rate_is_chosen_by_its_area_and_taken_by_what_varies_the_condition():
     assert ("q0-0", "random_order") not in rates
 
 
+def test_rates_are_searched_for_what_will_be_trained_alone(tmp_path):
+    runs = study.search_runs(["critique/positive", "grpo"], ["q0-1", "recovery1.6-1"], tmp_path)
+    assert len(runs) == 2 * 2 * len(study.RATES)
+    assert {(run.facts["base"], run.name) for run in runs} == {
+        *((base, name) for base in ("q0.1-0", "recovery-1") for name in ("critique", "grpo"))
+    }
+    assert study.find_searched(["equal-1"]) == ["equal-1"]
+
+
 def test_a_base_that_needs_no_context_is_not_admitted():
     def row(base, name, low):
         return {"base": base, "name": name, "probe": {"unrelated_gain": {"low": low}}}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.alignment_map import contexts, study
+from benchmarks.alignment_map import contexts, side_by_side, study
 from benchmarks.alignment_map.cells import Cells, read_cells
 from benchmarks.alignment_map.derivations import (
     LENGTH,
@@ -45,6 +45,7 @@ from benchmarks.alignment_map.teach import (
 from lightning_sd.contexts.templates import REFERENCE
 from lightning_sd.lab.expressions import Operation, assign_split
 from lightning_sd.metrics.spans import split_tokens
+from lightning_sd.models import PretrainedModel
 from lightning_sd.objectives.inputs import ObjectiveInputs, StepState
 from lightning_sd.text.steps import parse_steps, render_steps
 from lightning_sd.types import Rollout
@@ -479,3 +480,27 @@ def test_a_pair_of_knobs_is_drawn_once_every_setting_was_run():
     cells.areas["recovery-1", "coarse_same_order"] = [0.1, 0.3]
     granularity = list_knobs(cells)[1]
     assert granularity.read_table(cells) == [pytest.approx([20, 30]), pytest.approx([20, 50])]
+
+
+def test_the_methods_side_by_side_start_from_the_bases_that_come_along():
+    runs = side_by_side.list_runs(seed=7)
+    cells = {(run.facts["base"], run.name) for run in runs}
+    assert cells == {(base, name) for base in side_by_side.BASES for name in side_by_side.SHOWN}
+    for run in runs:
+        assert (run.name == "untrained") == ("lr" not in run.facts)
+        for words in run.commands:
+            (name,) = (word for word in words if word.startswith("--model.init_args.model"))
+            assert Path(name.split("=")[1]).name == run.facts["base"]
+            assert "--seed_everything=7" in words
+    for base in side_by_side.BASES:
+        model, tokenizer = PretrainedModel(str(study.base_folder(study.HERE, base))).load()
+        assert model.config.vocab_size == len(tokenizer)
+
+
+def test_the_methods_are_shown_base_by_base():
+    rows = [
+        {"base": base, "name": name, "test": [{"avg": 0.5 + shift}, {"avg": 0.7}]}
+        for base, shift in zip(side_by_side.BASES, (0, 0.1), strict=True)
+        for name in side_by_side.SHOWN
+    ]
+    assert list(side_by_side.format_table(rows))[2] == "| untrained | 60.0 | 65.0 |"

@@ -226,11 +226,13 @@ def _write_search(search: Sequence[Row], cells: Cells) -> Iterator[str]:
     yield ""
     yield f"| base | condition | {' | '.join(f'{rate:g}' for rate in study.RATES)} |"
     yield f"|---|---|{'---|' * len(study.RATES)}"
-    for base, name in dict.fromkeys((row["base"], row["name"]) for row in search):
+    # An area begins with the untrained base, which an unfinished grid may not have run yet.
+    begun = [row for row in search if row["base"] in cells.starts]
+    for base, name in dict.fromkeys((row["base"], row["name"]) for row in begun):
         areas = []
         for rate in study.RATES:
             keys = (base, name, rate)
-            found = [row for row in search if (row["base"], row["name"], row["lr"]) == keys]
+            found = [row for row in begun if (row["base"], row["name"], row["lr"]) == keys]
             area = [study.measure_area(row, cells.starts[base]) for row in found]
             areas.append(f"{100 * statistics.mean(area):.1f}" if area else "not run")
         yield f"| {base} | {name} | {' | '.join(areas)} |"

@@ -23,7 +23,7 @@ from benchmarks.alignment_map.derivations import (
 )
 from benchmarks.alignment_map.heat import list_knobs
 from benchmarks.alignment_map.masks import FirstErrorMask, WithoutForm
-from benchmarks.alignment_map.report import correlate_ranks
+from benchmarks.alignment_map.report import correlate_ranks, write_report
 from benchmarks.alignment_map.rows import EQUAL_LESSON, RECOVERY_LESSON, RowWriter, split_pieces
 from benchmarks.alignment_map.run import run_part
 from benchmarks.alignment_map.signal import classify_tokens
@@ -504,3 +504,12 @@ def test_the_methods_are_shown_base_by_base():
         for name in side_by_side.SHOWN
     ]
     assert list(side_by_side.format_table(rows))[2] == "| untrained | 60.0 | 65.0 |"
+
+
+def test_an_unfinished_grid_has_a_report(tmp_path, monkeypatch):
+    (tmp_path / "search.jsonl").write_text(
+        '{"key": "x", "name": "grpo", "seed": 101, "base": "q0-1", "lr": 0.001, "curve": []}\n'
+    )
+    monkeypatch.setattr(study, "RESULTS", tmp_path)
+    assert "## Learning rates" in write_report()
+    assert (tmp_path / "results.md").exists()

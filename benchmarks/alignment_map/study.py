@@ -24,7 +24,7 @@ RATES = (1e-4, 3e-4, 1e-3)
 SEARCH_SEEDS = (101,)
 SEEDS = (1, 2, 3)
 MORE_SEEDS = (4, 5)
-"""Further training seeds, on two bases of pre-training seed 1."""
+"""Further training seeds, on three bases of pre-training seed 1."""
 SEARCH_BASES = {
     "q0.1-0": ("q0", "q0.1", "q0.5"),
     "lesson-0": ("lesson",),
@@ -151,7 +151,7 @@ PARTS = {
     "scaled": Part(_KNOB, ("recovery1.6-1", "recovery2.5-1")),
     # Critiques that are read as references are.
     "equal": Part(_KNOB, ("equal-1",)),
-    "more_seeds": Part(_KNOB, ("q0-1", "recovery-1"), MORE_SEEDS),
+    "more_seeds": Part(_KNOB, ("q0-1", "recovery-1", "equal-1"), MORE_SEEDS),
 }
 ADMITTED_UNDER = ("critique", "random_order", "same_order", "coarse_random_order")
 """Contexts of the admission test; the competence is that of ``random_order``."""

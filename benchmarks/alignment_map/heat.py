@@ -39,24 +39,22 @@ def read_area(cells: Cells, cell: Cell) -> float:
 
 
 def list_knobs(cells: Cells) -> list[Knobs]:
-    """List the pairs of knobs of which every setting was run."""
-    bases = sorted(cells.bases, key=cells.competence)
-    competent = [f"{100 * cells.competence(base):.0f}%" for base in bases]
-    orders = ("same_order", "fixed_order", "random_order")
-    has_orders = [
-        (base, shown)
-        for base, shown in zip(bases, competent, strict=True)
-        if all((base, order) in cells.areas for order in orders)
+    """List the pairs of knobs with at least two settings in every row."""
+    bases = [
+        base
+        for base in sorted(cells.bases, key=cells.competence)
+        if (base, "same_order") in cells.areas
     ]
+    orders = ("same_order", "fixed_order", "random_order")
     scaled = [base for base in study.BASES if base.startswith("recovery")]
     starts = [f"{read_area(cells, (base, study.UNTRAINED)):.0f}%" for base in scaled]
     contexts = study.PARTS["scaled"].conditions
     found = [
         Knobs(
             ("competence of the teacher", "order of the reference"),
-            [shown for _, shown in has_orders],
+            [f"{100 * cells.competence(base):.0f}%" for base in bases],
             ["the attempt's", "fixed", "random"],
-            [[(base, order) for order in orders] for base, _ in has_orders],
+            [[(base, order) for order in orders] for base in bases],
         ),
         Knobs(
             ("operations per step", "order of the reference, recovery-1"),
@@ -70,14 +68,15 @@ def list_knobs(cells: Cells) -> list[Knobs]:
         Knobs(
             ("initial accuracy", "context, bases of kind recovery"),
             starts,
-            [name.replace("_", " ") for name in contexts],
+            [name.replace("_", "\n") for name in contexts],
             [[(base, name) for name in contexts] for base in scaled],
         ),
     ]
     return [
         knobs
         for knobs in found
-        if knobs.rows and not any(math.isnan(v) for row in knobs.read_table(cells) for v in row)
+        if knobs.rows
+        and all(sum(not math.isnan(v) for v in row) > 1 for row in knobs.read_table(cells))
     ]
 
 
@@ -85,7 +84,7 @@ def plot_knobs(cells: Cells) -> Any:
     """Plot one heat map per pair of knobs."""
     knobs = list_knobs(cells)
     rows = -(-len(knobs) // 2)
-    figure, axes = make_figure(10, 0.6 + 3.2 * rows, rows, 2)
+    figure, axes = make_figure(10, 0.6 + 3.5 * rows, rows, 2)
     panels = list(axes.flat)
     for axis, pair in zip(panels, knobs, strict=False):
         image = draw_table(axis, pair.read_table(cells), pair.rows, pair.columns)

@@ -19,10 +19,12 @@ import os
 import runpy
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from multiprocessing import connection
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
@@ -68,6 +70,11 @@ def fit_command(configs: Sequence[str | Path], *options: str, verb: str = "fit")
         path = Path(config) if Path(config).suffix else ROOT / "configs" / f"{config}.yaml"
         words += ["--config", str(path.resolve())]
     return [*words, *options]
+
+
+_REAPING = threading.Lock()
+"""Held while exit codes are read. Starting a process reads the codes of all that have ended, and
+the second of two threads that read the same one sees a failure."""
 
 
 def run_grid(
@@ -178,8 +185,11 @@ def _execute(run: Run, collect: Collect, scratch: Path, keep: bool) -> Row:
     for command in run.commands:
         words = command[1:] if command[0] == "-m" else ["lightning_sd", *command]
         process = _start_server().Process(target=_run_module, args=(words, folder, log))
-        process.start()
-        process.join()
+        with _REAPING:
+            process.start()
+        connection.wait([process.sentinel])
+        with _REAPING:
+            process.join()
         if process.exitcode:
             tail = log.read_text(encoding="utf-8", errors="replace")[-2000:]
             raise RuntimeError(f"{run.key}: {tail}")

@@ -49,3 +49,10 @@ def test_a_grid_runs_what_has_no_row_and_names_what_failed(tmp_path):
     broken = [Run("broken", 1, [["-m", "this_module_is_missing"]])]
     with pytest.raises(RuntimeError, match=r"(?s)1 of 1 runs failed.*this_module_is_missing"):
         run_grid(broken, lambda run, folder: {}, results, tmp_path / "scratch", jobs=1)
+
+
+def test_short_runs_side_by_side_do_not_fail(tmp_path):
+    runs = [Run("short", seed, 3 * [["-m", "platform"]]) for seed in range(24)]
+    results = tmp_path / "results.jsonl"
+    rows = run_grid(runs, lambda run, folder: {}, results, tmp_path / "scratch", jobs=6)
+    assert [row["seed"] for row in rows] == list(range(24))

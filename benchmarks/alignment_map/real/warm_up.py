@@ -4,10 +4,13 @@
     python -m benchmarks.alignment_map.real.warm_up --start out/real/format --out out/real/base
     python -m benchmarks.alignment_map.real.warm_up --model gemma --out out/real/gemma_format
     python -m benchmarks.alignment_map.real.warm_up --model gemma --start out/real/gemma_format \
-        --out out/real/gemma
+        --out out/real/gemma_task
+    python -m benchmarks.alignment_map.real.warm_up --model gemma --start out/real/gemma_task \
+        --phase sums --out out/real/gemma
 
 The first phase teaches the format and reading, with operations of larger numbers. The second one
-goes on with operations of the task, most of them in bare questions.
+goes on with operations of the task, most of them in bare questions. A third one, for Gemma alone, has
+sums alone.
 
 Each step tag becomes one token, which makes solutions half as long; its embedding starts as the
 mean over the tokens that it replaces. SmolLM2's chat template loses its default system message;
@@ -36,8 +39,13 @@ TAGS = [
     "<answer>",
     "</answer>",
 ]
-STEPS = {"smollm2": (60, 45), "gemma": (40, 30)}
-"""Optimizer steps of the two phases."""
+STEPS = {
+    "smollm2": {"format": 60, "task": 45},
+    "gemma": {"format": 40, "task": 30, "sums": 25},
+}
+"""Optimizer steps of the phases."""
+ROWS = {"format": (LARGE, 2), "task": (SMALL, 4), "sums": ({"sum": 1.0}, 4)}
+"""Operations of the phases, and how often a block of rows has contexts."""
 CHAT_TEMPLATES = {
     "smollm2": (
         "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
@@ -61,10 +69,12 @@ class Recipe:
     model: str = "smollm2"
     """One of :data:`CHAT_TEMPLATES`."""
     start: str | None = None
-    """Folder of the first phase to go on from."""
+    """Folder of the phase to go on from."""
+    phase: str = "format"
+    """One of :data:`ROWS`."""
     seed: int = 0
     """Selects the rows."""
-    steps: int = STEPS["smollm2"][0]
+    steps: int = STEPS["smollm2"]["format"]
     """Optimizer steps."""
     batch_size: int = 8
     """Rows per optimizer step."""
@@ -111,7 +121,7 @@ def warm_up(recipe: Recipe, out: Path) -> None:
         model, tokenizer = PretrainedModel(recipe.start).load()
     start = time.process_time()
     block = recipe.batch_size // 2
-    shares, context_every = (LARGE, 2) if recipe.start is None else (SMALL, 4)
+    shares, context_every = ROWS[recipe.phase]
     rows = WarmUpRows(recipe.seed, recipe.steps * recipe.batch_size, block, shares, context_every)
     fit_rows(model, tokenizer, rows, block=block, steps=recipe.steps, lr=recipe.lr)
     minutes = (time.process_time() - start) / 60
@@ -125,12 +135,15 @@ def warm_up(recipe: Recipe, out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", choices=CHAT_TEMPLATES, default=Recipe.model)
-    parser.add_argument("--start", help="folder of the first phase; none begins with it")
+    parser.add_argument("--start", help="folder of the phase before; none begins with the first")
+    parser.add_argument("--phase", choices=ROWS, help="default: format, or task after a start")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    steps = STEPS[args.model][args.start is not None]
-    warm_up(Recipe(args.model, args.start, steps=steps), args.out)
+    phase = args.phase or ("format" if args.start is None else "task")
+    if phase not in STEPS[args.model]:
+        parser.error(f"--phase {phase}: --model {args.model} has {', '.join(STEPS[args.model])}")
+    steps = STEPS[args.model][phase]
+    warm_up(Recipe(args.model, args.start, phase, steps=steps), args.out)
 
 
 if __name__ == "__main__":

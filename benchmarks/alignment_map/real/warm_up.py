@@ -9,8 +9,8 @@
         --phase sums --out out/real/gemma
 
 The first phase teaches the format and reading, with operations of larger numbers. The second one
-goes on with operations of the task, most of them in bare questions. A third one, for Gemma alone, has
-sums alone.
+goes on with operations of the task, most of them in bare questions. A third one, for Gemma alone,
+has sums alone.
 
 Each step tag becomes one token, which makes solutions half as long; its embedding starts as the
 mean over the tokens that it replaces. SmolLM2's chat template loses its default system message;
@@ -142,6 +142,7 @@ def main() -> None:
     phase = args.phase or ("format" if args.start is None else "task")
     if phase not in STEPS[args.model]:
         parser.error(f"--phase {phase}: --model {args.model} has {', '.join(STEPS[args.model])}")
+    torch.set_num_threads(1)
     steps = STEPS[args.model][phase]
     warm_up(Recipe(args.model, args.start, phase, steps=steps), args.out)
 

@@ -7,11 +7,20 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+import torch
 
+from benchmarks.alignment_map.real import warm_up
 from benchmarks.alignment_map.real.difficulty import choose_mix
 from benchmarks.alignment_map.real.report import measure_areas, read_runs, write_differences
 from benchmarks.alignment_map.real.rows import SMALL, STEP_PIECES, WarmUpRows
-from benchmarks.alignment_map.real.study import CONDITIONS, SEEDS, UNTRAINED, grpo_runs, main_runs
+from benchmarks.alignment_map.real.study import (
+    CONDITIONS,
+    MODELS,
+    SEEDS,
+    UNTRAINED,
+    grpo_runs,
+    main_runs,
+)
 from benchmarks.alignment_map.real.sums import (
     NAMES,
     ORDERS,
@@ -251,3 +260,38 @@ def test_areas_are_paired_by_seed_and_one_seed_has_no_interval():
         "| critique minus untrained | 15.0 [-48.5, 78.5] | 10.0, 20.0 |",
         "| grpo minus untrained | one seed | 0.0 |",
     ]
+
+
+@pytest.mark.parametrize(
+    ("words", "recipe"),
+    [
+        ([], warm_up.Recipe("smollm2", None, "format", steps=60)),
+        (["--start", "a"], warm_up.Recipe("smollm2", "a", "task", steps=45)),
+        (["--model", "gemma"], warm_up.Recipe("gemma", None, "format", steps=40)),
+        (
+            ["--model", "gemma", "--start", "a", "--phase", "sums"],
+            warm_up.Recipe("gemma", "a", "sums", steps=25),
+        ),
+    ],
+)
+def test_a_phase_follows_its_start(words, recipe, monkeypatch):
+    found = []
+    monkeypatch.setattr(warm_up, "warm_up", lambda *args: found.append(args))
+    monkeypatch.setattr("sys.argv", ["warm_up", "--out", "b", *words])
+    threads = torch.get_num_threads()
+    warm_up.main()
+    torch.set_num_threads(threads)
+    assert found == [(recipe, Path("b"))]
+
+
+def test_a_phase_that_a_model_does_not_have_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["warm_up", "--out", "b", "--start", "a", "--phase", "sums"])
+    with pytest.raises(SystemExit):
+        warm_up.main()
+    assert "--model smollm2 has format, task" in capsys.readouterr().err
+
+
+def test_each_model_has_a_base_and_rows_of_its_own():
+    assert set(MODELS) == set(warm_up.STEPS) == set(warm_up.CHAT_TEMPLATES)
+    bases, results = zip(*MODELS.values(), strict=True)
+    assert len(set(bases)) == len(set(results)) == len(MODELS)

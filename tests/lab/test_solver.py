@@ -260,6 +260,8 @@ def test_a_token_that_begins_texts_does_not_come_between_prompt_and_answer() -> 
         module.configure_model()
         encoded.append(module.encode([row, replace(row, extra={})]))
     assert encoded[0] == encoded[1]
+    begun = TOKENIZER(row.extra["begun"]).input_ids
+    assert encoded[0][0][0][-len(begun) :] == begun
 
 
 def test_the_recipe_writes_a_whole_folder_and_the_same_one_again(tmp_path: Path) -> None:

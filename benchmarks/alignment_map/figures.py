@@ -43,8 +43,9 @@ def plot_all(cells: Cells, folder: Path) -> None:
     save_figure(plot_map(cells), folder / "map.svg")
     save_figure(plot_curves(cells), folder / "curves.svg")
     save_figure(plot_heat(cells), folder / "heat.svg")
-    if list_knobs(cells):
-        save_figure(plot_knobs(cells), folder / "knobs.svg")
+    knobs = list_knobs(cells)
+    if knobs:
+        save_figure(plot_knobs(cells, knobs), folder / "knobs.svg")
     if any(name in study.MASKED for _, name in cells.areas):
         save_figure(plot_masks(cells), folder / "masks.svg")
 

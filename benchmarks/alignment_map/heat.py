@@ -46,7 +46,7 @@ def list_knobs(cells: Cells) -> list[Knobs]:
         if (base, "same_order") in cells.areas
     ]
     orders = ("same_order", "fixed_order", "random_order")
-    scaled = [base for base in study.BASES if base.startswith("recovery")]
+    scaled = ("recovery-1", *study.PARTS["scaled"].bases)
     starts = [f"{read_area(cells, (base, study.UNTRAINED)):.0f}%" for base in scaled]
     contexts = study.PARTS["scaled"].conditions
     found = [
@@ -80,9 +80,8 @@ def list_knobs(cells: Cells) -> list[Knobs]:
     ]
 
 
-def plot_knobs(cells: Cells) -> Any:
-    """Plot one heat map per pair of knobs."""
-    knobs = list_knobs(cells)
+def plot_knobs(cells: Cells, knobs: Sequence[Knobs]) -> Any:
+    """Plot one heat map per pair of knobs, at least one."""
     rows = -(-len(knobs) // 2)
     figure, axes = make_figure(10, 0.6 + 3.5 * rows, rows, 2)
     panels = list(axes.flat)

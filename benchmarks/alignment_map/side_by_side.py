@@ -4,7 +4,8 @@
 
 Takes about four minutes on two cores. The bases come with this folder, so nothing is pre-trained.
 One base can follow a reference in another order of steps from the student's own steps, the other
-cannot. All cells are cells of the map, with its learning rates; ``--seed`` draws other attempts.
+cannot. All cells are cells of the map, with its learning rates; ``--seed`` draws
+another order of questions and other attempts.
 Rows are written to ``--out``, and an interrupted run continues there.
 """
 

@@ -139,6 +139,7 @@ class Part:
     seeds: Sequence[int] = SEEDS
 
 
+# Conditions of the parts that turn one knob of the base.
 _KNOB = ("critique", "same_order", "random_order", "grpo")
 _MAP_BASES = ("q0-0", "q0.1-0", "q0.5-0", "lesson-0", "q0-1", "recovery-1")
 PARTS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from itertools import product
 from pathlib import Path
@@ -295,3 +296,11 @@ def test_each_model_has_a_base_and_rows_of_its_own():
     assert set(MODELS) == set(warm_up.STEPS) == set(warm_up.CHAT_TEMPLATES)
     bases, results = zip(*MODELS.values(), strict=True)
     assert len(set(bases)) == len(set(results)) == len(MODELS)
+
+
+def test_a_start_of_another_model_is_refused(tmp_path):
+    record = {"recipe": {"model": "gemma"}}
+    (tmp_path / "training.json").write_text(json.dumps(record))
+    warm_up.check_start(str(tmp_path), "gemma")
+    with pytest.raises(ValueError, match="add --model gemma"):
+        warm_up.check_start(str(tmp_path), "smollm2")

@@ -143,13 +143,11 @@ class TopTokens(TokenWeight):
         """Return one entry per token; see the class."""
         if not len(inputs.ids):
             return torch.zeros_like(inputs.ids, dtype=torch.bool)
-        score = inputs.student_entropy if self.by == "entropy" else self._compute_gap(inputs)
+        gap = self.by == "gap"
+        score = _compute_advantage(inputs).abs() if gap else inputs.student_entropy
         assert score is not None
         kept = max(1, round(self.share * len(score)))
         return score >= score.topk(kept).values[-1]
-
-    def _compute_gap(self, inputs: ObjectiveInputs) -> Tensor:
-        return _compute_advantage(inputs).abs()
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,7 @@ def plot_curves(runs: Runs) -> Any:
     return figure
 
 
-def write_report(folder: Path) -> None:
+def write_report(model: str, folder: Path) -> None:
     """Write ``results.md`` and ``curves.svg`` from the rows in a folder."""
     runs = read_runs(read_rows(folder / "main.jsonl"))
     parts = {
@@ -140,7 +140,7 @@ def write_report(folder: Path) -> None:
         "Conditions": write_conditions(runs),
         "Differences": write_differences(runs),
     }
-    text = "# Results on the real model\n\nPercent; 95% intervals.\n"
+    text = f"# Results on the real model: {model}\n\nPercent; 95% intervals.\n"
     for title, lines in parts.items():
         text += "\n".join(["", f"## {title}", "", *lines, ""])
     (folder / "results.md").write_text(text, encoding="utf-8")
@@ -157,6 +157,6 @@ def _format_estimate(estimate: Row) -> str:
 
 
 if __name__ == "__main__":
-    for _, results in MODELS.values():
+    for model, (_, results) in MODELS.items():
         if (results / "main.jsonl").exists():
-            write_report(results)
+            write_report(model, results)

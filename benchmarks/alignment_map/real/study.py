@@ -100,7 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--part", choices=PARTS, default="admission")
     parser.add_argument("--model", choices=MODELS, default="smollm2")
-    parser.add_argument("--base", type=Path, help="the warmed-up base; default: out/real/...")
+    parser.add_argument("--base", type=Path, help="default: the model's base in out/real")
     parser.add_argument("--scratch", type=Path, default=Path("out/real/runs"))
     parser.add_argument("--jobs", type=int, default=1, help="runs at once, one thread each")
     args = parser.parse_args()

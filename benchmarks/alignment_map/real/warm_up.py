@@ -98,6 +98,18 @@ def find_weights(model: str, folder: Path) -> str:
     return str(assemble(folder / "gemma-3-270m.gguf"))
 
 
+def check_start(start: str, model: str) -> None:
+    """Check that the phase before was of the same model.
+
+    Raises:
+        ValueError: It was of another one.
+    """
+    record = json.loads((Path(start) / "training.json").read_text(encoding="utf-8"))
+    found = record["recipe"]["model"]
+    if found != model:
+        raise ValueError(f"--model {model}: {start} is {found}; add --model {found}.")
+
+
 def add_tags(model: Any, tokenizer: Any) -> None:
     """Add one token per tag, with the mean embedding of the tokens that it replaces."""
     pieces = [tokenizer(tag, add_special_tokens=False).input_ids for tag in TAGS]
@@ -118,6 +130,7 @@ def warm_up(recipe: Recipe, out: Path) -> None:
         model, tokenizer = PretrainedModel(weights, chat_template=template).load()
         add_tags(model, tokenizer)
     else:
+        check_start(recipe.start, recipe.model)
         model, tokenizer = PretrainedModel(recipe.start).load()
     start = time.process_time()
     block = recipe.batch_size // 2
